@@ -1,0 +1,177 @@
+// Package domain holds the words every part of Sojourn shares: subjects and
+// their streams, event ids, the header of a touchpoint, times and amounts. It is
+// pure: no clock, no I/O, no randomness.
+package domain
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The types of the events Sojourn writes, each with its version.
+const (
+	// TypeTouchpoint is a touchpoint: Metadata holds a Header, Data the message
+	// as it was sent.
+	TypeTouchpoint = "touchpoint.v1"
+	// TypeJoin is a touchpoint whose message (an identify or an alias) names two
+	// subjects, and so is an identity event as well. One event, so that neither
+	// can be in the log without the other.
+	TypeJoin = "touchpoint.join.v1"
+
+	TypeReject          = "reject.v1"
+	TypeRejectReplayed  = "reject.replayed.v1"
+	TypeRefusal         = "refusal.v1"
+	TypeWriteKeyCreated = "write_key.created.v1"
+	TypeWriteKeyRevoked = "write_key.revoked.v1"
+	TypePolicyApplied   = "policy.applied.v1"
+	TypeStageEntered    = "stage.entered.v1"
+	TypeStageWithdrawn  = "stage.withdrawn.v1"
+)
+
+// Streams of configuration and bookkeeping; touchpoints and statements have a
+// stream for each subject and customer.
+const (
+	StreamRejects   = "rejects"
+	StreamWriteKeys = "write_keys"
+	StreamPolicy    = "policy"
+)
+
+// Millis is an instant in milliseconds since 1970-01-01T00:00:00 UTC.
+type Millis int64
+
+// Day is 24 hours; a day has no time zone.
+const Day Millis = 24 * 60 * 60 * 1000
+
+// MillisOf cuts t to the millisecond.
+func MillisOf(t time.Time) Millis { return Millis(t.UnixMilli()) }
+
+// Time returns the instant in UTC.
+func (m Millis) Time() time.Time { return time.UnixMilli(int64(m)).UTC() }
+
+// String is RFC 3339 with milliseconds.
+func (m Millis) String() string { return m.Time().Format("2006-01-02T15:04:05.000Z") }
+
+// MinTime and MaxTime bound the times a touchpoint may carry: the range that
+// ClickHouse's DateTime64(3) holds exactly.
+var (
+	MinTime = MillisOf(time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC))
+	MaxTime = MillisOf(time.Date(2299, 12, 31, 23, 59, 59, 999_000_000, time.UTC))
+)
+
+// SubjectKind says whose identifier a subject is.
+type SubjectKind string
+
+// The kinds of subject.
+const (
+	User SubjectKind = "user" // a user id of the organisation
+	Anon SubjectKind = "anon" // an anonymous id of a visitor
+)
+
+// Subject is one identifier that touchpoints are recorded under.
+type Subject struct {
+	Kind  SubjectKind
+	Value string
+}
+
+// String is the form used in questions and in the subject column: "user:42".
+func (s Subject) String() string { return string(s.Kind) + ":" + s.Value }
+
+// ParseSubject reads "kind:value". The value may hold colons.
+func ParseSubject(s string) (Subject, error) {
+	kind, value, ok := strings.Cut(s, ":")
+	if !ok || value == "" {
+		return Subject{}, fmt.Errorf("%q is no subject: write user:<userId> or anon:<anonymousId>", s)
+	}
+	switch k := SubjectKind(kind); k {
+	case User, Anon:
+		return Subject{k, value}, nil
+	}
+	return Subject{}, fmt.Errorf("%q is no kind of subject: use user or anon", kind)
+}
+
+// Keyer names the streams of subjects with a keyed hash, so that no identifier
+// stands in a stream's name.
+type Keyer struct{ key []byte }
+
+// KeySize is the length of a Keyer's key in bytes.
+const KeySize = 32
+
+// NewKeyer takes the deployment's key. The same key must be used for ever: it
+// decides the names of streams and so the ids of customers.
+func NewKeyer(key []byte) Keyer { return Keyer{append([]byte(nil), key...)} }
+
+// Stream is the name of the stream that holds the touchpoints of s: its kind, a
+// hyphen and 128 bits of HMAC-SHA256 over "kind:value" in hexadecimal.
+func (k Keyer) Stream(s Subject) string {
+	mac := hmac.New(sha256.New, k.key)
+	mac.Write([]byte(s.Kind))
+	mac.Write([]byte{':'})
+	mac.Write([]byte(s.Value))
+	var sum [sha256.Size]byte
+	mac.Sum(sum[:0])
+	buf := make([]byte, 0, len(s.Kind)+1+32)
+	buf = append(buf, s.Kind...)
+	buf = append(buf, '-')
+	return string(hex.AppendEncode(buf, sum[:16]))
+}
+
+// SubjectStream reports whether a stream's name is one that Keyer.Stream makes,
+// and for which kind.
+func SubjectStream(stream string) (SubjectKind, bool) {
+	kind, hash, ok := strings.Cut(stream, "-")
+	if !ok || len(hash) != 32 {
+		return "", false
+	}
+	switch k := SubjectKind(kind); k {
+	case User, Anon:
+		return k, true
+	}
+	return "", false
+}
+
+// Namespaces of the UUIDv5 ids. They are part of the format of the log.
+var (
+	nsEvent     = uuid.MustParse("5f0c7c9a-6a4e-5d0e-9a53-0d2a52a8c1e1")
+	nsSubject   = uuid.MustParse("0b2f6d0e-3c1d-5b7f-8a44-6f1f7e0c9b02")
+	nsStatement = uuid.MustParse("9d3b1c44-0f7a-5e25-b1f0-2f64c2a7d303")
+)
+
+// EventID is the id of the touchpoint that a source sent under a message id.
+// The same pair gives the same id for ever, which is what makes a retry harmless.
+func EventID(source, messageID string) uuid.UUID {
+	buf := make([]byte, 0, len(source)+1+len(messageID))
+	buf = append(buf, source...)
+	buf = append(buf, 0)
+	buf = append(buf, messageID...)
+	return uuid.NewSHA1(nsEvent, buf)
+}
+
+// SubjectID is the id of the subject whose touchpoints stand in a stream. A
+// customer bears the id of the first of its subjects.
+func SubjectID(stream string) uuid.UUID { return uuid.NewSHA1(nsSubject, []byte(stream)) }
+
+// StatementStream is the stream of what Sojourn said of a customer.
+func StatementStream(customer uuid.UUID) string { return "statements-" + customer.String() }
+
+// StatementCustomer reads the customer from the name of a statement stream.
+func StatementCustomer(stream string) (uuid.UUID, bool) {
+	s, ok := strings.CutPrefix(stream, "statements-")
+	if !ok {
+		return uuid.Nil, false
+	}
+	id, err := uuid.Parse(s)
+	return id, err == nil
+}
+
+// StatementID is made of a statement's stream, revision and content, so that a
+// statement said again is the same event.
+func StatementID(stream string, revision uint64, content []byte) uuid.UUID {
+	buf := fmt.Appendf(nil, "%s@%d\x00", stream, revision)
+	return uuid.NewSHA1(nsStatement, append(buf, content...))
+}

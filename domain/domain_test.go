@@ -1,0 +1,68 @@
+package domain_test
+
+import (
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sojourn/domain"
+)
+
+func TestHeaderRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		str := rapid.StringN(0, 20, -1)
+		h := domain.Header{
+			Kind:        domain.Kind(rapid.IntRange(1, 6).Draw(t, "kind")),
+			Flags:       domain.Flags(rapid.Uint8().Draw(t, "flags")),
+			OccurredAt:  domain.Millis(rapid.Int64().Draw(t, "occurred")),
+			ReceivedAt:  domain.Millis(rapid.Int64().Draw(t, "received")),
+			Source:      str.Draw(t, "source"),
+			MessageID:   str.Draw(t, "message"),
+			UserID:      str.Draw(t, "user"),
+			AnonymousID: str.Draw(t, "anon"),
+			PreviousID:  str.Draw(t, "previous"),
+			Name:        str.Draw(t, "name"),
+			SentAt:      str.Draw(t, "sent"), BatchContext: str.Draw(t, "context"), BatchIntegrations: str.Draw(t, "integrations"),
+		}
+		b := h.Append(nil)
+		got, err := domain.ParseHeader(string(b))
+		if err != nil || got != h {
+			t.Fatalf("got %+v, %v, want %+v", got, err, h)
+		}
+		cut := rapid.IntRange(0, len(b)-1).Draw(t, "cut")
+		if _, err := domain.ParseHeader(string(b[:cut])); err == nil {
+			t.Fatalf("a header cut at %d of %d bytes was read", cut, len(b))
+		}
+	})
+}
+
+func TestStreamHidesTheValue(t *testing.T) {
+	k := domain.NewKeyer([]byte("0123456789abcdef0123456789abcdef"))
+	s := k.Stream(domain.Subject{Kind: domain.User, Value: "ada@example.com"})
+	if strings.Contains(s, "ada") || len(s) != len("user-")+32 {
+		t.Fatalf("stream %q", s)
+	}
+	if kind, ok := domain.SubjectStream(s); !ok || kind != domain.User {
+		t.Fatalf("SubjectStream(%q) = %q, %v", s, kind, ok)
+	}
+	if s == k.Stream(domain.Subject{Kind: domain.Anon, Value: "ada@example.com"}) {
+		t.Fatal("a user and a visitor of one value share a stream")
+	}
+	other := domain.NewKeyer([]byte("another key of thirty-two bytes."))
+	if s == other.Stream(domain.Subject{Kind: domain.User, Value: "ada@example.com"}) {
+		t.Fatal("the stream does not depend on the key")
+	}
+}
+
+func TestParseSubject(t *testing.T) {
+	s, err := domain.ParseSubject("user:a:b")
+	if err != nil || s != (domain.Subject{Kind: domain.User, Value: "a:b"}) {
+		t.Fatalf("got %v, %v", s, err)
+	}
+	for _, bad := range []string{"", "user", "user:", "planet:earth", "42"} {
+		if _, err := domain.ParseSubject(bad); err == nil {
+			t.Errorf("%q was read as a subject", bad)
+		}
+	}
+}
