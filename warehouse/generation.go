@@ -1,0 +1,203 @@
+package warehouse
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Generation numbers one complete set of tables. Numbers start at 1.
+type Generation uint32
+
+// String is the suffix of the generation's tables, such as "g7".
+func (g Generation) String() string { return "g" + strconv.FormatUint(uint64(g), 10) }
+
+//go:embed migrations/*.sql tables/*.sql views/*.sql
+var sqlFiles embed.FS
+
+// The order matters: the dictionary reads subjects, and the views read all.
+var (
+	tableFiles = []string{"touchpoints", "subjects", "customers", "stage_transitions", "moved"}
+	// touchpoints is the last to be switched, and so the one that tells which
+	// generation is active.
+	viewFiles = []string{"subjects", "customers", "stage_transitions", "touchpoints"}
+)
+
+// ErrNoGeneration is returned where a generation is asked for that does not
+// exist, or an active one where there is none yet.
+var ErrNoGeneration = errors.New("no such generation of views")
+
+// CreateGeneration creates the tables of a generation that do not exist yet, and
+// defines its dictionary anew, with the credentials in use. It is safe to
+// repeat, and a start repeats it.
+func (db *DB) CreateGeneration(ctx context.Context, g Generation) error {
+	for _, name := range tableFiles {
+		if err := db.execFile(ctx, "tables/"+name+".sql", g); err != nil {
+			return fmt.Errorf("create %s_%s: %w", name, g, err)
+		}
+	}
+	return nil
+}
+
+// DropGeneration drops whatever exists of a generation; where nothing does, it
+// does nothing. It refuses to drop the active one.
+func (db *DB) DropGeneration(ctx context.Context, g Generation) error {
+	active, err := db.Active(ctx)
+	if err != nil && !errors.Is(err, ErrNoGeneration) {
+		return err
+	}
+	if active == g {
+		return fmt.Errorf("drop generation %s: it is the active one", g)
+	}
+	for _, name := range slices.Backward(tableFiles) {
+		kind := "TABLE"
+		if name == "moved" {
+			kind = "DICTIONARY"
+		}
+		stmt := fmt.Sprintf("DROP %s IF EXISTS %s.%s_%s SYNC", kind, db.database, name, g)
+		if err := db.Exec(ctx, stmt); err != nil {
+			return fmt.Errorf("drop %s_%s: %w", name, g, err)
+		}
+	}
+	return nil
+}
+
+// Activate makes the public views read a generation. Each view is replaced
+// atomically, one after the other; a reader between two of them sees one
+// generation in each view. It is safe to repeat, and a start repeats it, which
+// finishes a switch that a crash has cut short and brings the views up to the
+// release in use.
+func (db *DB) Activate(ctx context.Context, g Generation) error {
+	for _, name := range viewFiles {
+		if err := db.execFile(ctx, "views/"+name+".sql", g); err != nil {
+			return fmt.Errorf("activate %s: view %s: %w", g, name, err)
+		}
+	}
+	return nil
+}
+
+// Generations lists the generations of which any table exists, in order.
+func (db *DB) Generations(ctx context.Context) ([]Generation, error) {
+	rows, err := db.Query(ctx, `SELECT DISTINCT toUInt32OrZero(extract(name, '_g([0-9]+)$')) AS g
+FROM system.tables WHERE database = {database:String} AND match(name, '^(touchpoints|subjects|customers|stage_transitions|moved)_g[0-9]+$')
+ORDER BY g`, Named("database", db.database))
+	if err != nil {
+		return nil, fmt.Errorf("list generations: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var all []Generation
+	for rows.Next() {
+		var g uint32
+		if err := rows.Scan(&g); err != nil {
+			return nil, fmt.Errorf("list generations: %w", err)
+		}
+		all = append(all, Generation(g))
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list generations: %w", err)
+	}
+	return all, nil
+}
+
+// Active tells which generation the public views read, or ErrNoGeneration.
+func (db *DB) Active(ctx context.Context) (Generation, error) {
+	rows, err := db.Query(ctx, `SELECT comment FROM system.tables
+WHERE database = {database:String} AND name = 'touchpoints' AND engine = 'View'`, Named("database", db.database))
+	if err != nil {
+		return 0, fmt.Errorf("find the active generation: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var comment string
+	for rows.Next() {
+		if err := rows.Scan(&comment); err != nil {
+			return 0, fmt.Errorf("find the active generation: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return 0, fmt.Errorf("find the active generation: %w", err)
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(comment, "g"), 10, 32)
+	if err != nil {
+		return 0, ErrNoGeneration
+	}
+	return Generation(n), nil
+}
+
+// ReloadMoved makes the dictionary of moved subjects read its table again, so
+// that the touchpoints view shows the customers of the subjects written before.
+// It costs some milliseconds and grows with the number of moved subjects.
+func (db *DB) ReloadMoved(ctx context.Context, g Generation) error {
+	if err := db.Exec(ctx, fmt.Sprintf("SYSTEM RELOAD DICTIONARY %s.moved_%s", db.database, g)); err != nil {
+		return fmt.Errorf("reload moved_%s: %w", g, err)
+	}
+	return nil
+}
+
+// MaxPosition is the greatest position among the touchpoints of a generation, 0
+// where it has none.
+func (db *DB) MaxPosition(ctx context.Context, g Generation) (uint64, error) {
+	var position uint64
+	row := db.QueryRow(ctx, fmt.Sprintf("SELECT max(position) FROM %s.touchpoints_%s", db.database, g))
+	if err := row.Scan(&position); err != nil {
+		return 0, fmt.Errorf("find the last position of %s: %w", g, err)
+	}
+	return position, nil
+}
+
+// TrimTouchpoints deletes the touchpoints of a generation above a position, and
+// returns how many there were. With it a runner makes its writes exactly once:
+// it trims to its checkpoint before it goes on after a crash. The rows are
+// hidden from every reader when it returns, and stay so after a crash. Where
+// there are none it only reads an index.
+func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64) (uint64, error) {
+	var rows uint64
+	table := fmt.Sprintf("%s.touchpoints_%s", db.database, g)
+	row := db.QueryRow(ctx, "SELECT count() FROM "+table+" WHERE position > {position:UInt64}", Named("position", position))
+	if err := row.Scan(&rows); err != nil {
+		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
+	}
+	if rows == 0 {
+		return 0, nil
+	}
+	stmt := fmt.Sprintf("ALTER TABLE %s DELETE WHERE position > %d SETTINGS mutations_sync = 2", table, position)
+	if err := db.Exec(ctx, stmt); err != nil {
+		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
+	}
+	return rows, nil
+}
+
+func (db *DB) execFile(ctx context.Context, file string, g Generation) error {
+	text, err := sqlFiles.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return db.Exec(ctx, db.render(string(text), g))
+}
+
+// render fills the placeholders of a SQL file.
+func (db *DB) render(text string, g Generation) string {
+	return strings.NewReplacer(
+		"{database}", db.database,
+		"{gen}", g.String(),
+		"{credentials}", db.credentials(),
+	).Replace(strings.TrimSpace(text))
+}
+
+// credentials are those a dictionary needs to read a table of its own server,
+// where that server asks for any.
+func (db *DB) credentials() string {
+	auth := db.options.Auth
+	if auth.Username == "" || (auth.Username == "default" && auth.Password == "") {
+		return ""
+	}
+	return "USER " + quote(auth.Username) + " PASSWORD " + quote(auth.Password) + " "
+}
+
+// quote is a string literal of ClickHouse's SQL.
+func quote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}

@@ -1,0 +1,14 @@
+CREATE TABLE IF NOT EXISTS subjects_{gen}
+(
+    subject_id  UUID,
+    subject_no  UInt64,
+    subject     String,
+    kind        LowCardinality(String),
+    customer_id UUID,
+    position    UInt64,
+    clock       DateTime64(3, 'UTC'),
+    version     UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY subject_id
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1

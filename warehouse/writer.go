@@ -1,0 +1,236 @@
+package warehouse
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	drivercolumn "github.com/ClickHouse/clickhouse-go/v2/lib/column"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+)
+
+// InsertOption changes one INSERT.
+type InsertOption func(clickhouse.Settings)
+
+// WithToken names an INSERT, so that a server that has seen the name in the last
+// thousand inserts into the table drops the repetition.
+func WithToken(token string) InsertOption {
+	return func(s clickhouse.Settings) { s["insert_deduplication_token"] = token }
+}
+
+// PrepareBatch begins an INSERT whose rows are durable when its Send returns.
+// The statement is "INSERT INTO table (columns)"; a table without a database is
+// in the configured one.
+func (db *DB) PrepareBatch(ctx context.Context, query string, opts ...InsertOption) (driver.Batch, error) {
+	return db.conn.PrepareBatch(insertContext(ctx, opts), query)
+}
+
+func insertContext(ctx context.Context, opts []InsertOption, extra ...clickhouse.QueryOption) context.Context {
+	settings := clickhouse.Settings{
+		"async_insert":                    0,
+		"max_partitions_per_insert_block": 0,
+	}
+	for _, o := range opts {
+		o(settings)
+	}
+	return clickhouse.Context(ctx, append(extra, clickhouse.WithSettings(settings))...)
+}
+
+// column is a column of an INSERT and how rows [from, to) are put into it.
+type column struct {
+	name, typ string
+	fill      func(c driver.BatchColumn, from, to int) error
+}
+
+// insert writes n rows in INSERTs of at most MaxRowsPerInsert. Each is durable
+// when it returns; after an error the earlier ones stand.
+func (db *DB) insert(ctx context.Context, table string, n int, columns []column, opts []InsertOption) error {
+	types := make([]clickhouse.ColumnNameAndType, len(columns))
+	query := []byte("INSERT INTO " + db.database + "." + table + " (")
+	for i, c := range columns {
+		// Named here so that the driver need not ask the server for every batch.
+		types[i] = clickhouse.ColumnNameAndType{Name: c.name, Type: c.typ}
+		if i > 0 {
+			query = append(query, ", "...)
+		}
+		query = append(query, c.name...)
+	}
+	query = append(query, ')')
+	for from := 0; from < n; from += MaxRowsPerInsert {
+		to := min(from+MaxRowsPerInsert, n)
+		batch, err := db.conn.PrepareBatch(insertContext(ctx, opts, clickhouse.WithColumnNamesAndTypes(types)), string(query))
+		if err != nil {
+			return fmt.Errorf("write %s: %w", table, err)
+		}
+		for i, c := range columns {
+			if err := c.fill(batch.Column(i), from, to); err != nil {
+				_ = batch.Abort()
+				return fmt.Errorf("write %s: column %s: %w", table, c.name, err)
+			}
+		}
+		if err := batch.Send(); err != nil {
+			return fmt.Errorf("write %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
+// WriteTouchpoints appends the rows of a block. They are durable when it
+// returns. A repetition makes the rows twice, so after an error or a crash the
+// runner trims to its checkpoint first (TrimTouchpoints).
+func (db *DB) WriteTouchpoints(ctx context.Context, g Generation, b *TouchpointBlock, opts ...InsertOption) error {
+	var scratch []string
+	text := func(name string, p *packed) column {
+		return column{name, "String", func(c driver.BatchColumn, from, to int) error {
+			scratch = p.slice(scratch[:0], from, to)
+			return c.Append(scratch)
+		}}
+	}
+	word := func(name string, w *words) column {
+		return column{name, "LowCardinality(String)", func(c driver.BatchColumn, from, to int) error {
+			return c.Append(w.rows[from:to])
+		}}
+	}
+	return db.insert(ctx, "touchpoints_"+g.String(), b.Len(), []column{
+		slice("event_id", "UUID", b.eventID),
+		slice("subject_id", "UUID", b.subjectID),
+		slice("subject_no", "UInt64", b.subjectNo),
+		text("subject", &b.subject),
+		text("user_id", &b.userID),
+		text("anonymous_id", &b.anonID),
+		word("source", &b.source),
+		word("type", &b.typ),
+		word("name", &b.name),
+		word("meaning", &b.meaning),
+		word("channel", &b.channel),
+		slice("occurred_at", timeType, b.occurredAt),
+		slice("received_at", timeType, b.receivedAt),
+		slice("recorded_at", timeType, b.recordedAt),
+		slice("position", "UInt64", b.position),
+		{"amount", "Nullable(Decimal(18, 4))", func(c driver.BatchColumn, from, to int) error {
+			amounts := make([]*decimal.Decimal, to-from)
+			for i := range amounts {
+				if b.hasAmount[from+i] {
+					d := decimal.New(b.amount[from+i], -4)
+					amounts[i] = &d
+				}
+			}
+			return c.Append(amounts)
+		}},
+		word("currency", &b.currency),
+		text("order_id", &b.orderID),
+		word("flags", &b.flags),
+		text("properties", &b.properties),
+		text("context", &b.context),
+	}, opts)
+}
+
+const timeType = "DateTime64(3, 'UTC')"
+
+// slice is a column whose rows stand in a slice of the driver's own type.
+func slice[T any](name, typ string, rows []T) column {
+	return column{name, typ, func(c driver.BatchColumn, from, to int) error { return c.Append(rows[from:to]) }}
+}
+
+// each is a column made row by row.
+func each[R, T any](name, typ string, rows []R, value func(*R) T) column {
+	return column{name, typ, func(c driver.BatchColumn, from, to int) error {
+		out := make([]T, to-from)
+		for i := range out {
+			out[i] = value(&rows[from+i])
+		}
+		return c.Append(out)
+	}}
+}
+
+// WriteSubjects writes rows of subjects. They are durable when it returns, and
+// the newest version of a subject replaces the others, so a repetition is
+// harmless. The touchpoints view shows them after ReloadMoved.
+func (db *DB) WriteSubjects(ctx context.Context, g Generation, rows []Subject, opts ...InsertOption) error {
+	return db.insert(ctx, "subjects_"+g.String(), len(rows), []column{
+		each("subject_id", "UUID", rows, func(r *Subject) uuid.UUID { return r.SubjectID }),
+		each("subject_no", "UInt64", rows, func(r *Subject) uint64 { return SubjectNo(r.SubjectID) }),
+		each("subject", "String", rows, func(r *Subject) string { return r.Subject }),
+		each("kind", "LowCardinality(String)", rows, func(r *Subject) string { return r.Kind }),
+		each("customer_id", "UUID", rows, func(r *Subject) uuid.UUID { return r.CustomerID }),
+		each("position", "UInt64", rows, func(r *Subject) uint64 { return r.Version.Position }),
+		each("clock", timeType, rows, func(r *Subject) int64 { return r.Version.Clock }),
+	}, opts)
+}
+
+// WriteCustomers writes rows of customers. They are durable when it returns, and
+// the newest version of a customer replaces the others, so a repetition is
+// harmless.
+func (db *DB) WriteCustomers(ctx context.Context, g Generation, rows []Customer, opts ...InsertOption) error {
+	return db.insert(ctx, "customers_"+g.String(), len(rows), []column{
+		each("customer_id", "UUID", rows, func(r *Customer) uuid.UUID { return r.CustomerID }),
+		each("user_ids", "Array(String)", rows, func(r *Customer) []string { return r.UserIDs }),
+		each("stage", "LowCardinality(String)", rows, func(r *Customer) string { return r.Stage }),
+		each("stage_since", timeType, rows, func(r *Customer) int64 { return r.StageSince }),
+		each("first_seen", timeType, rows, func(r *Customer) int64 { return r.FirstSeen }),
+		each("last_seen", timeType, rows, func(r *Customer) int64 { return r.LastSeen }),
+		each("purchases", "UInt32", rows, func(r *Customer) uint32 { return r.Purchases }),
+		each("refunds", "UInt32", rows, func(r *Customer) uint32 { return r.Refunds }),
+		each("revenue", "Map(String, Decimal(18, 4))", rows, func(r *Customer) *moneyMap {
+			return &moneyMap{r.Revenue}
+		}),
+		each("traits", "String", rows, func(r *Customer) []byte { return r.Traits }),
+		each("outlook", "Array(Tuple(at "+timeType+", stage String))", rows, func(r *Customer) [][]any {
+			out := make([][]any, len(r.Outlook))
+			for i, o := range r.Outlook {
+				out[i] = []any{time.UnixMilli(o.At).UTC(), o.Stage}
+			}
+			return out
+		}),
+		each("position", "UInt64", rows, func(r *Customer) uint64 { return r.Version.Position }),
+		each("clock", timeType, rows, func(r *Customer) int64 { return r.Version.Clock }),
+		each("removed", "UInt8", rows, func(r *Customer) uint8 { return bit(r.Removed) }),
+	}, opts)
+}
+
+// WriteTransitions writes rows of stage_transitions. They are durable when it
+// returns, and the newest version of a customer's transition replaces the
+// others, so a repetition is harmless.
+func (db *DB) WriteTransitions(ctx context.Context, g Generation, rows []Transition, opts ...InsertOption) error {
+	return db.insert(ctx, "stage_transitions_"+g.String(), len(rows), []column{
+		each("customer_id", "UUID", rows, func(r *Transition) uuid.UUID { return r.CustomerID }),
+		each("seq", "UInt32", rows, func(r *Transition) uint32 { return r.Seq }),
+		each("from_stage", "LowCardinality(String)", rows, func(r *Transition) string { return r.From }),
+		each("to_stage", "LowCardinality(String)", rows, func(r *Transition) string { return r.To }),
+		each("at", timeType, rows, func(r *Transition) int64 { return r.At }),
+		each("reason", "String", rows, func(r *Transition) string { return r.Reason }),
+		each("cause", "String", rows, func(r *Transition) string { return r.Cause }),
+		each("policy_version", "UInt32", rows, func(r *Transition) uint32 { return r.PolicyVersion }),
+		each("position", "UInt64", rows, func(r *Transition) uint64 { return r.Version.Position }),
+		each("clock", timeType, rows, func(r *Transition) int64 { return r.Version.Clock }),
+		each("removed", "UInt8", rows, func(r *Transition) uint8 { return bit(r.Removed) }),
+	}, opts)
+}
+
+func bit(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// moneyMap is a Map(String, Decimal(18, 4)) in the order it was given.
+type moneyMap struct{ all []Money }
+
+// Put is called by the driver when it reads; rows here are only written.
+func (m *moneyMap) Put(any, any) {}
+
+// Iterator is what the driver writes from.
+func (m *moneyMap) Iterator() drivercolumn.MapIterator { return &moneyIterator{all: m.all, at: -1} }
+
+type moneyIterator struct {
+	all []Money
+	at  int
+}
+
+func (i *moneyIterator) Next() bool { i.at++; return i.at < len(i.all) }
+func (i *moneyIterator) Key() any   { return i.all[i.at].Currency }
+func (i *moneyIterator) Value() any { return decimal.New(i.all[i.at].Amount, -4) }
