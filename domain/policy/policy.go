@@ -1,0 +1,124 @@
+// Package policy holds the versioned rules by which messages are read: what an
+// event name means, through which channel it came, and when a customer is in
+// which stage. A policy is a document; its version is given when it is applied.
+package policy
+
+import (
+	"sojourn/domain"
+)
+
+// Meaning is what a touchpoint is for the rules, whatever its name.
+type Meaning string
+
+// The meanings.
+const (
+	Purchase     Meaning = "purchase"     // an order was placed and paid
+	OrderUpdate  Meaning = "order_update" // the amount of an order changed
+	Refund       Meaning = "refund"       // money of an order went back
+	Cancellation Meaning = "cancellation" // an order was cancelled: a full refund
+	Lead         Meaning = "lead"         // the visitor made themselves known
+	Qualified    Meaning = "qualified"    // the lead showed the intent to buy
+	Engagement   Meaning = "engagement"   // use of the shop or the product
+	Service      Meaning = "service"      // a request for help and its course
+	Feedback     Meaning = "feedback"     // an opinion: survey, rating, review, complaint
+	Marketing    Meaning = "marketing"    // contact that the organisation began
+	Identity     Meaning = "identity"     // who the customer is: identify, group, alias
+	Unmapped     Meaning = "unmapped"     // the policy does not know the name; never written in one
+)
+
+// Meanings are those that a mapping may give.
+var Meanings = []Meaning{
+	Purchase, OrderUpdate, Refund, Cancellation, Lead, Qualified,
+	Engagement, Service, Feedback, Marketing, Identity,
+}
+
+// The channels.
+const (
+	Web    = "web"
+	Mobile = "mobile"
+	Email  = "email"
+	Phone  = "phone"
+	Chat   = "chat"
+	Store  = "store"
+	Social = "social"
+	Server = "server"
+)
+
+// Channels are those that a mapping or a channel rule may give.
+var Channels = []string{Web, Mobile, Email, Phone, Chat, Store, Social, Server}
+
+// Policy is the document. Load a file onto Default, so that what it does not say
+// stays as it is there.
+type Policy struct {
+	// Currency is the one of a purchase that names none; ISO 4217.
+	Currency string `json:"currency" yaml:"currency"`
+	// Lifecycle sets the lengths of the stages.
+	Lifecycle Lifecycle `json:"lifecycle" yaml:"lifecycle"`
+	// Standard has the names of Segment's specs and the standard channel rules
+	// stand behind the policy's own.
+	Standard bool `json:"standard" yaml:"standard"`
+	// Events map names to meanings; see Mapping.
+	Events []Mapping `json:"events" yaml:"events"`
+	// Channels decide the channel where a mapping names none: the first that fits.
+	Channels []ChannelRule `json:"channels" yaml:"channels"`
+}
+
+// Lifecycle holds the numbers of the stage table. A day is 24 hours.
+type Lifecycle struct {
+	AtRiskDays     int `json:"at_risk_days" yaml:"at_risk_days"`
+	ChurnedDays    int `json:"churned_days" yaml:"churned_days"`
+	LostDays       int `json:"lost_days" yaml:"lost_days"`
+	WonBackDays    int `json:"won_back_days" yaml:"won_back_days"`
+	LoyalPurchases int `json:"loyal_purchases" yaml:"loyal_purchases"`
+	LoyalDays      int `json:"loyal_days" yaml:"loyal_days"`
+}
+
+// Mapping says what messages mean. It fits the messages of its type (track where
+// it names none) and source (any where it names none) whose name is one of its
+// names, or all of them where it has no names. A mapping with a source goes
+// before one without, one with the name before one without; an equal name before
+// one that differs only in case, spaces, underscores and hyphens.
+type Mapping struct {
+	Name    string   `json:"name,omitempty" yaml:"name,omitempty"`
+	Names   []string `json:"names,omitempty" yaml:"names,omitempty"`
+	Type    string   `json:"type,omitempty" yaml:"type,omitempty"`
+	Source  string   `json:"source,omitempty" yaml:"source,omitempty"`
+	Meaning Meaning  `json:"meaning" yaml:"meaning"`
+	// Channel is decided by the channel rules where it is empty.
+	Channel string `json:"channel,omitempty" yaml:"channel,omitempty"`
+}
+
+// ChannelRule gives a channel to the messages that fit all it names.
+type ChannelRule struct {
+	Type   string `json:"type,omitempty" yaml:"type,omitempty"`
+	Source string `json:"source,omitempty" yaml:"source,omitempty"`
+	// Library is the beginning of context.library.name, such as "analytics-node".
+	Library string `json:"library,omitempty" yaml:"library,omitempty"`
+	Channel string `json:"channel" yaml:"channel"`
+}
+
+// Rule is what the policy says of a message.
+type Rule struct {
+	Meaning Meaning
+	Channel string
+	// ByRule is set where no mapping named the channel: it is the one of the
+	// channel rules for a message of unknown library, and Compiled.Channel may
+	// know better where the library is known.
+	ByRule bool
+}
+
+// Default is the policy that holds until another is applied: the standard names,
+// and a purchase that keeps a customer for 60, 120 and 365 days.
+func Default() Policy {
+	return Policy{
+		Currency: "USD",
+		Lifecycle: Lifecycle{
+			AtRiskDays: 60, ChurnedDays: 120, LostDays: 365,
+			WonBackDays: 120, LoyalPurchases: 5, LoyalDays: 365,
+		},
+		Standard: true,
+	}
+}
+
+// Days turns a number of days into a length of time.
+func Days(n int) domain.Millis { return domain.Millis(n) * domain.Day }

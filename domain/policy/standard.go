@@ -1,0 +1,5 @@
+package policy
+
+var standardChannels = []ChannelRule{}
+
+func standardEvents() []Mapping { return nil }
