@@ -1,0 +1,310 @@
+// Package api is Sojourn's HTTP API: customers, stages, write keys, event names
+// and rejects under /api/v1, with the OpenAPI document at /openapi.json, and the
+// endpoints for operators (/healthz, /readyz, /metrics).
+//
+// Everything under /api/v1 asks for the admin token as a bearer token. Errors
+// are problem+json (RFC 9457). A request may carry at most 1 MiB of body, which
+// must have arrived within 5 s; an answer that is not a stream takes 30 s at
+// most. Lists are read in pages: next_cursor of one page is the cursor of the
+// next, and the last page has none.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"sojourn/eventstore"
+	"sojourn/projections"
+)
+
+// Limits of the API.
+const (
+	maxBody       = 1 << 20
+	answerTimeout = 30 * time.Second
+	// DefaultWaitTimeout is how long a read waits for the views to hold the
+	// position given as after.
+	DefaultWaitTimeout = 10 * time.Second
+
+	defaultLimit = 50
+	maxLimit     = 1000
+)
+
+// Views answers questions about customers from what the projections keep.
+type Views interface {
+	// Customer answers where a customer stands. ref is a customer id or a subject
+	// such as "user:42". projections.ErrNotFound where there was no touchpoint by
+	// then, *projections.MovedError where the customer bears another id by now.
+	Customer(ctx context.Context, ref string, at projections.At) (projections.Customer, error)
+	// Timeline is a page of a customer's touchpoints and transitions in the order
+	// of time. The errors are those of Customer.
+	Timeline(ctx context.Context, ref string, at projections.At, cursor string, limit int) ([]projections.Entry, string, error)
+	// Customers is a page of the customers in a stage, or of all where stage is
+	// empty.
+	Customers(ctx context.Context, stage string, limit int, cursor string) ([]projections.Customer, string, error)
+	// Stages counts the customers by stage at an instant; zero means now.
+	Stages(ctx context.Context, asOf time.Time) (projections.Stages, error)
+	// EventNames lists every name that was seen.
+	EventNames(ctx context.Context) ([]projections.EventName, error)
+	// WaitFor returns when the views hold a position, or with the context's error.
+	WaitFor(ctx context.Context, pos eventstore.Position) error
+	// Status tells how far the views are.
+	Status() projections.Status
+}
+
+// WriteKey is a write key as it is listed: without the key, of which only a hash
+// is kept.
+type WriteKey struct {
+	ID        string
+	Source    string
+	CreatedAt time.Time
+	RevokedAt time.Time // zero while the key is in force
+}
+
+// ErrNoWriteKey is returned by WriteKeys.Revoke for an id that is not known.
+var ErrNoWriteKey = errors.New("no such write key")
+
+// WriteKeys keeps the write keys of the sources.
+type WriteKeys interface {
+	// Create makes a key for a source. The key is durable on return, and in force.
+	Create(ctx context.Context, source string) (WriteKey, string, error)
+	// List returns all keys, in the order of their creation.
+	List(ctx context.Context) ([]WriteKey, error)
+	// Revoke puts a key out of force for good. Revoking twice is no error.
+	Revoke(ctx context.Context, id string) error
+}
+
+// Reject is a message that could not become a touchpoint, or a refused body.
+type Reject struct {
+	ID         uuid.UUID
+	Kind       string // "reject" or "refusal" (answered 400 or 401)
+	Reason     string // a word for programs, such as "bad_time"
+	Detail     string // in words
+	Source     string
+	MessageID  string
+	ReceivedAt time.Time
+	RecordedAt time.Time
+	Position   eventstore.Position
+	Raw        []byte
+	ReplayedAt time.Time // zero where it was not replayed
+}
+
+// RejectFilter selects rejects; empty fields select all.
+type RejectFilter struct {
+	Source, Reason string
+	// Pending leaves out what was replayed with success.
+	Pending bool
+}
+
+// Replayed tells what a replay of rejects came to.
+type Replayed struct {
+	Accepted  int // became touchpoints
+	Duplicate int // stand in the log already
+	Rejected  int // cannot be used still
+	Position  eventstore.Position
+}
+
+// Rejects lists what could not be used and tries it again.
+type Rejects interface {
+	// Rejects is a page, newest first.
+	Rejects(ctx context.Context, f RejectFilter, limit int, cursor string) ([]Reject, string, error)
+	// Replay sends rejects through ingest again under the policy in force; done
+	// twice it adds nothing. ids narrows the filter where it is not empty.
+	Replay(ctx context.Context, f RejectFilter, ids []uuid.UUID) (Replayed, error)
+}
+
+// Arrival is a touchpoint or a reject as it came.
+type Arrival struct {
+	Kind       string // "touchpoint", "reject" or "refusal"
+	Position   eventstore.Position
+	RecordedAt time.Time
+	OccurredAt time.Time // of a touchpoint
+	EventID    uuid.UUID
+	Source     string
+	Type       string // track, identify, page, screen, group, alias
+	Name       string
+	Subject    string
+	Meaning    string // empty or "unmapped" where the policy has none
+	Channel    string
+	Reason     string // of a reject
+	Message    []byte // as sent
+}
+
+// Arrivals follows the log.
+type Arrivals interface {
+	// Head is the position of the last event.
+	Head(ctx context.Context) (eventstore.Position, error)
+	// Arrivals yields what comes after a position until the context ends.
+	Arrivals(ctx context.Context, after eventstore.Position) iter.Seq2[Arrival, error]
+}
+
+// Progress of a long job, in events.
+type Progress struct{ Done, Total uint64 }
+
+// Maintenance does the long jobs on the views.
+type Maintenance interface {
+	// Rebuild fills new tables beside the old and switches to them.
+	Rebuild(ctx context.Context, progress func(Progress)) error
+	// Verify computes every view again from the log and reports each difference
+	// in words.
+	Verify(ctx context.Context, progress func(Progress), difference func(string)) error
+}
+
+// Config is what the API is made of. All fields are needed but Log, Registry and
+// WaitTimeout.
+type Config struct {
+	Version     string
+	Token       string // the admin token
+	Views       Views
+	WriteKeys   WriteKeys
+	Rejects     Rejects
+	Arrivals    Arrivals
+	Maintenance Maintenance
+	// Registry is what /metrics shows, and where the API counts its requests.
+	Registry *prometheus.Registry
+	Log      *slog.Logger
+	// WaitTimeout is that of after=POSITION; 0 means DefaultWaitTimeout.
+	WaitTimeout time.Duration
+}
+
+// API is the handler of everything that the API serves.
+type API struct {
+	cfg     Config
+	mux     *http.ServeMux
+	huma    huma.API
+	handler http.Handler
+	// streams ends when the server stops, so that a stream does not hold it up.
+	streams     context.Context
+	stopStreams context.CancelFunc
+}
+
+// New makes the API.
+func New(cfg Config) (*API, error) {
+	if cfg.Token == "" {
+		return nil, errors.New("the API needs an admin token")
+	}
+	if cfg.WaitTimeout == 0 {
+		cfg.WaitTimeout = DefaultWaitTimeout
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Registry == nil {
+		cfg.Registry = prometheus.NewRegistry()
+	}
+	a := &API{cfg: cfg, mux: http.NewServeMux()}
+	a.streams, a.stopStreams = context.WithCancel(context.Background())
+
+	hc := huma.DefaultConfig("Sojourn", cfg.Version)
+	hc.Info.Description = "Where customers stand in their lifecycle, and why."
+	hc.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	hc.DocsPath, hc.SchemasPath, hc.CreateHooks = "", "", nil
+	hc.RejectUnknownQueryParameters = true
+	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"admin": {Type: "http", Scheme: "bearer", Description: "The admin token."},
+	}
+	a.huma = humago.New(a.mux, hc)
+	a.huma.UseMiddleware(deadline)
+
+	a.customerOperations()
+	a.writeKeyOperations()
+	a.eventOperations()
+	a.streamOperations()
+	a.healthOperations()
+	a.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{Registry: cfg.Registry}))
+	a.mux.HandleFunc("GET /docs", a.docs)
+
+	measured, err := measure(cfg.Registry, a.mux, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	a.handler = a.authenticate(problems(a.mux, measured))
+	return a, nil
+}
+
+// ServeHTTP serves /api/v1, /openapi.json, /openapi.yaml, /docs, /healthz,
+// /readyz and /metrics, and answers everything else 404.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// OpenAPI is the document that /openapi.json serves.
+func (a *API) OpenAPI() *huma.OpenAPI { return a.huma.OpenAPI() }
+
+// StopStreams ends the answers that would go on for ever. It may be called more
+// than once.
+func (a *API) StopStreams() { a.stopStreams() }
+
+// operation is an operation under /api/v1 with what all have in common.
+func operation(id, method, path, tag, summary, description string, codes ...int) huma.Operation {
+	return huma.Operation{
+		OperationID: id, Method: method, Path: "/api/v1" + path,
+		Tags: []string{tag}, Summary: summary, Description: description,
+		Errors:       append(codes, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusInternalServerError),
+		Security:     []map[string][]string{{"admin": {}}},
+		MaxBodyBytes: maxBody,
+	}
+}
+
+// deadline bounds the time an answer takes, streams apart.
+func deadline(ctx huma.Context, next func(huma.Context)) {
+	if ctx.Operation().Metadata["stream"] != nil {
+		next(ctx)
+		return
+	}
+	c, cancel := context.WithTimeout(ctx.Context(), answerTimeout)
+	defer cancel()
+	next(huma.WithContext(ctx, c))
+}
+
+// AfterParam is the parameter that lets one read one's own writes.
+type AfterParam struct {
+	After uint64 `query:"after" doc:"Wait until the views hold this position of the log (the Sojourn-Position header of a tracking answer); 503 after 10 s."`
+}
+
+// await waits for the position, and for views that can answer at all.
+func (a *API) await(ctx context.Context, p AfterParam) error {
+	if p.After > 0 {
+		c, cancel := context.WithTimeout(ctx, a.cfg.WaitTimeout)
+		defer cancel()
+		if err := a.cfg.Views.WaitFor(c, eventstore.Position(p.After)); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+				return unavailable("the views do not hold that position yet; try again")
+			}
+			return a.internal("wait for the views", err)
+		}
+	}
+	if s := a.cfg.Views.Status(); !s.Ready {
+		return unavailable("the views are being built; GET /readyz tells how far they are")
+	}
+	return nil
+}
+
+func unavailable(detail string) error {
+	return huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(detail), http.Header{"Retry-After": {"1"}})
+}
+
+// internal logs an error that is none of the client's business and answers 500.
+func (a *API) internal(doing string, err error) error {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return unavailable("the answer took too long")
+	case errors.Is(err, eventstore.ErrOverloaded):
+		return huma.ErrorWithHeaders(huma.Error429TooManyRequests("the log is overloaded; try again"), http.Header{"Retry-After": {"1"}})
+	case errors.Is(err, eventstore.ErrClosed):
+		return unavailable("the server is stopping")
+	}
+	a.cfg.Log.Error("api: internal error", "doing", doing, "error", err)
+	return huma.Error500InternalServerError("could not " + doing + "; the server's log says why")
+}
+
+// jsonValue is a JSON value of any kind.
+type jsonValue = json.RawMessage
