@@ -260,3 +260,6 @@ func (d Decimal) Mul(e Decimal) (Decimal, bool) {
 	}
 	return Decimal(q), true
 }
+
+// Valid reports whether d is in range, as every decimal that was read is.
+func (d Decimal) Valid() bool { return d >= -maxDecimal && d <= maxDecimal }

@@ -3,6 +3,11 @@
 package customer
 
 import (
+	"bytes"
+	"slices"
+	"sort"
+	"strings"
+
 	"sojourn/domain"
 	"sojourn/domain/lifecycle"
 	"sojourn/domain/policy"
@@ -40,31 +45,111 @@ type View struct {
 	Totals     lifecycle.Totals
 	FirstSeen  domain.Millis
 	LastSeen   domain.Millis
-	Traits     []Trait // sorted by key, without tombstones
+	Traits     []Trait // sorted by key, without tombstones; values are the facts' own
 }
 
 // Add adds a touchpoint that the set does not hold yet, in any order, with the
-// traits it gives (their Ref is set to the touchpoint's). It reports whether stage,
-// transitions or totals may have changed; FirstSeen, LastSeen and Traits may have
-// changed even where it is false.
-func (f *Facts) Add(t lifecycle.Touch, traits []Trait) bool { return false }
+// traits it gives: their Ref is the touchpoint's whatever they say, their keys and
+// values are copied. It reports whether stage, transitions or totals may have
+// changed; FirstSeen, LastSeen and Traits may have changed even where it is false.
+func (f *Facts) Add(t lifecycle.Touch, traits []Trait) bool {
+	if f.Touchpoints == 0 || t.At < f.FirstSeen {
+		f.FirstSeen = t.At
+	}
+	if f.Touchpoints == 0 || t.At > f.LastSeen {
+		f.LastSeen = t.At
+	}
+	f.Touchpoints++
+	for _, trait := range traits {
+		trait.Ref = t.Ref
+		f.setTrait(trait, true)
+	}
+	return f.Lifecycle.Add(t)
+}
 
-// Merge adds the touchpoints of o, none of which f may hold; o stays as it is.
-func (f *Facts) Merge(o *Facts) {}
+func (f *Facts) setTrait(t Trait, copied bool) {
+	i, found := slices.BinarySearchFunc(f.Traits, t.Key, func(have Trait, key string) int {
+		return strings.Compare(have.Key, key)
+	})
+	if found && f.Traits[i].Ref.Compare(t.Ref) > 0 {
+		return
+	}
+	if t.Removed() {
+		t.Value = nil
+	} else if copied {
+		t.Value = bytes.Clone(t.Value)
+	}
+	if found {
+		f.Traits[i].Value, f.Traits[i].Ref = t.Value, t.Ref
+		return
+	}
+	if copied {
+		t.Key = strings.Clone(t.Key)
+	}
+	f.Traits = slices.Insert(f.Traits, i, t)
+}
+
+// Merge adds the touchpoints of o, none of which f may hold; o stays as it is, and
+// the bytes of its traits are shared.
+func (f *Facts) Merge(o *Facts) {
+	if o.Touchpoints == 0 {
+		return
+	}
+	if f.Touchpoints == 0 {
+		f.FirstSeen, f.LastSeen = o.FirstSeen, o.LastSeen
+	} else {
+		f.FirstSeen = min(f.FirstSeen, o.FirstSeen)
+		f.LastSeen = max(f.LastSeen, o.LastSeen)
+	}
+	f.Touchpoints += o.Touchpoints
+	for _, t := range o.Traits {
+		f.setTrait(t, false)
+	}
+	f.Lifecycle.Merge(&o.Lifecycle)
+}
 
 // Clone returns a copy that shares nothing that changes.
-func (f *Facts) Clone() *Facts { return nil }
-
-// Append appends the binary form of the facts to buf. Equal sets give equal bytes.
-func (f *Facts) Append(buf []byte) []byte { return buf }
-
-// Parse replaces the facts by what Append wrote. It keeps nothing of b.
-func (f *Facts) Parse(b []byte) error { return nil }
+func (f *Facts) Clone() *Facts {
+	c := *f
+	c.Traits = slices.Clone(f.Traits)
+	c.Lifecycle = f.Lifecycle.Clone()
+	return &c
+}
 
 // View answers at a clock, with the transitions up to it (past) and those that
 // time alone will bring (future), both in order. FirstSeen, LastSeen and Traits are
 // those of all the touchpoints: to ask about an instant before LastSeen, fold the
 // touchpoints up to it.
 func (f *Facts) View(clock domain.Millis, p *policy.Compiled) (v View, past, future []lifecycle.Transition) {
-	return View{}, nil, nil
+	all := lifecycle.Transitions(&f.Lifecycle, p.Lifecycle(), p.Currency())
+	n := sort.Search(len(all), func(i int) bool { return all[i].At > clock })
+	past, future = all[:n:n], all[n:]
+	v.FirstSeen, v.LastSeen = f.FirstSeen, f.LastSeen
+	v.Traits = f.LiveTraits()
+	v.Totals = lifecycle.TotalsAt(&f.Lifecycle, clock, p.Currency())
+	if n > 0 {
+		now := past[n-1]
+		v.Stage, v.StageSince, v.Reason, v.Cause = now.To, now.At, now.Reason, now.Cause
+	}
+	return v, past, future
+}
+
+// LiveTraits are the traits without tombstones, sorted by key.
+func (f *Facts) LiveTraits() []Trait {
+	removed := 0
+	for _, t := range f.Traits {
+		if t.Removed() {
+			removed++
+		}
+	}
+	if removed == 0 {
+		return f.Traits[:len(f.Traits):len(f.Traits)]
+	}
+	live := make([]Trait, 0, len(f.Traits)-removed)
+	for _, t := range f.Traits {
+		if !t.Removed() {
+			live = append(live, t)
+		}
+	}
+	return live
 }

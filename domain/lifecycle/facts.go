@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"sojourn/domain"
 	"sojourn/domain/commerce"
@@ -65,7 +66,7 @@ func (m *milestone) offer(ref Ref, w why, name string) bool {
 	if len(name) > maxName {
 		name = cutRunes(name, maxName)
 	}
-	*m = milestone{ref, true, w, name}
+	*m = milestone{ref, true, w, strings.Clone(name)}
 	return true
 }
 
