@@ -1,5 +1,149 @@
 package policy
 
-var standardChannels = []ChannelRule{}
+// standardChannels follow the policy's own channel rules. A page was seen on the
+// web whoever reports it; for the rest a known library tells.
+var standardChannels = []ChannelRule{
+	{Type: "page", Channel: Web},
+	{Type: "screen", Channel: Mobile},
+	{Library: "analytics.js", Channel: Web},
+	{Library: "analytics-ios", Channel: Mobile},
+	{Library: "analytics-swift", Channel: Mobile},
+	{Library: "analytics-android", Channel: Mobile},
+	{Library: "analytics-kotlin", Channel: Mobile},
+	{Library: "analytics-react-native", Channel: Mobile},
+	{Library: "analytics-flutter", Channel: Mobile},
+	{Library: "@segment/analytics-react-native", Channel: Mobile},
+	{Library: "@segment/analytics-node", Channel: Server},
+	{Library: "analytics-node", Channel: Server},
+	{Library: "analytics-python", Channel: Server},
+	{Library: "analytics-ruby", Channel: Server},
+	{Library: "analytics-php", Channel: Server},
+	{Library: "analytics-java", Channel: Server},
+	{Library: "analytics-go", Channel: Server},
+	{Library: "analytics-rust", Channel: Server},
+	{Library: "Analytics.NET", Channel: Server},
+	{Library: "Analytics-CSharp", Channel: Server},
+	{Channel: Web},
+}
 
-func standardEvents() []Mapping { return nil }
+// standard is a group of names of one meaning and channel; an empty channel leaves
+// it to the channel rules.
+type standard struct {
+	meaning Meaning
+	channel string
+	names   []string
+}
+
+// standards are the names known out of the box: those of Segment's specs for
+// e-commerce (both versions and the enhanced e-commerce names they are aliases
+// of), B2B SaaS, e-mail, mobile and live chat, and names in wide use for service,
+// feedback, leads and marketing. Case, spaces, underscores and hyphens make no
+// difference, so each is written once.
+var standards = []standard{
+	// E-commerce: the order.
+	{Purchase, "", []string{"Order Completed", "Completed Order"}},
+	{OrderUpdate, "", []string{"Order Updated", "Updated Order"}},
+	{Refund, "", []string{"Order Refunded", "Refunded Order"}},
+	{Cancellation, "", []string{"Order Cancelled", "Cancelled Order", "Order Canceled", "Canceled Order"}},
+	{Qualified, "", []string{"Checkout Started", "Started Checkout", "Order Started", "Started Order"}},
+	// E-commerce: the way to it.
+	{Engagement, "", []string{
+		"Products Searched", "Searched Products",
+		"Product List Viewed", "Viewed Product List", "Product Category Viewed", "Viewed Product Category",
+		"Product List Filtered", "Filtered Product List",
+		"Promotion Viewed", "Viewed Promotion",
+		"Promotion Clicked", "Clicked Promotion",
+		"Product Clicked", "Clicked Product",
+		"Product Viewed", "Viewed Product", "Viewed Product Details", "Product Details Viewed",
+		"Product Added", "Added Product",
+		"Product Removed", "Removed Product",
+		"Cart Viewed", "Viewed Cart",
+		"Checkout Step Viewed", "Viewed Checkout Step",
+		"Checkout Step Completed", "Completed Checkout Step",
+		"Payment Info Entered", "Entered Payment Info", "Payment Info Added", "Added Payment Info",
+		"Order Configured", "Configured Order",
+		"Coupon Entered", "Entered Coupon",
+		"Coupon Applied", "Applied Coupon",
+		"Coupon Denied", "Denied Coupon",
+		"Coupon Removed", "Removed Coupon",
+		"Product Added to Wishlist", "Added Product to Wishlist",
+		"Product Removed from Wishlist", "Removed Product from Wishlist",
+		"Wishlist Product Added to Cart", "Wishlist Product Added", "Added Wishlist Product to Cart",
+		"Product Shared", "Shared Product",
+		"Cart Shared", "Shared Cart",
+	}},
+	{Feedback, "", []string{"Product Reviewed", "Reviewed Product"}},
+
+	// B2B SaaS.
+	{Lead, "", []string{"Signed Up"}},
+	{Qualified, "", []string{"Trial Started", "Started Trial"}},
+	{Engagement, "", []string{
+		"Account Created", "Created Account",
+		"Account Deleted", "Deleted Account",
+		"Signed In", "Signed Out",
+		"Invite Sent", "Sent Invite",
+		"Account Added User", "Added User to Account",
+		"Account Removed User", "Removed User from Account",
+		"Trial Ended", "Ended Trial",
+	}},
+
+	// E-mail.
+	{Marketing, Email, []string{
+		"Email Sent", "Email Delivered", "Email Bounced", "Email Opened",
+		"Email Link Clicked", "Email Clicked", "Email Marked as Spam",
+		"Subscribed", "Unsubscribed",
+	}},
+
+	// Mobile: the application's lifecycle and its campaigns.
+	{Engagement, Mobile, []string{
+		"Application Installed", "Application Opened", "Application Foregrounded",
+		"Application Backgrounded", "Application Updated", "Application Uninstalled",
+		"Application Crashed", "Deep Link Opened", "Deep Link Clicked",
+	}},
+	{Marketing, Mobile, []string{
+		"Install Attributed",
+		"Push Notification Sent", "Push Notification Received",
+		"Push Notification Tapped", "Push Notification Bounced",
+	}},
+
+	// Live chat.
+	{Service, Chat, []string{
+		"Live Chat Conversation Started", "Live Chat Conversation Ended",
+		"Live Chat Message Sent", "Live Chat Message Received",
+		"Chat Started", "Chat Ended",
+	}},
+
+	// Leads.
+	{Lead, "", []string{"Lead Captured", "Captured Lead"}},
+	{Qualified, "", []string{"Lead Qualified", "Qualified Lead"}},
+
+	// Service.
+	{Service, "", []string{
+		"Ticket Opened", "Ticket Created", "Ticket Updated", "Ticket Reopened",
+		"Ticket Solved", "Ticket Resolved", "Ticket Closed",
+	}},
+	{Service, Phone, []string{"Call Started", "Call Received", "Call Answered", "Call Ended", "Call Missed", "Call Completed"}},
+	{Service, Email, []string{"Support Email Received", "Support Email Sent"}},
+
+	// Feedback.
+	{Feedback, "", []string{
+		"Survey Answered", "Survey Response", "Survey Responded", "Survey Completed", "Survey Submitted",
+		"NPS", "NPS Answered", "NPS Response", "NPS Submitted", "CSAT", "CSAT Response", "CES", "CES Response",
+		"Feedback Given", "Feedback Submitted", "Review Submitted", "Rating Submitted",
+		"Complaint", "Complaint Filed", "Complaint Received", "Complaint Submitted", "Complaint Resolved",
+	}},
+
+	// Store and social.
+	{Engagement, Store, []string{"Store Visit", "Store Visited", "Store Visit Started", "Store Visit Ended"}},
+	{Engagement, Social, []string{"Social Post Liked", "Social Post Shared", "Social Post Commented", "Social Mention", "Social Profile Followed"}},
+	{Service, Social, []string{"Social Message Received", "Social Message Sent"}},
+}
+
+// standardEvents are the standards as mappings.
+func standardEvents() []Mapping {
+	mappings := make([]Mapping, len(standards))
+	for i, s := range standards {
+		mappings[i] = Mapping{Names: s.names, Meaning: s.meaning, Channel: s.channel}
+	}
+	return mappings
+}
