@@ -1,0 +1,251 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/eventstore"
+	"sojourn/warehouse"
+)
+
+// Progress tells how far a long piece of work is: events read of those to read.
+type Progress func(done, total uint64)
+
+func (p Progress) upTo(to eventstore.Position) func(eventstore.Position) {
+	if p == nil {
+		return nil
+	}
+	return func(at eventstore.Position) { p(uint64(min(at, to)), uint64(to)) }
+}
+
+// ErrBusy is returned while views are being built or verified already.
+var ErrBusy = errors.New("the views are being built or verified already; try again when that is done")
+
+// Rebuild builds the views anew from the log, beside those that answer, and
+// switches to them. Nothing is said again that was said before.
+func (v *Views) Rebuild(ctx context.Context, progress Progress) error {
+	if !v.exclusive.TryLock() {
+		return ErrBusy
+	}
+	defer v.exclusive.Unlock()
+	return v.build(ctx, v.active.rules, progress)
+}
+
+// buildUntilDone builds views under rules until it has succeeded or Stop is
+// called.
+func (v *Views) buildUntilDone(rules *Rules) {
+	v.exclusive.Lock()
+	defer v.exclusive.Unlock()
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := v.build(v.ctx, rules, nil)
+		if err == nil || v.ctx.Err() != nil {
+			return
+		}
+		v.logger.Error("building new views has failed and will be tried again", "in", wait, "error", err)
+		if pause(v.ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// build builds a generation beside the active one and switches to it.
+func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err error) {
+	started := time.Now()
+	g, err := v.create(ctx, rules)
+	if err != nil {
+		return err
+	}
+	v.setBuilding(g.number)
+	defer v.setBuilding(0)
+	switched := false
+	defer func() {
+		if !switched {
+			err = errors.Join(err, v.discard(g))
+		}
+	}()
+	// Most of it happens while the old views go on.
+	for {
+		head, err := v.cfg.Store.Head(ctx)
+		if err != nil {
+			return err
+		}
+		if head <= g.fold.position+10_000 {
+			break
+		}
+		if err := g.runTo(ctx, head, 0, progress.upTo(head)); err != nil {
+			return errors.Join(err, g.settle())
+		}
+	}
+	// From here on the old views stand still, and the new ones catch up with them.
+	v.stopLoop()
+	old := v.active
+	at := old.state.checkpoint()
+	if err := g.runTo(ctx, at.Position, at.Clock, progress.upTo(at.Position)); err != nil {
+		v.startLoop()
+		return errors.Join(err, g.settle())
+	}
+	// The switch. Once the pointer is durable, a start goes on from here.
+	if err := v.point(ctx, g.number); err != nil {
+		v.startLoop()
+		return err
+	}
+	switched = true
+	err = v.cfg.DB.Activate(ctx, g.number)
+	v.mu.Lock()
+	v.active = g
+	v.mu.Unlock()
+	v.moved.send()
+	v.startLoop() // its first work is to make the statements agree
+	if err != nil {
+		return fmt.Errorf("switch to the new views (a restart finishes it): %w", err)
+	}
+	v.logger.Info("switched to new views", "generation", g.number, "policy_version", rules.Version,
+		"position", at.Position, "took", time.Since(started).Round(time.Millisecond))
+	return v.discard(old)
+}
+
+func (v *Views) setBuilding(n warehouse.Generation) {
+	v.mu.Lock()
+	v.building = n
+	v.mu.Unlock()
+}
+
+// discard drops a generation that is not active.
+func (v *Views) discard(g *generation) error {
+	ctx := context.WithoutCancel(v.ctx)
+	v.readers.Lock() // no question is still being answered from it
+	err := g.state.close()
+	v.readers.Unlock()
+	return errors.Join(err, v.cfg.DB.DropGeneration(ctx, g.number), os.RemoveAll(g.state.dir))
+}
+
+// Verification is what Verify found.
+type Verification struct {
+	Position eventstore.Position
+	Clock    time.Time
+	Policy   int
+	// Rows counts those compared, Different those that differ, by table; the
+	// statements in the log count as a table of their own.
+	Rows, Different map[string]uint64
+	Differences     []warehouse.Difference
+}
+
+// Equal is true where nothing differs.
+func (r *Verification) Equal() bool {
+	for _, n := range r.Different {
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Verify recomputes every view from the log, as of the checkpoint of the views
+// that answer, and compares. These stand still meanwhile; the intake goes on. At
+// most limit differences of each table are returned, all are counted.
+func (v *Views) Verify(ctx context.Context, limit int, progress Progress) (_ *Verification, err error) {
+	if !v.exclusive.TryLock() {
+		return nil, ErrBusy
+	}
+	defer v.exclusive.Unlock()
+	// What the log holds now is to be verified, so the views are to hold it.
+	head, err := v.cfg.Store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.WaitFor(ctx, head); err != nil {
+		return nil, err
+	}
+	v.stopLoop()
+	defer v.startLoop()
+	at := v.active.state.checkpoint()
+	g, err := v.create(ctx, v.active.rules)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, v.discard(g)) }()
+	if err := g.runTo(ctx, at.Position, at.Clock, progress.upTo(at.Position)); err != nil {
+		return nil, errors.Join(err, g.settle())
+	}
+	c, err := v.cfg.DB.Compare(ctx, v.active.number, g.number, limit)
+	if err != nil {
+		return nil, err
+	}
+	r := &Verification{
+		Position: at.Position, Clock: at.Clock.Time(), Policy: g.rules.Version,
+		Rows: c.Rows, Different: c.Different, Differences: c.Differences,
+	}
+	if at.Reconciled {
+		if err := g.verifyStatements(ctx, r, limit); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+const statementsTable = "statements"
+
+// verifyStatements compares the statements that stand in the log with the
+// transitions that stand.
+func (g *generation) verifyStatements(ctx context.Context, r *Verification, limit int) error {
+	// What was said of the checkpoint stands behind it.
+	for e, err := range g.store.ReadAll(ctx, g.fold.position) {
+		if err != nil {
+			return err
+		}
+		if e.Type == domain.TypeStageEntered || e.Type == domain.TypeStageWithdrawn {
+			g.fold.statement(&e)
+			if g.fold.err != nil {
+				return g.fold.err
+			}
+		}
+	}
+	if err := g.flush(ctx, g.fold.clock, false); err != nil {
+		return err
+	}
+	if err := g.settle(); err != nil {
+		return err
+	}
+	var after uuid.UUID
+	for {
+		ids, err := g.state.customers(after, 20_000)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		after = ids[len(ids)-1]
+		g.fold.evict(maxCached)
+		for _, id := range ids {
+			c, err := g.fold.whole(id)
+			if err != nil {
+				return err
+			}
+			r.Rows[statementsTable] += uint64(len(c.said.standing))
+			if c.saysWhatStands() {
+				continue
+			}
+			r.Different[statementsTable]++
+			if r.Different[statementsTable] <= uint64(limit) {
+				r.Differences = append(r.Differences, warehouse.Difference{
+					Table: statementsTable, Key: id.String(), A: g.sayings(c), B: saying(c.all[:c.n]),
+				})
+			}
+		}
+	}
+}
+
+// sayings names the statements that stand of a customer by their revisions.
+func (g *generation) sayings(c *cust) string {
+	revisions := make([]uint64, len(c.said.standing))
+	for i, s := range c.said.standing {
+		revisions[i] = s.revision
+	}
+	slices.Sort(revisions)
+	return fmt.Sprintf("revisions %d of %s", revisions, domain.StatementStream(c.id))
+}

@@ -1,0 +1,214 @@
+package projections
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/domain/customer"
+	"sojourn/domain/lifecycle"
+)
+
+// cust is a customer as the fold has it: its subjects, all changes of its stage,
+// and what the tables and the log hold of them.
+type cust struct {
+	id uuid.UUID
+	// root is the stream of the subject that the others belong to. members is
+	// empty for a customer that is no more: its subjects have moved.
+	root    string
+	members []*subject
+
+	// all are the changes of stage to the end of time, as if nothing more
+	// happened; the first n stand at the clock. news says of each of those n that
+	// is not said yet whether it changed where the customer stood when it was
+	// found.
+	all  []lifecycle.Transition
+	n    int
+	news []bool
+
+	// rows are the hashes of the rows in stage_transitions by seq, hasRow says
+	// that customers has a row.
+	rows   []uint64
+	hasRow bool
+	// said is what the customer's stream of statements holds.
+	said said
+	// deadline is the instant under which the customer stands in the index of
+	// deadlines, 0 where it does not.
+	deadline domain.Millis
+
+	changed bool // in the fold's list of customers to flush
+}
+
+// statementRef is a statement that stands: its revision in the customer's stream
+// of statements and the hash of the transition it stated.
+type statementRef struct {
+	revision uint64
+	hash     uint64
+}
+
+// transitionHash identifies the content of a transition.
+func transitionHash(t *lifecycle.Transition) uint64 {
+	var scratch [160]byte
+	b := append(scratch[:0], t.From...)
+	b = append(b, 0)
+	b = append(b, t.To...)
+	b = append(b, 0)
+	b = binary.BigEndian.AppendUint64(b, uint64(t.At))
+	b = append(b, t.Cause.Rule...)
+	b = append(b, 0)
+	b = append(b, t.Cause.Touchpoint[:]...)
+	b = append(b, t.Reason...)
+	return xxhash.Sum64(b)
+}
+
+// facts are those of all its subjects. Where there is but one they are shared.
+func (c *cust) facts() *customer.Facts {
+	if len(c.members) == 1 {
+		return &c.members[0].facts
+	}
+	var f customer.Facts
+	for _, m := range c.members {
+		f.Merge(&m.facts)
+	}
+	return &f
+}
+
+// saysWhatStands reports whether the statements that stand are the transitions
+// that do.
+func (c *cust) saysWhatStands() bool {
+	if len(c.said.standing) != c.n {
+		return false
+	}
+	for i := range c.n {
+		h := transitionHash(&c.all[i])
+		if c.said.standing[i].hash == h {
+			continue
+		}
+		if !slices.ContainsFunc(c.said.standing, func(s statementRef) bool { return s.hash == h }) {
+			return false
+		}
+	}
+	return true
+}
+
+// advance lets the time come: what is due by t stands, and was found because the
+// clock came, so it is news.
+func (c *cust) advance(t domain.Millis) {
+	for c.n < len(c.all) && c.all[c.n].At <= t {
+		c.news = append(c.news, true)
+		c.n++
+	}
+}
+
+// replace puts other transitions in place of those the customer had. What stands
+// already keeps its mark; of what is new, only the last can have changed where
+// the customer stands now, and has, where the stage is another than before.
+func (c *cust) replace(all []lifecycle.Transition, now domain.Millis) {
+	n := due(all, now)
+	same := 0
+	for same < n && same < c.n && all[same] == c.all[same] {
+		same++
+	}
+	moved := stageOf(all[:n]) != stageOf(c.all[:c.n])
+	news := append(make([]bool, 0, n), c.news[:same]...)
+	for i := same; i < n; i++ {
+		mark := moved && i == n-1
+		for j := same; j < c.n; j++ {
+			if all[i] == c.all[j] {
+				mark = c.news[j]
+				break
+			}
+		}
+		news = append(news, mark)
+	}
+	c.all, c.n, c.news = all, n, news
+}
+
+// due counts the transitions that stand at t.
+func due(all []lifecycle.Transition, t domain.Millis) int {
+	n := 0
+	for n < len(all) && all[n].At <= t {
+		n++
+	}
+	return n
+}
+
+func stageOf(past []lifecycle.Transition) lifecycle.Stage {
+	if len(past) == 0 {
+		return ""
+	}
+	return past[len(past)-1].To
+}
+
+// append encodes the customer for the state; the transitions are computed anew.
+func (c *cust) append(buf []byte) []byte {
+	buf = append(buf, stateVersion)
+	root := ""
+	if len(c.members) > 0 {
+		root = c.root
+	}
+	buf = appendString(buf, root)
+	row := byte(0)
+	if c.hasRow {
+		row = 1
+	}
+	buf = append(buf, row)
+	buf = binary.AppendVarint(buf, int64(c.deadline))
+	buf = binary.AppendUvarint(buf, c.said.next)
+	buf = binary.AppendUvarint(buf, uint64(len(c.rows)))
+	for _, h := range c.rows {
+		buf = binary.BigEndian.AppendUint64(buf, h)
+	}
+	buf = binary.AppendUvarint(buf, uint64(len(c.said.standing)))
+	for _, s := range c.said.standing {
+		buf = binary.AppendUvarint(buf, s.revision)
+		buf = binary.BigEndian.AppendUint64(buf, s.hash)
+	}
+	return buf
+}
+
+// parse reads what append wrote; the members are left to the fold.
+func (c *cust) parse(b []byte) error {
+	r := reader{b: b}
+	if v := r.byte(); v != stateVersion {
+		return fmt.Errorf("state record has version %d", v)
+	}
+	c.root = r.string()
+	c.hasRow = r.byte() == 1
+	c.deadline = domain.Millis(r.varint())
+	c.said.next = r.uvarint()
+	for n := r.count(); n > 0; n-- {
+		c.rows = append(c.rows, r.hash())
+	}
+	for n := r.count(); n > 0; n-- {
+		c.said.standing = append(c.said.standing, statementRef{r.uvarint(), r.hash()})
+	}
+	if r.bad || len(r.b) > 0 {
+		return errState
+	}
+	return nil
+}
+
+func (r *reader) hash() uint64 {
+	if b := r.take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+// saying is a list of transitions in words.
+func saying(all []lifecycle.Transition) string {
+	var b strings.Builder
+	for i, t := range all {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s at %s (%s)", t.To, t.At, t.Cause)
+	}
+	return b.String()
+}

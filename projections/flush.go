@@ -1,0 +1,315 @@
+package projections
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"unsafe"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/domain/customer"
+	"sojourn/domain/lifecycle"
+	"sojourn/eventstore"
+	"sojourn/warehouse"
+)
+
+// Rows are what one flush writes to the tables.
+type Rows struct {
+	Touchpoints *warehouse.TouchpointBlock
+	Subjects    []warehouse.Subject
+	Customers   []warehouse.Customer
+	Transitions []warehouse.Transition
+}
+
+// flush is everything that one batch of events changes.
+type flush struct {
+	from, to eventstore.Position
+	clock    domain.Millis
+	aliases  bool
+	rows     Rows
+	speeches []speech
+	state    *pebble.Batch
+}
+
+// wake finds the customers whose deadline has come by a clock and that no event
+// of the batch was about.
+func (f *fold) wake(s *state, clock domain.Millis) error {
+	ids, err := s.due(clock)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		c := f.customer(id)
+		if f.err != nil {
+			return f.err
+		}
+		if c.changed || c.deadline == 0 || c.deadline > clock {
+			continue
+		}
+		if _, err := f.whole(id); err != nil {
+			return err
+		}
+		f.change(c)
+	}
+	return nil
+}
+
+// compare looks whether the statements about a customer say what its transitions
+// are, and if not has it flushed, with nothing of it as news.
+func (f *fold) compare(id uuid.UUID) error {
+	c, err := f.whole(id)
+	if err != nil {
+		return err
+	}
+	if !c.saysWhatStands() {
+		c.news = make([]bool, c.n)
+		f.change(c)
+	}
+	return nil
+}
+
+// whole is a customer with its members and transitions; one that is no more has
+// neither.
+func (f *fold) whole(id uuid.UUID) (*cust, error) {
+	c := f.customer(id)
+	if f.err != nil {
+		return nil, f.err
+	}
+	if len(c.members) > 0 || c.root == "" {
+		return c, nil
+	}
+	root := f.find(c.root)
+	if f.err != nil {
+		return nil, f.err
+	}
+	if root == nil || f.customerOf(root) != c {
+		return nil, errors.Join(f.err, fmt.Errorf("state of customer %s does not agree with its subjects", id))
+	}
+	return c, nil
+}
+
+// flush takes out what has changed since the last flush, as of a clock, and
+// encodes the state as it then is into batch.
+func (f *fold) flush(clock domain.Millis, batch *pebble.Batch) (*flush, error) {
+	out := &flush{to: f.position, clock: clock, aliases: f.aliases, state: batch}
+	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
+	var buf []byte
+	for _, c := range f.changed {
+		c.changed = false
+		if len(c.members) > 0 {
+			c.advance(clock)
+			for _, m := range c.members {
+				f.moved(m, c.id, version, out)
+			}
+		}
+		if err := f.flushCustomer(c, version, out); err != nil {
+			return nil, err
+		}
+		buf = c.append(buf[:0])
+		if err := batch.Set(customerKey(c.id), buf, nil); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range f.touched {
+		if s.cust == nil && s.first == 0 {
+			// Only named in joins that do not stand: it is its own again.
+			f.moved(s, s.id, version, out)
+		}
+	}
+	for _, s := range f.touched {
+		s.dirty = false
+		buf = s.append(buf[:0])
+		if err := batch.Set(subjectKey(s.stream), buf, nil); err != nil {
+			return nil, err
+		}
+		if err := batch.Set(idKey(s.id), []byte(s.stream), nil); err != nil {
+			return nil, err
+		}
+	}
+	f.changed, f.touched = f.changed[:0], f.touched[:0]
+	f.events = 0
+	f.clock, f.step = clock, max(f.step, clock)
+	return out, f.err
+}
+
+// moved writes the subject's row where its customer is another than the table
+// has.
+func (f *fold) moved(s *subject, customer uuid.UUID, version warehouse.Version, out *flush) {
+	was := s.moved
+	if was == uuid.Nil {
+		was = s.id
+	}
+	if was == customer {
+		return
+	}
+	out.rows.Subjects = append(out.rows.Subjects, warehouse.Subject{
+		SubjectID: s.id, Subject: s.String(), Kind: string(s.kind), CustomerID: customer, Version: version,
+	})
+	s.moved = customer
+	f.dirty(s)
+}
+
+func (f *fold) flushCustomer(c *cust, version warehouse.Version, out *flush) error {
+	stands := c.all[:c.n]
+	hashes := make([]uint64, len(stands))
+	for i := range stands {
+		hashes[i] = transitionHash(&stands[i])
+	}
+	row := func(i int) warehouse.Transition {
+		r := warehouse.Transition{CustomerID: c.id, Seq: uint32(i + 1), PolicyVersion: uint32(f.rules.Version), Version: version}
+		if i >= len(stands) {
+			r.Removed = true
+			return r
+		}
+		t := &stands[i]
+		r.From, r.To, r.At = string(t.From), string(t.To), int64(t.At)
+		r.Reason, r.Cause = t.Reason, t.Cause.String()
+		return r
+	}
+	for i := range max(len(stands), len(c.rows)) {
+		if i >= len(stands) || i >= len(c.rows) || hashes[i] != c.rows[i] {
+			out.rows.Transitions = append(out.rows.Transitions, row(i))
+		}
+	}
+	if !f.silent && !c.saysWhatStands() {
+		sp := speech{customer: c, desired: stands, hashes: hashes, news: c.news, before: c.said}
+		sp.events, c.said = c.said.say(&sp, version, f.rules.Version)
+		if len(sp.events) > 0 {
+			out.speeches = append(out.speeches, sp)
+		}
+	}
+	c.rows = hashes
+	switch {
+	case c.n > 0:
+		out.rows.Customers = append(out.rows.Customers, f.customerRow(c, version))
+		c.hasRow = true
+	case c.hasRow:
+		out.rows.Customers = append(out.rows.Customers, warehouse.Customer{CustomerID: c.id, Version: version, Removed: true})
+		c.hasRow = false
+	}
+	var deadline domain.Millis
+	if c.n < len(c.all) {
+		deadline = c.all[c.n].At
+	}
+	if deadline != c.deadline {
+		if c.deadline != 0 {
+			if err := out.state.Delete(deadlineKey(c.deadline, c.id), nil); err != nil {
+				return err
+			}
+		}
+		if deadline != 0 {
+			if err := out.state.Set(deadlineKey(deadline, c.id), nil, nil); err != nil {
+				return err
+			}
+		}
+		c.deadline = deadline
+	}
+	return nil
+}
+
+// customerRow is the customer as of the clock of a flush.
+func (f *fold) customerRow(c *cust, version warehouse.Version) warehouse.Customer {
+	facts := c.facts()
+	clock := domain.Millis(version.Clock)
+	last := &c.all[c.n-1]
+	totals := lifecycle.TotalsAt(&facts.Lifecycle, clock, f.rules.Policy.Currency)
+	r := warehouse.Customer{
+		CustomerID: c.id, UserIDs: userIDs(c.members),
+		Stage: string(last.To), StageSince: int64(last.At),
+		FirstSeen: int64(facts.FirstSeen), LastSeen: int64(facts.LastSeen),
+		Purchases: uint32(totals.Purchases), Refunds: uint32(totals.Refunds),
+		Traits: traitsJSON(facts), Version: version,
+	}
+	for cur, amount := range totals.Revenue {
+		r.Revenue = append(r.Revenue, warehouse.Money{Currency: cur, Amount: int64(amount)})
+	}
+	slices.SortFunc(r.Revenue, func(a, b warehouse.Money) int {
+		if a.Currency < b.Currency {
+			return -1
+		}
+		return 1
+	})
+	for _, t := range c.all[c.n:] {
+		r.Outlook = append(r.Outlook, warehouse.StageAt{At: int64(t.At), Stage: string(t.To)})
+	}
+	return r
+}
+
+// userIDs are the values of the users among the subjects, in order.
+func userIDs(members []*subject) []string {
+	ids := []string{}
+	for _, m := range members {
+		if m.kind == domain.User {
+			ids = append(ids, m.value)
+		}
+	}
+	sort.Strings(ids)
+	return ids
+}
+
+// traitsJSON is the JSON object of the traits that stand, by key.
+func traitsJSON(f *customer.Facts) []byte {
+	out := []byte{'{'}
+	for i := range f.Traits {
+		t := &f.Traits[i]
+		if t.Removed() {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		key, _ := json.Marshal(t.Key)
+		out = append(out, key...)
+		out = append(out, ':')
+		out = append(out, t.Value...)
+	}
+	return append(out, '}')
+}
+
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// evict drops what has not changed from memory once there is more than limit.
+// It must only be called when the state holds all that has been flushed.
+func (f *fold) evict(limit int) {
+	if len(f.subjects) <= limit && len(f.customers) <= limit {
+		return
+	}
+	keep := limit * 3 / 4
+	for id, c := range f.customers {
+		if len(f.subjects) <= keep && len(f.customers) <= keep {
+			return
+		}
+		if c.changed || slices.ContainsFunc(c.members, func(m *subject) bool { return m.dirty }) {
+			continue
+		}
+		for _, m := range c.members {
+			delete(f.subjects, m.stream)
+		}
+		delete(f.customers, id)
+	}
+	for stream, s := range f.subjects {
+		if len(f.subjects) <= keep {
+			return
+		}
+		if !s.dirty && s.cust == nil {
+			delete(f.subjects, stream)
+		}
+	}
+}
+
+// The keys of the state. Each kind of record has a letter of its own.
+func subjectKey(stream string) []byte { return append([]byte{'s'}, stream...) }
+func customerKey(id [16]byte) []byte  { return append([]byte{'k'}, id[:]...) }
+func idKey(id [16]byte) []byte        { return append([]byte{'i'}, id[:]...) }
+
+func deadlineKey(at domain.Millis, id [16]byte) []byte {
+	// The sign bit is flipped, so that times before 1970 sort first.
+	b := binary.BigEndian.AppendUint64([]byte{'d'}, uint64(at)^(1<<63))
+	return append(b, id[:]...)
+}

@@ -1,0 +1,498 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/eventstore"
+	"sojourn/warehouse"
+)
+
+// Sink takes the rows of a flush. What Write has written once more must read as
+// if it had been written once, except for touchpoints, which Trim takes back.
+type Sink interface {
+	// WantsTouchpoints says whether rows of touchpoints are to be made at all.
+	WantsTouchpoints() bool
+	// Trim removes the touchpoints after a position.
+	Trim(ctx context.Context, after eventstore.Position) error
+	// Write makes rows durable.
+	Write(ctx context.Context, rows *Rows) error
+}
+
+// Limits of one batch: it ends at the first that is reached.
+const (
+	maxBatchEvents = 400_000
+	maxBatchBytes  = 128 << 20
+	maxBatchTime   = 2 * time.Second
+)
+
+// maxCached is how many subjects and customers a fold keeps in memory.
+const maxCached = 120_000
+
+// generation is one complete set of views: a number, tables, state and a policy.
+// One goroutine reads and folds while the batch before is being written.
+type generation struct {
+	number warehouse.Generation
+	rules  *Rules
+	store  eventstore.Store
+	keyer  domain.Keyer
+	sink   Sink
+	state  *state
+	now    func() time.Time
+	logger *slog.Logger
+	// changed is told whenever the checkpoint has moved.
+	changed func()
+
+	fold    *fold
+	blocks  [2]warehouse.TouchpointBlock
+	writing chan error // of the flush under way, nil where there is none
+	// corrections are statements that stood otherwise than the state had it.
+	corrections map[uuid.UUID]said
+	flushedAt   time.Time
+	caughtUp    atomic.Bool
+	batchEvents int // of a batch; tests make it small
+}
+
+// recover starts from the state: it finishes the batch that was begun last, if
+// any, and forgets whatever was in memory.
+func (g *generation) recover(ctx context.Context) error {
+	if g.writing != nil {
+		<-g.writing
+		g.writing = nil
+	}
+	at := g.state.checkpoint()
+	f := newFold(g.rules, g.keyer, g.state, g.logger)
+	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
+	f.aliases = at.Aliases
+	f.silent = !at.Reconciled
+	g.fold = f
+	g.corrections = nil
+	g.blocks[0].Reset()
+	g.blocks[1].Reset()
+	if g.sink.WantsTouchpoints() {
+		f.rows = &g.blocks[0]
+	}
+	if err := g.sink.Trim(ctx, at.Position); err != nil {
+		return err
+	}
+	in, ok, err := g.state.intent()
+	if err != nil || !ok {
+		return err
+	}
+	g.logger.Info("finishing the batch that was under way", "generation", g.number, "from", at.Position, "to", in.To)
+	if err := g.read(ctx, in.To, 0); err != nil {
+		return err
+	}
+	if err := g.flush(ctx, in.Clock, at.Reconciled); err != nil {
+		return err
+	}
+	return g.settle()
+}
+
+// read folds the events after the fold's position, up to a position and at most
+// limit of them (0: all).
+func (g *generation) read(ctx context.Context, to eventstore.Position, limit int) error {
+	start := time.Now()
+	f := g.fold
+	for e, err := range g.store.ReadAll(ctx, f.position) {
+		if err != nil {
+			return fmt.Errorf("read the log after position %d: %w", f.position, err)
+		}
+		if e.Position > to {
+			return nil
+		}
+		if err := f.apply(&e); err != nil {
+			return err
+		}
+		if limit == 0 {
+			continue
+		}
+		if f.events >= limit || f.rows != nil && f.events%256 == 0 && f.rows.Bytes() >= maxBatchBytes ||
+			f.events%1024 == 0 && time.Since(start) >= maxBatchTime {
+			return nil
+		}
+	}
+	return nil
+}
+
+// idle reports whether the events read since the last flush change nothing.
+func (g *generation) idle(clock domain.Millis) (bool, error) {
+	f := g.fold
+	if len(f.changed) > 0 || len(f.touched) > 0 || f.rows != nil && f.rows.Len() > 0 || len(g.corrections) > 0 {
+		return false, nil
+	}
+	at, ok, err := g.state.nextDeadline()
+	return !ok || at > clock, err
+}
+
+// flush takes out what has changed, as of a clock, and begins to write it once
+// the flush before is done; settle waits for it.
+func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled bool) error {
+	if err := g.settle(); err != nil {
+		return err
+	}
+	f := g.fold
+	f.evict(maxCached)
+	clock = max(clock, f.clock)
+	g.flushedAt = time.Now()
+	quiet, err := g.idle(clock)
+	if err != nil {
+		return err
+	}
+	if at := g.state.checkpoint(); quiet && at.Reconciled == reconciled {
+		f.clock, f.step, f.events = clock, max(f.step, clock), 0
+		g.state.pass(f.position, clock)
+		g.changed()
+		return nil
+	}
+	for id, s := range g.corrections {
+		c := f.customer(id)
+		if f.err != nil {
+			return f.err
+		}
+		c.said = s
+		f.change(c)
+	}
+	g.corrections = nil
+	if err := f.wake(g.state, clock); err != nil {
+		return err
+	}
+	from := g.state.checkpoint().Position
+	fl, err := f.flush(clock, g.state.db.NewBatch())
+	if err != nil {
+		return err
+	}
+	fl.from = from
+	if f.rows != nil {
+		fl.rows.Touchpoints = f.rows
+		if f.rows == &g.blocks[0] {
+			f.rows = &g.blocks[1]
+		} else {
+			f.rows = &g.blocks[0]
+		}
+	}
+	g.writing = make(chan error, 1)
+	// A write that has begun is finished even where the caller gives up, so that a
+	// clean stop leaves nothing to be done again.
+	go func(done chan<- error) { done <- g.write(context.WithoutCancel(ctx), fl, reconciled) }(g.writing)
+	return nil
+}
+
+// settle waits until the flush under way is durable.
+func (g *generation) settle() error {
+	if g.writing == nil {
+		return nil
+	}
+	err := <-g.writing
+	g.writing = nil
+	return err
+}
+
+// write makes a flush durable. The order matters:
+func (g *generation) write(ctx context.Context, fl *flush, reconciled bool) error {
+	// 1. Which batch this is, so that after a crash the very same is done again:
+	// the same rows, the same statements.
+	if err := g.state.begin(intent{To: fl.to, Clock: fl.clock}); err != nil {
+		return err
+	}
+	// 2. The rows. Touchpoints are trimmed to the checkpoint before they are
+	// written again; the rest replaces itself.
+	if err := g.sink.Write(ctx, &fl.rows); err != nil {
+		return err
+	}
+	if fl.rows.Touchpoints != nil {
+		fl.rows.Touchpoints.Reset()
+	}
+	// 3. The statements, at the revision they follow: a repetition adds nothing.
+	corrections, err := g.speak(ctx, fl)
+	if err != nil {
+		return err
+	}
+	// 4. The state and the checkpoint, at once: only now is the batch done.
+	at := checkpoint{
+		Position: fl.to, Clock: fl.clock, Policy: g.rules.Version, Fold: foldVersion,
+		Aliases: fl.aliases, Reconciled: reconciled,
+	}
+	if err := g.state.commit(fl.state, at); err != nil {
+		return err
+	}
+	g.corrections = corrections
+	// 5. Those who wait for a position look again.
+	g.changed()
+	return nil
+}
+
+const speechesPerAppend = 2000
+
+// speak appends the statements of a flush. It returns what stands for those
+// customers whose streams held something else than the state had it.
+func (g *generation) speak(ctx context.Context, fl *flush) (map[uuid.UUID]said, error) {
+	var corrections map[uuid.UUID]said
+	version := warehouse.Version{Position: uint64(fl.to), Clock: int64(fl.clock)}
+	for all := fl.speeches; len(all) > 0; {
+		n := min(len(all), speechesPerAppend)
+		parts := make([]eventstore.Append, n)
+		for i := range parts {
+			sp := &all[i]
+			parts[i] = eventstore.Append{
+				Stream: domain.StatementStream(sp.customer.id), Expected: sp.before.expected(), Events: sp.events,
+			}
+		}
+		results, err := g.appendPatiently(ctx, parts)
+		if err != nil {
+			return nil, fmt.Errorf("append statements: %w", err)
+		}
+		for i, r := range results {
+			if r.Err == nil {
+				continue
+			}
+			if !errors.Is(r.Err, eventstore.ErrWrongRevision) {
+				return nil, fmt.Errorf("append statements: %w", r.Err)
+			}
+			after, err := g.sayAgain(ctx, &all[i], version)
+			if err != nil {
+				return nil, err
+			}
+			if corrections == nil {
+				corrections = map[uuid.UUID]said{}
+			}
+			corrections[all[i].customer.id] = after
+		}
+		all = all[n:]
+	}
+	return corrections, nil
+}
+
+// sayAgain says what is left to say where the stream holds something else than
+// was thought.
+func (g *generation) sayAgain(ctx context.Context, sp *speech, version warehouse.Version) (said, error) {
+	for range 10 {
+		s, err := readSaid(ctx, g.store, sp.customer.id)
+		if err != nil {
+			return said{}, err
+		}
+		events, after := s.say(sp, version, g.rules.Version)
+		if len(events) == 0 {
+			return after, nil
+		}
+		results, err := g.appendPatiently(ctx, []eventstore.Append{{
+			Stream: domain.StatementStream(sp.customer.id), Expected: s.expected(), Events: events,
+		}})
+		if err == nil {
+			err = results[0].Err
+		}
+		if err == nil {
+			return after, nil
+		}
+		if !errors.Is(err, eventstore.ErrWrongRevision) {
+			return said{}, fmt.Errorf("append statements: %w", err)
+		}
+	}
+	return said{}, fmt.Errorf("append statements of %s: another writer is always ahead; stop the other server", sp.customer.id)
+}
+
+// appendPatiently appends and comes again while the store is overloaded.
+func (g *generation) appendPatiently(ctx context.Context, parts []eventstore.Append) ([]eventstore.Result, error) {
+	wait := 5 * time.Millisecond
+	for {
+		results, err := g.store.AppendMany(ctx, parts)
+		if !errors.Is(err, eventstore.ErrOverloaded) {
+			return results, err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return nil, err
+		}
+		wait = min(2*wait, time.Second)
+	}
+}
+
+// runTo reads up to a position, batch by batch, and ends with a checkpoint there
+// as of a clock. progress, where not nil, hears of each batch.
+func (g *generation) runTo(ctx context.Context, to eventstore.Position, clock domain.Millis, progress func(eventstore.Position)) error {
+	for g.fold.position < to {
+		before := g.fold.position
+		if err := g.read(ctx, to, g.limit()); err != nil {
+			return err
+		}
+		if g.fold.position == before {
+			break
+		}
+		if g.fold.position < to {
+			if err := g.flush(ctx, g.fold.step, !g.fold.silent); err != nil {
+				return err
+			}
+		}
+		if progress != nil {
+			progress(g.fold.position)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	if err := g.flush(ctx, max(clock, g.fold.step), !g.fold.silent); err != nil {
+		return err
+	}
+	return g.settle()
+}
+
+func (g *generation) limit() int {
+	if g.batchEvents > 0 {
+		return g.batchEvents
+	}
+	return maxBatchEvents
+}
+
+// runToEnd reads until it has read everything at some instant.
+func (g *generation) runToEnd(ctx context.Context, progress func(eventstore.Position)) error {
+	for {
+		now := domain.MillisOf(g.now())
+		head, err := g.store.Head(ctx)
+		if err != nil {
+			return err
+		}
+		if err := g.runTo(ctx, head, 0, progress); err != nil {
+			return err
+		}
+		if head, err = g.store.Head(ctx); err != nil {
+			return err
+		}
+		if g.fold.position >= head {
+			return g.runTo(ctx, g.fold.position, now, nil)
+		}
+	}
+}
+
+// reconcile makes the statements say what the views have, and from then on keeps
+// them so. What differs was found by no touchpoint and no clock, so it is
+// restated. The generation must have read everything.
+func (g *generation) reconcile(ctx context.Context) error {
+	f := g.fold
+	f.silent = false
+	if err := g.settle(); err != nil {
+		return err
+	}
+	var after uuid.UUID
+	for {
+		ids, err := g.state.customers(after, 20_000)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := f.compare(id); err != nil {
+				return err
+			}
+		}
+		last := len(ids) == 0
+		if !last {
+			after = ids[len(ids)-1]
+		}
+		if len(f.changed) > 0 || last {
+			if err := g.flush(ctx, f.clock, last); err != nil {
+				return err
+			}
+			if err := g.settle(); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// run follows the log until the context ends: it reads what is there, writes it,
+// and waits. Between two flushes lies at least the interval while it has read
+// everything, and nothing while it has not.
+func (g *generation) run(ctx context.Context, interval time.Duration) error {
+	quietSince := time.Now()
+	for {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(g.settle(), err)
+		}
+		// The clock is looked at before the log's end: what is appended later is
+		// recorded later.
+		now := domain.MillisOf(g.now())
+		head, err := g.store.Head(ctx)
+		if err != nil {
+			return err
+		}
+		read := g.fold.position < head
+		if read {
+			if err := g.read(ctx, head, g.limit()); err != nil {
+				return errors.Join(g.settle(), err)
+			}
+		}
+		clock := g.fold.step
+		caughtUp := g.fold.position >= head
+		if caughtUp {
+			clock = max(clock, now)
+		}
+		if err := g.flush(ctx, clock, true); err != nil {
+			return err
+		}
+		g.caughtUp.Store(caughtUp)
+		if !caughtUp {
+			continue
+		}
+		if read {
+			quietSince = time.Now()
+		} else if !quietSince.IsZero() && time.Since(quietSince) > 5*time.Second {
+			quietSince = time.Time{}
+			if err := g.settle(); err != nil {
+				return err
+			}
+			g.fold.evict(0)
+			g.blocks = [2]warehouse.TouchpointBlock{}
+			debug.FreeOSMemory()
+		}
+		if err := g.await(ctx, interval); err != nil {
+			return errors.Join(g.settle(), err)
+		}
+		if quietSince.IsZero() && g.moreToRead(ctx) {
+			quietSince = time.Now()
+		}
+	}
+}
+
+func (g *generation) moreToRead(ctx context.Context) bool {
+	head, err := g.store.Head(ctx)
+	return err == nil && head > g.fold.position
+}
+
+// await returns when there is something to read and the interval since the last
+// flush is over, or when the clock is to be looked at again.
+func (g *generation) await(ctx context.Context, interval time.Duration) error {
+	tick, cancel := context.WithTimeout(ctx, interval)
+	err := g.store.Wait(tick, g.fold.position)
+	cancel()
+	if err != nil && tick.Err() == nil {
+		return err
+	}
+	if err := g.settle(); err != nil {
+		return err
+	}
+	return pause(ctx, interval-time.Since(g.flushedAt))
+}
+
+// pause waits, or returns the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,358 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/domain/customer"
+	"sojourn/domain/lifecycle"
+	"sojourn/domain/policy"
+	"sojourn/eventstore"
+)
+
+// MovedError is answered for an id whose customer bears another id by now.
+type MovedError struct{ To uuid.UUID }
+
+func (e *MovedError) Error() string { return "the customer's id is now " + e.To.String() }
+
+// snapshot reads the state of a generation at one checkpoint.
+type snapshot struct {
+	db *pebble.DB
+}
+
+func (s snapshot) load(key []byte) ([]byte, error) {
+	b, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the state of the views: %w", err)
+	}
+	b = append([]byte(nil), b...)
+	return b, closer.Close()
+}
+
+// question is one question about one customer: the subjects it is about, what is
+// known of them, and the time.
+type question struct {
+	store eventstore.Store
+	fold  *fold // reads the state; nothing is folded into it
+	rules *Rules
+	at    checkpoint
+	asOf  domain.Millis
+	// known bounds what is known; where there is no bound it is MaxTime.
+	known   domain.Millis
+	history bool // the answer is not simply that of now
+}
+
+// ask opens a question. While the state is read, no flush becomes visible.
+func (v *Views) ask(at At) (q *question, g *generation, err error) {
+	v.mu.RLock()
+	g = v.active
+	policies := v.policies
+	v.mu.RUnlock()
+	if g == nil {
+		return nil, nil, errors.New("the views are closed")
+	}
+	cp := g.state.at // the caller holds the state's lock for reading
+	q = &question{store: v.cfg.Store, rules: g.rules, at: cp, asOf: cp.Clock, known: domain.MaxTime}
+	if !at.KnownAt.IsZero() {
+		q.history = true
+		q.known = domain.MillisOf(at.KnownAt)
+		q.asOf = q.known
+		for _, p := range policies {
+			if p.recordedAt <= q.known {
+				q.rules = p.Rules
+			}
+		}
+	}
+	if !at.AsOf.IsZero() {
+		q.history = true
+		q.asOf = domain.MillisOf(at.AsOf)
+	}
+	q.fold = newFold(q.rules, v.cfg.Keyer, snapshot{g.state.db}, v.logger)
+	q.fold.clock = cp.Clock
+	return q, g, nil
+}
+
+// Customer answers where a customer stands. ref is a customer's id or a subject
+// such as "user:42". ErrNotFound where it has no touchpoint by the time asked
+// about, *MovedError where ref is an id that the customer does not bear any more.
+func (v *Views) Customer(ctx context.Context, ref string, at At) (Customer, error) {
+	a, err := v.answer(ctx, ref, at, false)
+	if err != nil {
+		return Customer{}, err
+	}
+	return a.customer(), nil
+}
+
+// answer is what a question found.
+type answer struct {
+	q       *question
+	id      uuid.UUID
+	members []*subject
+	view    customer.View
+	past    []lifecycle.Transition
+	entries []Entry // the touchpoints, where they were asked for
+}
+
+func (v *Views) answer(ctx context.Context, ref string, at At, entries bool) (*answer, error) {
+	v.readers.RLock()
+	defer v.readers.RUnlock()
+	v.mu.RLock()
+	g := v.active
+	v.mu.RUnlock()
+	if g == nil {
+		return nil, errors.New("the views are closed")
+	}
+	g.state.mu.RLock()
+	q, g, err := v.ask(at)
+	var members []*subject
+	var id uuid.UUID
+	var asked uuid.UUID
+	if err == nil {
+		members, asked, err = q.find(ctx, ref)
+	}
+	g.state.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{q: q, members: members}
+	var facts customer.Facts
+	if q.history || entries {
+		if facts, id, err = q.read(ctx, members, a, entries); err != nil {
+			return nil, err
+		}
+	} else {
+		for _, m := range members {
+			facts.Merge(&m.facts)
+		}
+		id = members[0].id
+	}
+	a.id = id
+	if asked != uuid.Nil && asked != id && id != uuid.Nil {
+		return nil, &MovedError{To: id}
+	}
+	a.view, a.past, _ = facts.View(q.asOf, q.rules.compiled)
+	if facts.Touchpoints == 0 || a.view.Stage == lifecycle.None {
+		return nil, ErrNotFound
+	}
+	return a, nil
+}
+
+// find resolves what is asked about to the subjects of a customer, the senior
+// first. asked is the id where the question named one.
+func (q *question) find(ctx context.Context, ref string) (members []*subject, asked uuid.UUID, err error) {
+	var stream string
+	if id, perr := uuid.Parse(ref); perr == nil {
+		asked = id
+		b, err := q.fold.state.load(idKey(id))
+		if err != nil {
+			return nil, asked, err
+		}
+		stream = string(b)
+	} else {
+		s, err := domain.ParseSubject(ref)
+		if err != nil {
+			return nil, asked, err
+		}
+		stream = q.fold.keyer.Stream(s)
+	}
+	if stream == "" {
+		return nil, asked, ErrNotFound
+	}
+	s := q.fold.find(stream)
+	if s == nil {
+		return nil, asked, errors.Join(q.fold.err, notFoundUnless(q.fold.err))
+	}
+	root := s
+	if owner, err := q.owner(ctx, s); err != nil {
+		return nil, asked, err
+	} else if owner != "" {
+		if root = q.fold.find(owner); root == nil {
+			return nil, asked, errors.Join(q.fold.err, notFoundUnless(q.fold.err))
+		}
+	}
+	members = []*subject{root}
+	for _, l := range root.links {
+		m := q.fold.find(l)
+		if m == nil {
+			continue
+		}
+		owner, err := q.owner(ctx, m)
+		if err != nil {
+			return nil, asked, err
+		}
+		if owner == root.stream {
+			members = append(members, m)
+		}
+	}
+	sortMembers(members)
+	if members[0].first == 0 {
+		return nil, asked, ErrNotFound
+	}
+	return members, asked, q.fold.err
+}
+
+func notFoundUnless(err error) error {
+	if err != nil {
+		return nil
+	}
+	return ErrNotFound
+}
+
+// owner is the stream of the user that s belongs to by what was known.
+func (q *question) owner(ctx context.Context, s *subject) (string, error) {
+	if q.known == domain.MaxTime {
+		return s.owner, nil
+	}
+	var edges []customer.Edge
+	for _, e := range s.edges {
+		if e.recordedAt <= q.known {
+			edges = append(edges, e.Edge)
+		}
+	}
+	var err error
+	user, ok := customer.Joins(edges, func(value string) bool {
+		var known bool
+		known, err = q.inLog(ctx, q.fold.keyer.Stream(domain.Subject{Kind: domain.User, Value: value}))
+		return known
+	})
+	if err != nil || !ok {
+		return "", err
+	}
+	return q.fold.keyer.Stream(domain.Subject{Kind: domain.User, Value: user}), nil
+}
+
+// inLog reports whether a stream had an event by what was known.
+func (q *question) inLog(ctx context.Context, stream string) (bool, error) {
+	for e, err := range q.store.ReadStream(ctx, stream, 0, eventstore.Forwards) {
+		if errors.Is(err, eventstore.ErrStreamNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if e.Repeat {
+			continue
+		}
+		return q.knows(&e), nil
+	}
+	return false, nil
+}
+
+func (q *question) knows(e *eventstore.Recorded) bool {
+	return e.Position <= q.at.Position && domain.MillisOf(e.RecordedAt) <= q.known
+}
+
+// read folds the touchpoints of the members from the log. The customer's id is
+// that of the member which stood first by what was known.
+func (q *question) read(ctx context.Context, members []*subject, a *answer, entries bool) (facts customer.Facts, id uuid.UUID, err error) {
+	var first eventstore.Position
+	for _, m := range members {
+		for e, err := range q.store.ReadStream(ctx, m.stream, 0, eventstore.Forwards) {
+			if errors.Is(err, eventstore.ErrStreamNotFound) {
+				break
+			}
+			if err != nil {
+				return facts, id, fmt.Errorf("read the touchpoints of a customer: %w", err)
+			}
+			if !q.knows(&e) {
+				break
+			}
+			if e.Repeat || e.Type != domain.TypeTouchpoint && e.Type != domain.TypeJoin {
+				continue
+			}
+			if id == uuid.Nil || e.Position < first {
+				if first == 0 || e.Position < first {
+					first, id = e.Position, m.id
+				}
+			}
+			h, err := domain.ParseHeader(string(e.Metadata))
+			if err != nil {
+				continue
+			}
+			if h.OccurredAt > q.asOf {
+				continue
+			}
+			ref := lifecycle.Ref{At: h.OccurredAt, ID: e.ID}
+			rule := q.rules.compiled.Classify(h.Kind, h.Source, h.Name)
+			t, traits := touch(&h, ref, rule, e.Data)
+			facts.Add(t, traits)
+			if entries {
+				a.entries = append(a.entries, Entry{At: h.OccurredAt.Time(), Touchpoint: q.entry(&e, &h, m, rule, &t)})
+			}
+		}
+	}
+	return facts, id, nil
+}
+
+// entry is a touchpoint as the timeline shows it; it shares nothing with e.
+func (q *question) entry(e *eventstore.Recorded, h *domain.Header, m *subject, rule policy.Rule, t *lifecycle.Touch) *TouchpointEntry {
+	msg := readMessage(e.Data)
+	properties := msg.properties
+	if h.Kind == domain.Identify || h.Kind == domain.Group {
+		properties = msg.traits
+	}
+	out := &TouchpointEntry{
+		EventID: e.ID, Subject: m.String(), Source: h.Source, Type: h.Kind.String(), Name: h.Name,
+		Meaning:    string(rule.Meaning),
+		Channel:    q.rules.channel(rule, h, mergedContext(h.BatchContext, msg.context)),
+		ReceivedAt: h.ReceivedAt.Time(), RecordedAt: e.RecordedAt, Position: e.Position,
+		Currency: q.rules.currency(t), OrderID: t.Order.ID,
+		Properties: json.RawMessage(append([]byte(nil), properties...)),
+	}
+	if hasAmount(t) {
+		out.Amount = t.Order.Amount.String()
+	}
+	return out
+}
+
+// customer is the answer about the customer itself.
+func (a *answer) customer() Customer {
+	v := &a.view
+	c := Customer{
+		ID: a.id, Stage: string(v.Stage), StageSince: v.StageSince.Time(), Reason: v.Reason, Cause: v.Cause.String(),
+		Purchases: v.Totals.Purchases, Refunds: v.Totals.Refunds, Revenue: map[string]string{},
+		FirstSeen: v.FirstSeen.Time(), LastSeen: v.LastSeen.Time(),
+		Traits: make(map[string]json.RawMessage, len(v.Traits)), AsOf: a.q.asOf.Time(),
+	}
+	for cur, amount := range v.Totals.Revenue {
+		c.Revenue[cur] = amount.String()
+	}
+	for _, t := range v.Traits {
+		c.Traits[t.Key] = json.RawMessage(t.Value)
+	}
+	for _, m := range a.members {
+		c.Subjects = append(c.Subjects, m.String())
+	}
+	return c
+}
+
+// Stages counts the customers by stage.
+type Stages struct {
+	AsOf      time.Time
+	Customers uint64
+	Stages    []StageCount // all stages, in the order a customer goes through them
+}
+
+// StageCount is how many customers are in a stage.
+type StageCount struct {
+	Stage     string
+	Customers uint64
+}
+
+// EventName is a name that messages bear, as seen from one source.
+type EventName struct {
+	Source, Type, Name string
+	Count              uint64
+	LastAt             time.Time // the latest occurred_at
+	Meaning, Channel   string    // by the policy of the views
+}

@@ -1,0 +1,438 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"sojourn/domain"
+	"sojourn/eventstore"
+	"sojourn/warehouse"
+)
+
+// Config says what the views are made of.
+type Config struct {
+	Store eventstore.Store
+	DB    *warehouse.DB
+	Keyer domain.Keyer
+	// Dir holds the state of the generations. It may be deleted: the views are
+	// then built anew.
+	Dir string
+	// FlushInterval is the shortest time between two flushes while everything has
+	// been read. Default 500 ms.
+	FlushInterval time.Duration
+	// Now is the wall clock. Default time.Now.
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Views keeps the views and answers from them. One generation answers; another
+// may be built beside it.
+type Views struct {
+	cfg    Config
+	logger *slog.Logger
+
+	mu sync.RWMutex
+	// active answers questions; loop is its running loop, nil while it stands
+	// still.
+	active   *generation
+	loop     *loop
+	building warehouse.Generation
+	policies []appliedRules
+	ready    bool
+	lastErr  error
+	ctx      context.Context // of Start, for the loops
+
+	exclusive sync.Mutex // rebuild, verify and a switch, one at a time
+	// readers is held for reading while a question is answered from a state, so
+	// that it is not closed under it.
+	readers sync.RWMutex
+	moved   broadcast
+	done    sync.WaitGroup
+	cancel  context.CancelFunc
+}
+
+// loop is a generation that follows the log in a goroutine.
+type loop struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+const stateCacheBytes = 32 << 20
+
+// Start opens the views, finishes what a crash has cut short, and begins to
+// follow the log. Where there are none yet, or none that this release and the
+// policy in force can go on with, they are built: beside the old ones where
+// those can answer meanwhile. The context bounds Start only; Stop ends what it
+// has begun.
+func Start(ctx context.Context, cfg Config) (*Views, error) {
+	if cfg.FlushInterval <= 0 {
+		cfg.FlushInterval = 500 * time.Millisecond
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	v := &Views{cfg: cfg, logger: cfg.Logger}
+	v.ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := v.open(ctx); err != nil {
+		v.cancel()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *Views) open(ctx context.Context) (err error) {
+	if v.policies, err = readPolicies(ctx, v.cfg.Store); err != nil {
+		return err
+	}
+	latest := v.policies[len(v.policies)-1].Rules
+	if err := os.MkdirAll(v.cfg.Dir, 0o750); err != nil {
+		return fmt.Errorf("create the folder of the views: %w", err)
+	}
+	numbers, err := v.cfg.DB.Generations(ctx)
+	if err != nil {
+		return err
+	}
+	number, err := v.readPointer()
+	if err != nil {
+		return err
+	}
+	if number == 0 || !slices.Contains(numbers, number) || !v.exists(number) {
+		if v.active, err = v.create(ctx, latest); err != nil {
+			return err
+		}
+		if err := v.point(ctx, v.active.number); err != nil {
+			return err
+		}
+	} else if v.active, err = v.reopen(ctx, number); err != nil {
+		return err
+	}
+	// Once more at every start: it finishes a switch that was cut short.
+	if err := v.cfg.DB.Activate(ctx, v.active.number); err != nil {
+		return err
+	}
+	if err := v.dropOthers(ctx); err != nil {
+		return err
+	}
+	at := v.active.state.checkpoint()
+	v.ready = at.Reconciled
+	v.startLoop()
+	if at.Reconciled && (v.active.rules.Version != latest.Version || at.Fold != foldVersion) {
+		v.logger.Info("building new views beside the old ones",
+			"policy_version", latest.Version, "old_policy_version", v.active.rules.Version)
+		v.done.Go(func() { v.buildUntilDone(latest) })
+	}
+	return nil
+}
+
+// create makes a generation that holds nothing yet.
+func (v *Views) create(ctx context.Context, rules *Rules) (*generation, error) {
+	numbers, err := v.cfg.DB.Generations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next := warehouse.Generation(1)
+	if len(numbers) > 0 {
+		next = numbers[len(numbers)-1] + 1
+	}
+	for v.exists(next) {
+		next++
+	}
+	if err := v.cfg.DB.CreateGeneration(ctx, next); err != nil {
+		return nil, err
+	}
+	return v.openGeneration(ctx, next, rules)
+}
+
+// reopen opens the generation that was active. Its policy is the one it was
+// built under.
+func (v *Views) reopen(ctx context.Context, number warehouse.Generation) (*generation, error) {
+	if err := v.cfg.DB.CreateGeneration(ctx, number); err != nil {
+		return nil, err
+	}
+	g, err := v.openGeneration(ctx, number, nil)
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (v *Views) stateDir(n warehouse.Generation) string { return filepath.Join(v.cfg.Dir, n.String()) }
+
+func (v *Views) exists(n warehouse.Generation) bool {
+	_, err := os.Stat(v.stateDir(n))
+	return err == nil
+}
+
+// openGeneration opens the state of a generation and finishes the batch that was
+// under way. rules are those of a new one; nil stands for those of its
+// checkpoint.
+func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rules *Rules) (*generation, error) {
+	s, err := openState(v.stateDir(n), stateCacheBytes, v.logger)
+	if err != nil {
+		return nil, err
+	}
+	if rules == nil {
+		rules = v.policies[len(v.policies)-1].Rules
+		if p := s.checkpoint().Policy; p > 0 && p <= len(v.policies) {
+			rules = v.policies[p-1].Rules
+		}
+	}
+	g := &generation{
+		number: n, rules: rules, store: v.cfg.Store, keyer: v.cfg.Keyer,
+		sink: tables{v.cfg.DB, n}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send,
+	}
+	if err := g.recover(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return g, nil
+}
+
+// pointer is the file that names the generation that answers.
+type pointer struct {
+	Generation warehouse.Generation `json:"generation"`
+}
+
+func (v *Views) readPointer() (warehouse.Generation, error) {
+	b, err := os.ReadFile(filepath.Join(v.cfg.Dir, "active.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read which views are active: %w", err)
+	}
+	var p pointer
+	if err := json.Unmarshal(b, &p); err != nil {
+		v.logger.Warn("the file that names the active views is damaged; building them anew", "error", err)
+		return 0, nil
+	}
+	return p.Generation, nil
+}
+
+// point makes durable which generation answers: by writing the name beside the
+// old one, and renaming.
+func (v *Views) point(_ context.Context, n warehouse.Generation) error {
+	b, err := json.Marshal(pointer{n})
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(filepath.Join(v.cfg.Dir, "active.json"), b); err != nil {
+		return fmt.Errorf("write which views are active: %w", err)
+	}
+	return nil
+}
+
+func replaceFile(path string, data []byte) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// dropOthers removes what is left of generations other than the active one.
+func (v *Views) dropOthers(ctx context.Context) error {
+	numbers, err := v.cfg.DB.Generations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n != v.active.number {
+			if err := v.cfg.DB.DropGeneration(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+	entries, err := os.ReadDir(v.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != v.active.number.String() {
+			if err := os.RemoveAll(filepath.Join(v.cfg.Dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// startLoop lets the active generation follow the log.
+func (v *Views) startLoop() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(v.ctx)
+	l := &loop{cancel: cancel, done: make(chan struct{})}
+	v.loop = l
+	g := v.active
+	go func() {
+		defer close(l.done)
+		v.follow(ctx, g)
+	}()
+}
+
+// stopLoop lets the active generation stand still at a checkpoint.
+func (v *Views) stopLoop() {
+	v.mu.Lock()
+	l := v.loop
+	v.loop = nil
+	v.mu.Unlock()
+	if l != nil {
+		l.cancel()
+		<-l.done
+	}
+}
+
+// follow runs a generation until the context ends. After an error it starts again
+// from the state, later and later.
+func (v *Views) follow(ctx context.Context, g *generation) {
+	wait := 500 * time.Millisecond
+	var err error
+	for {
+		started := time.Now()
+		if err == nil {
+			err = v.followOnce(ctx, g)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		v.setErr(err)
+		if time.Since(started) > time.Minute {
+			wait = 500 * time.Millisecond
+		}
+		v.logger.Error("the views have stopped and will go on", "in", wait, "error", err)
+		if pause(ctx, wait) != nil {
+			return
+		}
+		wait = min(2*wait, 30*time.Second)
+		err = g.recover(ctx)
+	}
+}
+
+func (v *Views) followOnce(ctx context.Context, g *generation) error {
+	if g.fold.silent {
+		if err := g.runToEnd(ctx, nil); err != nil {
+			return errors.Join(g.settle(), err)
+		}
+		if err := g.reconcile(ctx); err != nil {
+			return errors.Join(g.settle(), err)
+		}
+	}
+	v.setErr(nil)
+	return g.run(ctx, v.cfg.FlushInterval)
+}
+
+func (v *Views) setErr(err error) {
+	v.mu.Lock()
+	v.lastErr = err
+	if err == nil {
+		v.ready = true
+	}
+	v.mu.Unlock()
+	v.moved.send()
+}
+
+// Stop ends everything that Start has begun, at a checkpoint, and closes the
+// state. It may be called twice.
+func (v *Views) Stop() error {
+	v.cancel()
+	v.done.Wait()
+	v.stopLoop()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.active == nil {
+		return nil
+	}
+	err := v.active.state.close()
+	v.active = nil
+	return err
+}
+
+// Status tells how far the views are.
+func (v *Views) Status() Status {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	s := Status{Building: int(v.building)}
+	if v.lastErr != nil {
+		s.Err = v.lastErr.Error()
+	}
+	if v.active == nil {
+		return s
+	}
+	at := v.active.state.checkpoint()
+	s.Ready = v.ready
+	s.Position, s.Clock = at.Position, at.Clock
+	s.PolicyVersion, s.Generation = v.active.rules.Version, int(v.active.number)
+	if head, err := v.cfg.Store.Head(v.ctx); err == nil && head > at.Position {
+		s.LagEvents = uint64(head - at.Position)
+	}
+	return s
+}
+
+// WaitFor returns when the views hold a position, or with the context's error.
+func (v *Views) WaitFor(ctx context.Context, position eventstore.Position) error {
+	for {
+		ch := v.moved.wait()
+		v.mu.RLock()
+		ok := v.active != nil && v.active.state.checkpoint().Position >= position
+		v.mu.RUnlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ch:
+		}
+	}
+}
+
+// broadcast wakes all who wait.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) send() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}

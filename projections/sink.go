@@ -1,0 +1,58 @@
+package projections
+
+import (
+	"context"
+
+	"sojourn/eventstore"
+	"sojourn/warehouse"
+)
+
+// tables writes the rows of a generation into its tables in ClickHouse.
+type tables struct {
+	db         *warehouse.DB
+	generation warehouse.Generation
+}
+
+func (t tables) WantsTouchpoints() bool { return true }
+
+func (t tables) Trim(ctx context.Context, after eventstore.Position) error {
+	_, err := t.db.TrimTouchpoints(ctx, t.generation, uint64(after))
+	return err
+}
+
+func (t tables) Write(ctx context.Context, r *Rows) error {
+	if r.Touchpoints != nil && r.Touchpoints.Len() > 0 {
+		if err := t.db.WriteTouchpoints(ctx, t.generation, r.Touchpoints); err != nil {
+			return err
+		}
+	}
+	if len(r.Transitions) > 0 {
+		if err := t.db.WriteTransitions(ctx, t.generation, r.Transitions); err != nil {
+			return err
+		}
+	}
+	if len(r.Customers) > 0 {
+		if err := t.db.WriteCustomers(ctx, t.generation, r.Customers); err != nil {
+			return err
+		}
+	}
+	if len(r.Subjects) == 0 {
+		return nil
+	}
+	if err := t.db.WriteSubjects(ctx, t.generation, r.Subjects); err != nil {
+		return err
+	}
+	return t.db.ReloadMoved(ctx, t.generation)
+}
+
+// NullSink takes no rows: it is for measuring the fold by itself.
+type NullSink struct{}
+
+// WantsTouchpoints is false.
+func (NullSink) WantsTouchpoints() bool { return false }
+
+// Trim does nothing.
+func (NullSink) Trim(context.Context, eventstore.Position) error { return nil }
+
+// Write does nothing.
+func (NullSink) Write(context.Context, *Rows) error { return nil }

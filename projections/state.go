@@ -1,0 +1,245 @@
+package projections
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/eventstore"
+)
+
+// foldVersion changes whenever the folds would compute something else from the
+// same log; views of another version are built anew.
+const foldVersion = 1
+
+// checkpoint is how far a generation has come. All that is at or before it is in
+// the tables, the statements and the state.
+type checkpoint struct {
+	Position eventstore.Position `json:"position"`
+	Clock    domain.Millis       `json:"clock"`
+	Policy   int                 `json:"policy_version"`
+	Fold     int                 `json:"fold_version"`
+	Aliases  bool                `json:"aliases,omitempty"`
+	// Reconciled says that what stands in the statements is what stands in the
+	// views, so that from here on the generation makes them.
+	Reconciled bool `json:"reconciled"`
+}
+
+// intent is a flush that has begun: the batch ends at To and is as of Clock. After
+// a crash exactly this batch is done again, so that it writes the same rows and
+// statements.
+type intent struct {
+	To    eventstore.Position `json:"to"`
+	Clock domain.Millis       `json:"clock"`
+}
+
+var (
+	checkpointKey = []byte("c")
+	intentKey     = []byte("p")
+)
+
+// state is the local cache of a generation: what is kept of each subject and
+// customer, and the checkpoint. It can always be rebuilt from the log.
+type state struct {
+	dir string
+	db  *pebble.DB
+	buf []byte // of load, which only the fold calls
+
+	// mu is held while a flush becomes visible, so that a reader that holds it
+	// sees one checkpoint.
+	mu sync.RWMutex
+	at checkpoint
+}
+
+func openState(dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("create the state of the views: %w", err)
+	}
+	cache := pebble.NewCache(cacheBytes)
+	defer cache.Unref()
+	db, err := pebble.Open(dir, &pebble.Options{
+		Cache: cache, MemTableSize: 16 << 20, Logger: pebbleLogger{logger},
+		FormatMajorVersion: pebble.FormatNewest,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the state of the views in %s: %w", dir, err)
+	}
+	s := &state{dir: dir, db: db}
+	if err := s.get(checkpointKey, &s.at); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func (s *state) close() error { return s.db.Close() }
+
+// get reads a JSON record, leaving v as it is where there is none.
+func (s *state) get(key []byte, v any) error {
+	b, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the state of the views: %w", err)
+	}
+	err = json.Unmarshal(b, v)
+	return errors.Join(err, closer.Close())
+}
+
+// load implements loader for the one goroutine that folds.
+func (s *state) load(key []byte) ([]byte, error) {
+	b, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the state of the views: %w", err)
+	}
+	s.buf = append(s.buf[:0], b...)
+	return s.buf, closer.Close()
+}
+
+// begin makes durable which batch is about to be written.
+func (s *state) begin(in intent) error {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	if err := s.db.Set(intentKey, b, pebble.Sync); err != nil {
+		return fmt.Errorf("write the state of the views: %w", err)
+	}
+	return nil
+}
+
+// intent is the batch that was begun and not finished, if any.
+func (s *state) intent() (in intent, ok bool, err error) {
+	if err := s.get(intentKey, &in); err != nil {
+		return in, false, err
+	}
+	at := s.checkpoint()
+	return in, in.To > at.Position || in.Clock > at.Clock, nil
+}
+
+// commit makes a batch and its checkpoint visible, all at once, and durable.
+func (s *state) commit(batch *pebble.Batch, at checkpoint) error {
+	b, err := json.Marshal(at)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(batch.Set(checkpointKey, b, nil), batch.Delete(intentKey, nil)); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	err = s.db.Apply(batch, pebble.NoSync)
+	if err == nil {
+		s.at = at
+	}
+	s.mu.Unlock()
+	if err == nil {
+		err = s.db.LogData(nil, pebble.Sync)
+	}
+	if err != nil {
+		return fmt.Errorf("write the state of the views: %w", err)
+	}
+	return nil
+}
+
+// pass moves the checkpoint over events that changed nothing. It stays where it
+// was on disk until the next flush, and those events are read again then.
+func (s *state) pass(position eventstore.Position, clock domain.Millis) {
+	s.mu.Lock()
+	s.at.Position, s.at.Clock = position, max(s.at.Clock, clock)
+	s.mu.Unlock()
+}
+
+func (s *state) checkpoint() checkpoint {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.at
+}
+
+// due lists the customers whose deadline is at or before a clock.
+func (s *state) due(clock domain.Millis) ([]uuid.UUID, error) {
+	var ids []uuid.UUID
+	err := s.scan([]byte{'d'}, deadlineKey(clock+1, uuid.Nil), func(key, _ []byte) error {
+		var id uuid.UUID
+		copy(id[:], key[len(key)-16:])
+		ids = append(ids, id)
+		return nil
+	})
+	return ids, err
+}
+
+// customers lists the ids of up to limit customers after one, in order.
+func (s *state) customers(after uuid.UUID, limit int) ([]uuid.UUID, error) {
+	var ids []uuid.UUID
+	from := append(customerKey(after), 0)
+	if after == uuid.Nil {
+		from = []byte{'k'}
+	}
+	err := s.scan(from, []byte{'k' + 1}, func(key, _ []byte) error {
+		var id uuid.UUID
+		copy(id[:], key[1:])
+		ids = append(ids, id)
+		if len(ids) == limit {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return ids, err
+}
+
+// errStop ends a scan early.
+var errStop = errors.New("stop")
+
+// nextDeadline is the earliest deadline of any customer.
+func (s *state) nextDeadline() (at domain.Millis, ok bool, err error) {
+	err = s.scan([]byte{'d'}, []byte{'d' + 1}, func(key, _ []byte) error {
+		at, ok = domain.Millis(binary.BigEndian.Uint64(key[1:])^(1<<63)), true
+		return errStop
+	})
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return at, ok, err
+}
+
+// scan yields the records from a key on and below another. The slices are valid
+// until fn returns.
+func (s *state) scan(from, below []byte, fn func(key, value []byte) error) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: below})
+	if err != nil {
+		return fmt.Errorf("read the state of the views: %w", err)
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		err = fn(it.Key(), it.Value())
+	}
+	return errors.Join(err, it.Error(), it.Close())
+}
+
+// pebbleLogger passes what Pebble has to say on to our log.
+type pebbleLogger struct{ *slog.Logger }
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	l.Debug("pebble", "message", fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.Error("pebble", "message", fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.Error("pebble cannot go on", "message", fmt.Sprintf(format, args...))
+	os.Exit(1)
+}
