@@ -1,0 +1,204 @@
+package ingest
+
+import (
+	"unicode/utf8"
+	"unsafe"
+
+	"sojourn/domain"
+	"sojourn/ingest/internal/jsonscan"
+)
+
+// span is a part of a message's bytes; the zero span stands for what is missing.
+type span struct{ start, end uint32 }
+
+// Message is one message of a call: its bytes as sent and where in them the
+// fields stand that every touchpoint has. It reads nothing more than where they
+// stand; what they mean is decided when it is ingested.
+//
+// The message shares the bytes it was parsed from, which must not change while
+// it is in use.
+type Message struct {
+	// Raw is the message as it was sent. Of a message that is no object it is
+	// whatever stood there.
+	Raw []byte
+	// Kind is what the endpoint said the message is; zero leaves it to its "type".
+	Kind domain.Kind
+	// DefaultID is the message id where the message carries none, as an intake
+	// may know a better one than the random one given otherwise.
+	DefaultID string
+
+	object bool
+	deep   bool
+
+	kind, messageID, userID, anonymousID, previousID span
+	event, name, timestamp, sentAt, writeKey         span
+}
+
+// MaxDepth is how deep objects and arrays may stand in each other in a message
+// that becomes a touchpoint, the message itself counted.
+const MaxDepth = 256
+
+// parse reads the JSON value that begins at b[i], without white space
+// before it, into m, and returns the index after it. Of names that occur twice
+// the last one counts. The error is jsonscan.ErrSyntax where the value is not
+// valid JSON; a value that is no object is none.
+func (m *Message) parse(b []byte, i int) (int, error) {
+	*m = Message{}
+	if i >= len(b) || b[i] != '{' {
+		end, _, err := jsonscan.Value(b, i)
+		if err == nil {
+			m.Raw = b[i:end:end]
+		}
+		return end, err
+	}
+	m.object = true
+	start := i
+	mem, end, more, err := jsonscan.First(b, i)
+	for more {
+		at := mem.Value
+		var depth int
+		if end, depth, err = jsonscan.Value(b, at); err != nil {
+			return end, err
+		}
+		if depth >= MaxDepth {
+			m.deep = true
+		}
+		if f := m.field(mem.Name); f != nil {
+			*f = span{uint32(at - start), uint32(end - start)}
+		}
+		mem, end, more, err = jsonscan.Next(b, end)
+	}
+	if err != nil {
+		return end, err
+	}
+	m.Raw = b[start:end:end]
+	return end, nil
+}
+
+func (m *Message) field(name []byte) *span {
+	switch string(name) {
+	case "type":
+		return &m.kind
+	case "messageId":
+		return &m.messageID
+	case "userId":
+		return &m.userID
+	case "anonymousId":
+		return &m.anonymousID
+	case "previousId":
+		return &m.previousID
+	case "event":
+		return &m.event
+	case "name":
+		return &m.name
+	case "timestamp":
+		return &m.timestamp
+	case "sentAt":
+		return &m.sentAt
+	case "writeKey":
+		return &m.writeKey
+	}
+	return nil
+}
+
+// ParseArray reads the array of messages that begins at b[i] and appends them
+// to dst. The error says that the text is not valid JSON; isArray is false, and
+// end the index after the value, where it is JSON but no array.
+func ParseArray(dst []Message, b []byte, i int) (msgs []Message, end int, isArray bool, err error) {
+	if i >= len(b) || b[i] != '[' {
+		end, _, err = jsonscan.Value(b, i)
+		return dst, end, false, err
+	}
+	i = jsonscan.Space(b, i+1)
+	if i < len(b) && b[i] == ']' {
+		return dst, i + 1, true, nil
+	}
+	for {
+		if len(dst) < cap(dst) {
+			dst = dst[:len(dst)+1]
+		} else {
+			dst = append(dst, Message{})
+		}
+		if i, err = dst[len(dst)-1].parse(b, i); err != nil {
+			return dst, i, true, err
+		}
+		if i = jsonscan.Space(b, i); i >= len(b) {
+			return dst, i, true, jsonscan.ErrSyntax
+		}
+		switch b[i] {
+		case ']':
+			return dst, i + 1, true, nil
+		case ',':
+			i = jsonscan.Space(b, i+1)
+		default:
+			return dst, i, true, jsonscan.ErrSyntax
+		}
+	}
+}
+
+// ParseMessage reads a text that is one message. The error says that it is not
+// valid JSON; a text that is JSON but no object is a message too, one that ends
+// as a reject.
+func ParseMessage(text []byte) (Message, error) {
+	var m Message
+	end, err := m.parse(text, jsonscan.Space(text, 0))
+	if err != nil {
+		return Message{}, err
+	}
+	if jsonscan.Space(text, end) != len(text) {
+		return Message{}, jsonscan.ErrSyntax
+	}
+	return m, nil
+}
+
+// WriteKey is the "writeKey" of the message.
+func (m *Message) WriteKey() Scalar {
+	if m.writeKey.end == 0 {
+		return nil
+	}
+	return m.Raw[m.writeKey.start:m.writeKey.end]
+}
+
+// IsObject reports whether the message is a JSON object.
+func (m *Message) IsObject() bool { return m.object }
+
+// text reads a field that is a string or a number, a number in its own digits.
+// ok is false where the field holds something else; a missing field and null
+// are "" and ok. The string may share the message's bytes.
+func (m *Message) text(f span) (s string, ok bool) {
+	if f.end == 0 {
+		return "", true
+	}
+	return scalarText(m.Raw[f.start:f.end])
+}
+
+// scalarText reads a JSON string or number as text; see Message.text.
+func scalarText(v []byte) (s string, ok bool) {
+	switch c := v[0]; {
+	case c == '"':
+		inner := v[1 : len(v)-1]
+		for _, c := range inner {
+			if c == '\\' || c >= utf8.RuneSelf {
+				// Not only escapes: what is no UTF-8 is made so.
+				return string(jsonscan.AppendUnquoted(nil, v)), true
+			}
+		}
+		return alias(inner), true
+	case c == '-' || c >= '0' && c <= '9':
+		return alias(v), true
+	case c == 'n':
+		return "", true
+	}
+	return "", false
+}
+
+// isString reports whether a field is a JSON string.
+func (m *Message) isString(f span) bool { return f.end != 0 && m.Raw[f.start] == '"' }
+
+// isSet reports whether a field is there and not null.
+func (m *Message) isSet(f span) bool { return f.end != 0 && m.Raw[f.start] != 'n' }
+
+// alias is b as a string that shares its bytes. It is used for what lives no
+// longer than the call whose body b is part of, where a copy of every
+// identifier would be most of what ingest allocates.
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

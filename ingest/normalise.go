@@ -1,0 +1,226 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"sojourn/domain"
+)
+
+// Code is a reason for which a message goes to the rejects or a call is refused.
+// Codes are stable; they are the labels of the metrics.
+type Code string
+
+// The reasons for which a message goes to the rejects.
+const (
+	CodeNotAnObject   Code = "not_an_object"
+	CodeInvalidUTF8   Code = "invalid_utf8"
+	CodeTooDeep       Code = "too_deep"
+	CodeTooLarge      Code = "too_large"
+	CodeBatchTooLong  Code = "batch_too_long"
+	CodeUnknownType   Code = "unknown_type"
+	CodeNoEventName   Code = "no_event_name"
+	CodeNoID          Code = "no_id"
+	CodeBadTime       Code = "bad_time"
+	CodeContentDiffer Code = "content_differs"
+)
+
+// RejectCodes are all reasons for which a message goes to the rejects.
+var RejectCodes = []Code{
+	CodeNotAnObject, CodeInvalidUTF8, CodeTooDeep, CodeTooLarge, CodeBatchTooLong,
+	CodeUnknownType, CodeNoEventName, CodeNoID, CodeBadTime, CodeContentDiffer,
+}
+
+// The limits of what becomes a touchpoint.
+const (
+	// MaxMessage is the size of a message in bytes, as sent, after decompression.
+	MaxMessage = 32_768
+	// MaxMessages is the number of messages a Segment batch may hold; those behind
+	// go to the rejects.
+	MaxMessages = 2_500
+)
+
+// fault is why a message cannot become a touchpoint. Reasons name fields and
+// never their values, which may be personal.
+type fault struct {
+	code   Code
+	reason string
+}
+
+// envelope is what a message does not carry itself.
+type envelope struct {
+	source       string
+	receivedAt   domain.Millis
+	sentAt       Scalar
+	context      []byte
+	integrations []byte
+}
+
+// kindOf is the type of the call, 0 where the message does not say a known one.
+func (m *Message) kindOf() domain.Kind {
+	if m.Kind != 0 {
+		return m.Kind
+	}
+	s, ok := m.text(m.kind)
+	if !ok {
+		return 0
+	}
+	k, _ := domain.ParseKind(s)
+	return k
+}
+
+// ownID is the message's own id, empty where it has none that can be used.
+func (m *Message) ownID() string {
+	s, _ := m.text(m.messageID)
+	if s == "" {
+		return m.DefaultID
+	}
+	return s
+}
+
+// header reads a message into the header of its touchpoint, all but its message
+// id. The strings of h may share the message's bytes.
+func (m *Message) header(env *envelope, h *domain.Header) *fault {
+	if !m.object {
+		return &fault{CodeNotAnObject, "the message is no JSON object"}
+	}
+	if len(m.Raw) > MaxMessage {
+		return &fault{CodeTooLarge, fmt.Sprintf("the message has %d bytes, more than %d", len(m.Raw), MaxMessage)}
+	}
+	if m.deep {
+		return &fault{CodeTooDeep, fmt.Sprintf("the message nests deeper than %d levels", MaxDepth)}
+	}
+	if !utf8.Valid(m.Raw) {
+		return &fault{CodeInvalidUTF8, "the message is not valid UTF-8"}
+	}
+	if h.Kind = m.kindOf(); h.Kind == 0 {
+		if m.isString(m.kind) {
+			return &fault{CodeUnknownType, `the message's "type" is not one of track, identify, page, screen, group and alias`}
+		}
+		return &fault{CodeUnknownType, `the message has no "type"`}
+	}
+	if f := m.ids(h); f != nil {
+		return f
+	}
+	if f := m.eventName(h); f != nil {
+		return f
+	}
+	h.Source = env.source
+	h.ReceivedAt = env.receivedAt
+	h.BatchContext = alias(env.context)
+	h.BatchIntegrations = alias(env.integrations)
+	return m.times(env, h)
+}
+
+func (m *Message) ids(h *domain.Header) *fault {
+	var ok [2]bool
+	h.UserID, ok[0] = identity(m.text(m.userID))
+	h.AnonymousID, ok[1] = identity(m.text(m.anonymousID))
+	h.PreviousID = ""
+	if h.Kind == domain.Alias {
+		h.PreviousID, _ = identity(m.text(m.previousID))
+	}
+	if h.UserID != "" || h.AnonymousID != "" {
+		return nil
+	}
+	for i, field := range [...]string{"userId", "anonymousId"} {
+		if !ok[i] {
+			return &fault{CodeNoID, fmt.Sprintf("the message's %q is neither a string nor a number, and it has no other id", field)}
+		}
+	}
+	if m.isSet(m.userID) || m.isSet(m.anonymousID) {
+		return &fault{CodeNoID, "the message's ids are no identity (empty, null, undefined, anonymous, -1, or only zeros and dashes)"}
+	}
+	return &fault{CodeNoID, `the message has neither a "userId" nor an "anonymousId"`}
+}
+
+// identity is an identifier as sent, empty where its value names nobody: null,
+// undefined, anonymous and -1, in any case and with white space around it, and
+// what is only zeros and dashes.
+func identity(s string, ok bool) (string, bool) {
+	if s == "" {
+		return "", ok
+	}
+	// Most identifiers begin with a character that none of those begins with.
+	switch s[0] {
+	case 'n', 'N', 'u', 'U', 'a', 'A', '-', '0', ' ', '\t', '\n', '\r':
+	default:
+		if s[0] < utf8.RuneSelf {
+			return s, ok
+		}
+	}
+	t := strings.TrimSpace(s)
+	switch len(t) {
+	case len("-1"), len("null"), len("undefined"): // and "anonymous"
+		if t == "-1" || strings.EqualFold(t, "null") || strings.EqualFold(t, "undefined") || strings.EqualFold(t, "anonymous") {
+			return "", ok
+		}
+	}
+	if strings.Trim(t, "0-") == "" {
+		return "", ok
+	}
+	return s, ok
+}
+
+func (m *Message) eventName(h *domain.Header) *fault {
+	h.Name = ""
+	switch h.Kind {
+	case domain.Track:
+		name, _ := m.text(m.event)
+		if name == "" {
+			return &fault{CodeNoEventName, `the track message has no "event" that is a name`}
+		}
+		h.Name = name
+	case domain.Page, domain.Screen:
+		h.Name, _ = m.text(m.name)
+	}
+	return nil
+}
+
+// times sets when the message happened. A sender whose clock is wrong says the
+// same wrong time twice, so where there are both, only the time between counts.
+func (m *Message) times(env *envelope, h *domain.Header) *fault {
+	sent, bad := Scalar(nil), false
+	if m.isSet(m.sentAt) {
+		sent = m.Raw[m.sentAt.start:m.sentAt.end]
+	} else if len(env.sentAt) > 0 && env.sentAt[0] != 'n' {
+		sent = env.sentAt
+	}
+	h.SentAt = ""
+	var sentAt domain.Millis
+	if sent != nil {
+		if sentAt, h.SentAt, bad = readTime(sent); bad {
+			return &fault{CodeBadTime, `"sentAt" is no time that can be read (ISO 8601)`}
+		}
+	}
+	h.OccurredAt = env.receivedAt
+	if m.isSet(m.timestamp) {
+		t, _, bad := readTime(m.Raw[m.timestamp.start:m.timestamp.end])
+		if bad {
+			return &fault{CodeBadTime, `"timestamp" is no time that can be read (ISO 8601)`}
+		}
+		if sent != nil {
+			t += env.receivedAt - sentAt
+		}
+		h.OccurredAt = t
+	}
+	h.Flags = 0
+	if h.OccurredAt > env.receivedAt {
+		h.OccurredAt = env.receivedAt
+		h.Flags |= domain.FlagFuture
+	}
+	if h.OccurredAt < domain.MinTime || h.OccurredAt > domain.MaxTime {
+		return &fault{CodeBadTime, fmt.Sprintf("the message's time is before %s or after %s", domain.MinTime, domain.MaxTime)}
+	}
+	return nil
+}
+
+func readTime(v Scalar) (t domain.Millis, text string, bad bool) {
+	if v[0] != '"' {
+		return 0, "", true
+	}
+	text, _ = v.Text()
+	t, ok := parseTime(text)
+	return t, text, !ok
+}
