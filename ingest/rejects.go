@@ -147,6 +147,10 @@ type Reject struct {
 	Replayed bool
 }
 
+// ParseReject reads a reject.v1 or refusal.v1 event. Whether it was replayed
+// since is not in it.
+func ParseReject(e eventstore.Recorded) (Reject, error) { return parseReject(e) }
+
 func parseReject(e eventstore.Recorded) (Reject, error) {
 	var m rejectMetadata
 	if err := json.Unmarshal(e.Metadata, &m); err != nil {

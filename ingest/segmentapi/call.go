@@ -97,6 +97,12 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, ep endpoint) {
 	}
 	h.keep(c)
 	w.Header()[PositionHeader] = []string{strconv.FormatUint(uint64(out.Position), 10)}
+	if out.Rejected > 0 {
+		w.Header()[RejectedHeader] = []string{strconv.Itoa(out.Rejected)}
+	}
+	if out.Duplicates > 0 {
+		w.Header()[DuplicatesHeader] = []string{strconv.Itoa(out.Duplicates)}
+	}
 	h.succeed(w)
 }
 

@@ -41,6 +41,14 @@ const (
 // see everything that was in the call.
 const PositionHeader = "Sojourn-Position"
 
+// RejectedHeader and DuplicatesHeader count, on success, the messages of the
+// call that went to the rejects and those that the log held already; they are
+// missing where there were none.
+const (
+	RejectedHeader   = "Sojourn-Rejected"
+	DuplicatesHeader = "Sojourn-Duplicates"
+)
+
 // Config is what a Handler is made of. Service and Keys are required.
 type Config struct {
 	Service *ingest.Service
