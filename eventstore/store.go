@@ -35,7 +35,8 @@ type NewEvent struct {
 // Recorded is an event as the log holds it.
 //
 // Where a Recorded comes from an iterator, its strings and byte slices are
-// valid only until the iterator's next step; Clone keeps them.
+// valid only until the iterator's next step; Clone keeps them. That goes for
+// the key of a map, too.
 type Recorded struct {
 	NewEvent
 	Stream   string

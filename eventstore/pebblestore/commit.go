@@ -1,0 +1,285 @@
+package pebblestore
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"sojourn/eventstore"
+)
+
+// committer decides and writes all appends. Its fields belong to its goroutine,
+// but for the counters.
+type committer struct {
+	s        *Store
+	streams  map[string]*stream
+	lastTime int64 // recorded_at of the last event, Unix ms
+
+	// Reused from group to group.
+	facts   []fact
+	pending []pendingEvent
+	bodies  []int
+	heads   []*stream
+	touched uint64
+	disk    diskLookup
+
+	acks     chan commit
+	answered atomic.Int64  // calls in the group that was answered last
+	finished chan struct{} // closed when run has returned
+	swept    uint32        // the segment that was active at the last sweep
+	wedged   bool          // Pebble panicked while it held its locks
+
+	commits, appended, repeats, known atomic.Uint64
+	streamCount                       atomic.Int64
+}
+
+// stream is the head of a stream: what the next append to it needs.
+type stream struct {
+	name    string
+	next    uint64 // revision of the next event; 0 where there is no stream
+	segment uint32 // number of the last segment that holds events of it
+	local   uint32 // its place there
+}
+
+// commit is a group on its way to the disk.
+type commit struct {
+	group *group
+	batch *pebble.Batch // nil where nothing was new
+	last  eventstore.Position
+	err   error
+}
+
+func (c *committer) init(s *Store) {
+	c.s = s
+	c.acks = make(chan commit, 2)
+	c.finished = make(chan struct{})
+	c.disk.s = s
+}
+
+// run takes group after group until the queue is stopped and empty.
+func (c *committer) run() {
+	defer close(c.finished)
+	defer close(c.acks)
+	for {
+		g := c.s.queue.take(int(c.answered.Load()))
+		if g == nil {
+			return
+		}
+		c.awaitIndexer()
+		c.sweep()
+		c.acks <- c.commit(g)
+	}
+}
+
+// acknowledge makes known what is durable, in the order of the commits.
+func (c *committer) acknowledge() {
+	var broken error
+	for done := range c.acks {
+		err := done.err
+		if done.batch != nil {
+			if syncErr := done.batch.SyncWait(); syncErr != nil && broken == nil {
+				broken = fmt.Errorf("sync the log: %w", syncErr)
+				c.s.fail(broken)
+			}
+			if broken != nil {
+				err = c.s.failureErr()
+			} else if closeErr := done.batch.Close(); closeErr != nil {
+				c.s.log.Warn("batch not closed", "error", closeErr)
+			}
+		} else if broken != nil {
+			// Duplicates of something that never became durable.
+			err = c.s.failureErr()
+		}
+		if err == nil && done.batch != nil {
+			c.s.durable.Store(uint64(done.last))
+			c.s.advanced.notify()
+			c.commits.Add(1)
+		}
+		c.answered.Store(int64(len(done.group.calls)))
+		c.s.queue.finish(done.group, err)
+	}
+}
+
+// stopped waits for run to return: for ever, or for a while once the store has
+// failed, because a broken disk may not let Pebble return.
+func (c *committer) stopped(failed <-chan struct{}) bool {
+	select {
+	case <-c.finished:
+		return true
+	case <-failed:
+	}
+	t := time.NewTimer(stuckTimeout)
+	defer t.Stop()
+	select {
+	case <-c.finished:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// awaitIndexer keeps the segments in memory few: the active one, one that is
+// being written out, and one behind it.
+func (c *committer) awaitIndexer() {
+	for {
+		changed := c.s.indexed.wait()
+		if len(c.s.index.Load().frozen) <= 1 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-c.s.failed:
+			return
+		}
+	}
+}
+
+// sweep forgets the heads of streams that only the disk holds, once there are
+// too many.
+func (c *committer) sweep() {
+	c.streamCount.Store(int64(len(c.streams)))
+	state := c.s.index.Load()
+	if len(c.streams) <= c.s.opts.MaxStreams || c.swept == state.active.number {
+		return
+	}
+	c.swept = state.active.number
+	oldest := state.active.number
+	if len(state.frozen) > 0 {
+		oldest = state.frozen[0].number
+	}
+	for name, st := range c.streams {
+		if st.segment < oldest {
+			delete(c.streams, name)
+		}
+	}
+}
+
+// commit decides a group and hands it to Pebble. The order is what makes it
+// safe:
+//  1. decide, in memory, against all that was decided before;
+//  2. encode, after which the callers' events are not read any more;
+//  3. write the batch to the log, without waiting for the sync;
+//  4. acknowledge waits for the sync, and only then are the events seen and the
+//     calls answered, also those that only repeat what an earlier group wrote.
+func (c *committer) commit(g *group) commit {
+	c.pending = c.pending[:0]
+	defer c.disk.release()
+	first := c.s.index.Load().active.end()
+	for _, call := range g.calls {
+		if !call.state.CompareAndSwap(callWaiting, callReading) {
+			continue
+		}
+		if err := c.s.failureErr(); err != nil {
+			return c.refuse(g, err)
+		}
+		if call.seal {
+			c.s.mu.Lock()
+			c.s.rotate(c.s.opts.SegmentEvents)
+			c.s.mu.Unlock()
+			continue
+		}
+		if err := c.decide(call); err != nil {
+			err = fmt.Errorf("look up what is known: %w", err)
+			c.s.fail(err)
+			return c.refuse(g, c.s.failureErr())
+		}
+	}
+	if len(c.pending) == 0 {
+		markRead(g)
+		return commit{group: g}
+	}
+	batch := c.encode(first)
+	markRead(g)
+	c.appended.Add(uint64(len(c.pending)))
+	clear(c.pending) // lets go of the callers' events
+	if err := c.apply(batch); err != nil {
+		c.s.fail(err)
+		return commit{group: g, err: c.s.failureErr()}
+	}
+	return commit{group: g, batch: batch, last: c.s.index.Load().active.end() - 1}
+}
+
+// refuse answers a whole group with an error.
+func (c *committer) refuse(g *group, err error) commit {
+	clear(c.pending)
+	markRead(g)
+	return commit{group: g, err: err}
+}
+
+func markRead(g *group) {
+	for _, call := range g.calls {
+		call.state.CompareAndSwap(callReading, callRead)
+	}
+}
+
+// apply writes the batch to Pebble's log. Pebble panics where it cannot change
+// to another log file; its locks are lost then.
+func (c *committer) apply(batch *pebble.Batch) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.wedged = true
+			cause, ok := r.(error)
+			if !ok {
+				cause = fmt.Errorf("%v", r)
+			}
+			err = fmt.Errorf("write the log: %w", cause)
+		}
+	}()
+	if err := c.s.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
+		return fmt.Errorf("write the log: %w", err)
+	}
+	return nil
+}
+
+// encode packs the pending events into log records, from a position on.
+func (c *committer) encode(first eventstore.Position) *pebble.Batch {
+	now := max(c.s.opts.Now().UnixMilli(), c.lastTime)
+	c.lastTime = now
+	c.bodies = slices.Grow(c.bodies[:0], len(c.pending))
+	total := 0
+	for i := range c.pending {
+		n := c.pending[i].bodyLen()
+		c.bodies = append(c.bodies, n)
+		total += n + uvarintLen(uint64(n))
+	}
+	blocks := total/blockTarget + 2
+	batch := c.s.db.NewBatchWithSize(total + blocks*(blockHeaderLen+logKeyLen+16) + 64)
+	for i := 0; i < len(c.pending); {
+		size, end := blockHeaderLen, i
+		for end < len(c.pending) && (end == i || size+c.bodies[end] <= blockTarget) {
+			size += c.bodies[end] + uvarintLen(uint64(c.bodies[end]))
+			end++
+		}
+		op := batch.SetDeferred(logKeyLen, size)
+		putLogKey(op.Key, first)
+		dst := op.Value[blockHeaderLen:]
+		for k := i; k < end; k++ {
+			dst = c.pending[k].encode(dst, c.bodies[k])
+		}
+		sealBlock(first, now, end-i, op.Value)
+		// Finish fails only where the batch is indexed, which this one is not.
+		_ = op.Finish()
+		first += eventstore.Position(end - i)
+		i = end
+	}
+	return batch
+}
+
+// stream returns the head of a stream, from memory or from the disk.
+func (c *committer) stream(name string) (*stream, error) {
+	if st, ok := c.streams[name]; ok {
+		return st, nil
+	}
+	next, err := c.disk.nextRevision(name)
+	if err != nil {
+		return nil, err
+	}
+	// The name is cloned, or else it might keep a whole request alive.
+	st := &stream{name: strings.Clone(name), next: next}
+	c.streams[st.name] = st
+	return st, nil
+}

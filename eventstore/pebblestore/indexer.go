@@ -1,0 +1,273 @@
+package pebblestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"sojourn/eventstore"
+)
+
+// rotate freezes the active segment, which the indexer then writes out, and
+// makes a new one. The caller holds mu, and nobody appends meanwhile.
+func (s *Store) rotate(capacity int) {
+	old := s.index.Load()
+	if old.active.n == 0 && len(old.active.ids) >= capacity {
+		return
+	}
+	next := &indexState{runs: old.runs, frozen: old.frozen}
+	if old.active.n > 0 {
+		next.frozen = append(slices.Clip(old.frozen), old.active)
+	}
+	next.active = newSegment(old.active.number+1, old.active.end(), capacity)
+	s.index.Store(next)
+	s.indexed.notify()
+}
+
+// runIndexer writes frozen segments out, oldest first, and merges runs while
+// nothing else waits.
+func (s *Store) runIndexer() {
+	for {
+		changed := s.indexed.wait()
+		state := s.index.Load()
+		var err error
+		switch {
+		case s.failureErr() != nil:
+			return
+		case len(state.frozen) > 0:
+			if !s.awaitDurable(state.frozen[0].end() - 1) {
+				return
+			}
+			err = s.writeSegment(state.frozen[0])
+		case !s.isClosing() && mergeable(state.runs, s.opts.SegmentEvents) > 0:
+			err = s.merge(state.runs)
+		default:
+			select {
+			case <-changed:
+				continue
+			case <-s.failed:
+			case <-s.stopIndex:
+				// What was frozen before has been written by now.
+				if len(s.index.Load().frozen) > 0 {
+					continue
+				}
+			}
+			return
+		}
+		if err != nil {
+			s.fail(fmt.Errorf("write the indexes: %w", err))
+			return
+		}
+	}
+}
+
+// awaitDurable returns false where the position will not become durable.
+func (s *Store) awaitDurable(p eventstore.Position) bool {
+	for {
+		moved := s.advanced.wait()
+		if s.head() >= p {
+			return true
+		}
+		select {
+		case <-moved:
+		case <-s.failed:
+			return false
+		}
+	}
+}
+
+// writeSegment writes a frozen segment's ids as a run and its streams as a
+// table, and then lets go of it:
+//  1. the run, durable under its name, which nothing refers to yet;
+//  2. the table with the streams and the manifest, which Pebble takes in as a
+//     whole: from here on the indexes on disk reach the segment's end;
+//  3. the new state, in memory.
+func (s *Store) writeSegment(g *segment) error {
+	state := s.index.Load()
+	info := runInfo{first: g.base, last: g.end() - 1, count: g.n}
+	r, err := writeRun(s.fs, s.runDir, s.seed, info, func(add func(entry) error) error {
+		for _, e := range g.sorted() {
+			if err := add(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	runs := append(slices.Clip(state.runs), r)
+	if err := s.ingest(g, runs); err != nil {
+		return errors.Join(err, r.close())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.index.Load()
+	s.index.Store(&indexState{active: now.active, frozen: now.frozen[1:], runs: runs})
+	s.indexed.notify()
+	return nil
+}
+
+// ingest writes a table with a segment's streams, if there is one, and the
+// manifest, and has Pebble take it in. It is durable on return.
+func (s *Store) ingest(g *segment, runs []*run) (err error) {
+	path := s.fs.PathJoin(s.runDir, "index.sst"+tmpSuffix)
+	f, err := s.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("write index table: %w", err)
+	}
+	po := PebbleOptions(s.opts)
+	defer po.Cache.Unref()
+	po.EnsureDefaults()
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), po.MakeWriterOptions(0, tableFormat(s.db)))
+	m := manifest{seed: s.seed}
+	for _, r := range runs {
+		m.runs = append(m.runs, r.runInfo)
+		m.indexed = r.last
+	}
+	err = w.Set(manifestKey, m.encode())
+	if err == nil && g != nil {
+		err = g.writeStreams(w)
+	}
+	// Close syncs the file.
+	if err = errors.Join(err, w.Close()); err != nil {
+		return fmt.Errorf("write index table: %w", err)
+	}
+	if err := s.db.Ingest(context.Background(), []string{path}); err != nil {
+		return fmt.Errorf("take in index table: %w", err)
+	}
+	if err := s.fs.Remove(path); err != nil && !oserror.IsNotExist(err) {
+		return fmt.Errorf("remove index table: %w", err)
+	}
+	return nil
+}
+
+// writeStreams writes the blocks of all streams in the order of their keys.
+func (g *segment) writeStreams(w *sstable.Writer) error {
+	order := make([]uint32, len(g.streams))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(a, b uint32) int {
+		x, y := g.streams[a].name, g.streams[b].name
+		if len(x) != len(y) {
+			return len(x) - len(y)
+		}
+		return strings.Compare(x, y)
+	})
+	var (
+		places     []eventstore.Position
+		key, value []byte
+	)
+	for _, local := range order {
+		st := &g.streams[local]
+		places = places[:0]
+		v := view{g: g, first: st.first, count: st.count, last: st.last}
+		for _, p := range v.backwards {
+			places = append(places, p)
+		}
+		slices.Reverse(places)
+		for at := (len(places) - 1) / placesPerBlock * placesPerBlock; at >= 0; at -= placesPerBlock {
+			key = appendStreamKey(key[:0], st.name, st.first+uint64(at))
+			value = appendPlaces(value[:0], places[at:min(at+placesPerBlock, len(places))])
+			if err := w.Set(key, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Runs are merged four at a time. maxMergedRun bounds a merge, and with it the
+// time that the next frozen segment may have to wait for it.
+const (
+	mergeFanIn   = 4
+	maxMergedRun = 1 << 25
+)
+
+// mergeable returns how many of the newest runs are to be merged now: none, or
+// four that are no smaller than a step of four below the oldest of them.
+func mergeable(runs []*run, segmentEvents int) int {
+	if len(runs) < mergeFanIn {
+		return 0
+	}
+	last := runs[len(runs)-mergeFanIn:]
+	tier := func(r *run) int { return bits.Len(uint(r.count/max(1, segmentEvents/4))) / 2 }
+	total := 0
+	for _, r := range last {
+		if tier(r) > tier(last[0]) {
+			return 0
+		}
+		total += r.count
+	}
+	if total > maxMergedRun {
+		return 0
+	}
+	return mergeFanIn
+}
+
+// merge writes one run in place of the newest ones.
+func (s *Store) merge(runs []*run) error {
+	n := len(runs) - mergeable(runs, s.opts.SegmentEvents)
+	old := runs[n:]
+	r, err := mergeRuns(s.fs, s.runDir, s.seed, old)
+	if err != nil {
+		return err
+	}
+	merged := append(slices.Clip(runs[:n]), r)
+	if err := s.ingest(nil, merged); err != nil {
+		return errors.Join(err, r.close())
+	}
+	s.mu.Lock()
+	now := s.index.Load()
+	s.index.Store(&indexState{active: now.active, frozen: now.frozen, runs: merged})
+	s.mu.Unlock()
+	s.indexed.notify()
+	for _, r := range old {
+		if err := r.close(); err != nil {
+			s.log.Warn("index run not closed", "path", r.path, "error", err)
+		}
+		if err := s.fs.Remove(r.path); err != nil {
+			s.log.Warn("index run not removed", "path", r.path, "error", err)
+		}
+	}
+	return nil
+}
+
+// FlushIndexes writes the indexes of everything appended so far out, and
+// returns when that and the merges that follow from it are done. A running
+// store does so by itself now and then; benchmarks and tests wait for it.
+func (s *Store) FlushIndexes(ctx context.Context) error {
+	c := &call{seal: true}
+	g, err := s.queue.put(ctx, c, -1)
+	if err != nil {
+		return err
+	}
+	if err := s.await(ctx, c, g); err != nil {
+		return err
+	}
+	for {
+		changed := s.indexed.wait()
+		state := s.index.Load()
+		if len(state.frozen) == 0 && mergeable(state.runs, s.opts.SegmentEvents) == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.closing:
+			return eventstore.ErrClosed
+		case <-s.failed:
+			return s.failureErr()
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2"
+
+	"sojourn/eventstore"
+)
+
+// recover brings the indexes to the end of the log. Everything Pebble holds
+// after Open is durable: it writes what it replays to tables before it returns.
+func (s *Store) recover() error {
+	begun := time.Now()
+	m, anew, err := s.loadManifest()
+	if err != nil {
+		return err
+	}
+	s.seed = m.seed
+	log, err := s.newLogReader()
+	if err != nil {
+		return err
+	}
+	defer log.close()
+	ok, err := log.lastRecord()
+	if err != nil {
+		return fmt.Errorf("read the end of the log: %w", err)
+	}
+	head := eventstore.Position(0)
+	if ok {
+		head = log.b.last()
+		s.committer.lastTime = log.b.recordedAt
+	}
+	if m.indexed > head {
+		return fmt.Errorf("%w: it ends at position %d, the indexes at %d", ErrCorrupt, head, m.indexed)
+	}
+	s.durable.Store(uint64(head))
+	if anew {
+		if err := s.db.DeleteRange(streamLower, streamUpper, pebble.Sync); err != nil {
+			return fmt.Errorf("remove the old stream index: %w", err)
+		}
+	}
+	s.index.Store(&indexState{active: newSegment(1, m.indexed+1, s.opts.SegmentEvents)})
+	s.committer.streams = make(map[string]*stream)
+	if err := s.openRuns(log, m); err != nil {
+		return err
+	}
+	if err := s.removeStrays(); err != nil {
+		return err
+	}
+	if err := s.replay(log, m.indexed+1, head); err != nil {
+		return err
+	}
+	s.log.Info("event store opened", "head", uint64(head), "read_again", uint64(head-m.indexed),
+		"duration", time.Since(begun))
+	return nil
+}
+
+// openRuns opens the runs of the manifest; those that are damaged are written
+// anew from the log.
+func (s *Store) openRuns(log *logReader, m manifest) error {
+	var runs []*run
+	publish := func() {
+		s.index.Store(&indexState{active: s.index.Load().active, runs: runs})
+	}
+	changed := false
+	for _, info := range m.runs {
+		r, err := openRun(s.fs, s.runDir, info, s.seed)
+		if err == nil {
+			runs = append(runs, r)
+			publish()
+			continue
+		}
+		if !errors.Is(err, errBadRun) && !oserror.IsNotExist(err) {
+			return err
+		}
+		s.log.Warn("index run is made anew from the log", "error", err)
+		changed = true
+		for first := info.first; first <= info.last; first += eventstore.Position(s.opts.SegmentEvents) {
+			last := min(first+eventstore.Position(s.opts.SegmentEvents)-1, info.last)
+			r, err := s.rebuildRun(log, first, last)
+			if err != nil {
+				return err
+			}
+			runs = append(runs, r)
+			publish()
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return s.ingest(nil, runs)
+}
+
+// rebuildRun writes the run of some positions from the log.
+func (s *Store) rebuildRun(log *logReader, first, last eventstore.Position) (*run, error) {
+	info := runInfo{first: first, last: last, count: int(last - first + 1)}
+	entries := make([]entry, 0, info.count)
+	err := s.scan(log, first, last, func(e *eventstore.Recorded) error {
+		hash := s.seed.idHash(e.ID)
+		if e.Repeat {
+			hash = s.seed.repeatHash(e.ID, e.Stream)
+		}
+		entries = append(entries, entry{hash: hash, position: e.Position})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(entries, func(a, b entry) int {
+		if less(a, b) {
+			return -1
+		}
+		return 1
+	})
+	return writeRun(s.fs, s.runDir, s.seed, info, func(add func(entry) error) error {
+		for _, e := range entries {
+			if err := add(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// removeStrays removes what a crash left behind while indexes were written.
+func (s *Store) removeStrays() error {
+	names, err := s.fs.List(s.runDir)
+	if err != nil {
+		return fmt.Errorf("list index runs: %w", err)
+	}
+	kept := make(map[string]bool)
+	for _, r := range s.index.Load().runs {
+		kept[r.fileName()] = true
+	}
+	for _, name := range names {
+		if kept[name] || !strings.HasSuffix(name, ".ids") && !strings.HasSuffix(name, tmpSuffix) {
+			continue
+		}
+		if err := s.fs.Remove(s.fs.PathJoin(s.runDir, name)); err != nil {
+			return fmt.Errorf("remove stray index run: %w", err)
+		}
+	}
+	return nil
+}
+
+// replay adds the events behind the indexes on disk to segments again. Where
+// there are many, full segments are written out on the way.
+func (s *Store) replay(log *logReader, first, last eventstore.Position) error {
+	if first > last {
+		return nil
+	}
+	c := &s.committer
+	return s.scan(log, first, last, func(e *eventstore.Recorded) error {
+		state := s.index.Load()
+		if state.active.full() {
+			s.rotate(s.opts.SegmentEvents)
+			if state = s.index.Load(); len(state.frozen) > 1 {
+				if err := s.writeSegment(state.frozen[0]); err != nil {
+					return err
+				}
+				c.sweep()
+				state = s.index.Load()
+			}
+		}
+		g := state.active
+		st, ok := c.streams[e.Stream]
+		if !ok {
+			st = &stream{name: strings.Clone(e.Stream)}
+			c.streams[st.name] = st
+		}
+		if st.segment != g.number {
+			st.segment, st.local = g.number, g.streamAt(st.name, e.Revision)
+		} else if e.Revision != st.next {
+			return fmt.Errorf("%w: revision %d at position %d stands where %d is due",
+				ErrCorrupt, e.Revision, e.Position, st.next)
+		}
+		st.next = e.Revision + 1
+		hash := s.seed.idHash(e.ID)
+		if e.Repeat {
+			hash = s.seed.repeatHash(e.ID, e.Stream)
+		}
+		g.add(hash, e.ID, st.local, e.Repeat)
+		return nil
+	})
+}
+
+// scan visits the events at some positions, none of which may be missing. The
+// event is valid during the visit only.
+func (s *Store) scan(log *logReader, first, last eventstore.Position, visit func(*eventstore.Recorded) error) error {
+	var e eventstore.Recorded
+	next := first
+	ok, err := log.seek(first)
+	for ; ok && err == nil; ok, err = log.nextRecord() {
+		if log.next != next {
+			break
+		}
+		for log.more() {
+			if err := log.event(&e); err != nil {
+				return err
+			}
+			if err := visit(&e); err != nil {
+				return err
+			}
+			if e.Position == last {
+				return nil
+			}
+		}
+		next = log.next
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: nothing stands at position %d", ErrCorrupt, next)
+}
+
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

@@ -1,0 +1,258 @@
+package pebblestore
+
+import (
+	"math/bits"
+	"slices"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"sojourn/eventstore"
+)
+
+// segment holds the indexes of a run of consecutive positions in memory: an
+// open-addressing table of event ids, and for every stream the chain of its
+// events. The committer alone adds to the active segment; a frozen one does not
+// change and goes away once it is written out.
+//
+// slots may be read at any time: what a slot points to is written before the
+// slot. Everything else of an active segment is read under Store.mu.
+type segment struct {
+	number uint32
+	base   eventstore.Position // of index 0
+	n      int                 // events in the segment
+
+	// A slot is a hash (44 bits) and an index (20 bits); 0 is empty.
+	slots     []uint64
+	homeShift uint
+
+	ids    []uuid.UUID
+	local  []uint32 // the stream's place in streams
+	offset []uint32 // revision less the stream's first here; the top bit marks a repeat
+	prev   []uint32 // 1 + index of the stream's event before this one, 0 for none
+
+	streams []segmentStream
+	byName  map[string]uint32
+}
+
+// segmentStream is what a segment holds of one stream.
+type segmentStream struct {
+	name  string
+	first uint64 // revision of its first event in the segment
+	count uint32 // events in the segment
+	last  uint32 // 1 + index of its last event
+}
+
+const repeatBit = 1 << 31
+
+func newSegment(number uint32, base eventstore.Position, capacity int) *segment {
+	// Half full at most: a probe for an unknown id looks at 1.5 slots.
+	slotBits := uint(bits.Len(uint(capacity*2 - 1)))
+	return &segment{
+		number:    number,
+		base:      base,
+		slots:     make([]uint64, 1<<slotBits),
+		homeShift: 64 - slotBits,
+		ids:       make([]uuid.UUID, capacity),
+		local:     make([]uint32, capacity),
+		offset:    make([]uint32, capacity),
+		prev:      make([]uint32, capacity),
+		byName:    make(map[string]uint32),
+	}
+}
+
+func (g *segment) full() bool { return g.n == len(g.ids) }
+
+// end is the position behind the last one.
+func (g *segment) end() eventstore.Position { return g.base + eventstore.Position(g.n) }
+
+func (g *segment) position(i uint32) eventstore.Position { return g.base + eventstore.Position(i) }
+
+// home is the slot where the search for a hash begins. It is made of the
+// hash's top bits, so that the table is nearly sorted by hash.
+func (g *segment) home(hash uint64) uint64 { return hash << slotIndexBits >> g.homeShift }
+
+// findFirst returns the index of the first event of an id.
+func (g *segment) findFirst(hash uint64, id uuid.UUID) (uint32, bool) {
+	mask := uint64(len(g.slots) - 1)
+	for i := g.home(hash); ; i = (i + 1) & mask {
+		slot := atomic.LoadUint64(&g.slots[i])
+		if slot == 0 {
+			return 0, false
+		}
+		if slot>>slotIndexBits == hash {
+			at := uint32(slot & (1<<slotIndexBits - 1))
+			if g.ids[at] == id && g.offset[at]&repeatBit == 0 {
+				return at, true
+			}
+		}
+	}
+}
+
+// findRepeat returns the index of the repeat of an id in a stream.
+func (g *segment) findRepeat(hash uint64, id uuid.UUID, local uint32) (uint32, bool) {
+	mask := uint64(len(g.slots) - 1)
+	for i := g.home(hash); ; i = (i + 1) & mask {
+		slot := atomic.LoadUint64(&g.slots[i])
+		if slot == 0 {
+			return 0, false
+		}
+		if slot>>slotIndexBits == hash {
+			at := uint32(slot & (1<<slotIndexBits - 1))
+			if g.ids[at] == id && g.offset[at]&repeatBit != 0 && g.local[at] == local {
+				return at, true
+			}
+		}
+	}
+}
+
+// streamAt returns the stream's place, adding it with the revision that its
+// next event gets.
+func (g *segment) streamAt(name string, next uint64) uint32 {
+	at, ok := g.byName[name]
+	if !ok {
+		at = uint32(len(g.streams))
+		g.streams = append(g.streams, segmentStream{name: name, first: next})
+		g.byName[name] = at
+	}
+	return at
+}
+
+// add appends an event to the segment; hash is that of its id or, for a repeat,
+// of id and stream.
+func (g *segment) add(hash uint64, id uuid.UUID, local uint32, repeat bool) {
+	at := uint32(g.n)
+	st := &g.streams[local]
+	g.ids[at] = id
+	g.local[at] = local
+	g.offset[at] = st.count
+	if repeat {
+		g.offset[at] |= repeatBit
+	}
+	g.prev[at] = st.last
+	st.last = at + 1
+	st.count++
+	g.n++
+
+	mask := uint64(len(g.slots) - 1)
+	i := g.home(hash)
+	for g.slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	atomic.StoreUint64(&g.slots[i], hash<<slotIndexBits|uint64(at))
+}
+
+// revision is the revision of the event at an index.
+func (g *segment) revision(at uint32) uint64 {
+	return g.streams[g.local[at]].first + uint64(g.offset[at]&^repeatBit)
+}
+
+// view is what a segment holds of a stream at an instant. It stays right while
+// the segment grows.
+type view struct {
+	g     *segment
+	first uint64 // revision of the stream's first event in the segment
+	count uint32
+	last  uint32
+}
+
+func (g *segment) view(stream string) (view, bool) {
+	local, ok := g.byName[stream]
+	if !ok || g.streams[local].count == 0 {
+		return view{}, false
+	}
+	st := &g.streams[local]
+	return view{g: g, first: st.first, count: st.count, last: st.last}, true
+}
+
+// backwards yields the places of the events from the last to the first.
+func (v view) backwards(yield func(revision uint64, p eventstore.Position) bool) {
+	revision := v.first + uint64(v.count)
+	for at := v.last; at != 0; at = v.g.prev[at-1] {
+		revision--
+		if !yield(revision, v.g.position(at-1)) {
+			return
+		}
+	}
+}
+
+// positions returns the places of the events from a revision on, in order.
+func (v view) positions(from uint64) []eventstore.Position {
+	var out []eventstore.Position
+	for revision, p := range v.backwards {
+		if revision < from {
+			break
+		}
+		out = append(out, p)
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// entry is an id in an index run: its hash and its position.
+type entry struct {
+	hash     uint64
+	position eventstore.Position
+}
+
+// sorted returns the segment's ids by hash. The table is in that order but for
+// collisions, so one pass with short moves sorts it.
+func (g *segment) sorted() []entry {
+	out := make([]entry, 0, g.n)
+	insert := func(slot uint64) {
+		e := entry{hash: slot >> slotIndexBits, position: g.position(uint32(slot & (1<<slotIndexBits - 1)))}
+		i := len(out)
+		out = append(out, e)
+		for i > 0 && less(e, out[i-1]) {
+			out[i] = out[i-1]
+			i--
+		}
+		out[i] = e
+	}
+	// Entries that wrapped round the end of the table stand at its beginning and
+	// belong behind all others.
+	wrapped := 0
+	for wrapped < len(g.slots) && g.slots[wrapped] != 0 {
+		wrapped++
+	}
+	wraps := func(i int) bool { return i < wrapped && g.home(g.slots[i]>>slotIndexBits) > uint64(i) }
+	for i, slot := range g.slots {
+		if slot != 0 && !wraps(i) {
+			insert(slot)
+		}
+	}
+	for i := range wrapped {
+		if wraps(i) {
+			insert(g.slots[i])
+		}
+	}
+	return out
+}
+
+func less(a, b entry) bool {
+	return a.hash < b.hash || a.hash == b.hash && a.position < b.position
+}
+
+// mayContain says whether the segment may hold a hash; it does not if it says
+// so.
+func (g *segment) mayContain(hash uint64) bool {
+	mask := uint64(len(g.slots) - 1)
+	for i := g.home(hash); ; i = (i + 1) & mask {
+		slot := atomic.LoadUint64(&g.slots[i])
+		if slot == 0 {
+			return false
+		}
+		if slot>>slotIndexBits == hash {
+			return true
+		}
+	}
+}
+
+// touch brings the slots where the search for some hashes begins into the
+// processor's cache. The sum keeps the compiler from dropping the loads.
+func (g *segment) touch(facts []fact) (sum uint64) {
+	for i := range facts {
+		sum += atomic.LoadUint64(&g.slots[g.home(facts[i].hash)])
+	}
+	return sum
+}
