@@ -127,3 +127,17 @@ func (w *words) add(v string) {
 	}
 	w.rows = append(w.rows, known)
 }
+
+// Row is row i of the block. Its strings and bytes are valid until the next
+// Append or Reset.
+func (b *TouchpointBlock) Row(i int) Touchpoint {
+	text := func(p *packed) string { return p.slice(nil, i, i+1)[0] }
+	return Touchpoint{
+		EventID: b.eventID[i], SubjectID: b.subjectID[i], Subject: text(&b.subject),
+		UserID: text(&b.userID), AnonymousID: text(&b.anonID), Source: b.source.rows[i], Type: b.typ.rows[i],
+		Name: b.name.rows[i], Meaning: b.meaning.rows[i], Channel: b.channel.rows[i],
+		OccurredAt: b.occurredAt[i], ReceivedAt: b.receivedAt[i], RecordedAt: b.recordedAt[i], Position: b.position[i],
+		Amount: b.amount[i], HasAmount: b.hasAmount[i], Currency: b.currency.rows[i], OrderID: text(&b.orderID),
+		Flags: b.flags.rows[i], Properties: []byte(text(&b.properties)), Context: []byte(text(&b.context)),
+	}
+}

@@ -163,7 +163,7 @@ func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64
 	if rows == 0 {
 		return 0, nil
 	}
-	stmt := fmt.Sprintf("ALTER TABLE %s DELETE WHERE position > %d SETTINGS mutations_sync = 2", table, position)
+	stmt := fmt.Sprintf("DELETE FROM %s WHERE position > %d SETTINGS lightweight_deletes_sync = 2", table, position)
 	if err := db.Exec(ctx, stmt); err != nil {
 		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
 	}

@@ -1,0 +1,106 @@
+package warehouse_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sojourn/warehouse"
+	"sojourn/warehouse/warehousetest"
+)
+
+// fill writes the same small shop into a generation.
+func fill(t testing.TB, db *warehouse.DB, g warehouse.Generation, v warehouse.Version) {
+	t.Helper()
+	ctx := context.Background()
+	must(t, db.CreateGeneration(ctx, g))
+	must(t, db.WriteTouchpoints(ctx, g, block(0, 1000, 50)))
+	var customers []warehouse.Customer
+	var transitions []warehouse.Transition
+	for n := range 50 {
+		customers = append(customers, customer(n, v))
+		transitions = append(transitions, warehouse.Transition{CustomerID: id('s', n), Seq: 1, To: "visitor", At: start, Version: v})
+	}
+	must(t, db.WriteCustomers(ctx, g, customers))
+	must(t, db.WriteTransitions(ctx, g, transitions))
+	must(t, db.WriteSubjects(ctx, g, []warehouse.Subject{{SubjectID: id('s', 1), Subject: "user:1", CustomerID: id('s', 2), Version: v}}))
+}
+
+func TestCompare(t *testing.T) {
+	ctx := context.Background()
+	db := warehousetest.Open(t)
+	fill(t, db, 1, warehouse.Version{Position: 5, Clock: start})
+	fill(t, db, 2, warehouse.Version{Position: 9, Clock: start + 1}) // rows computed later are the same rows
+	got, err := db.Compare(ctx, 1, 2, 10)
+	must(t, err)
+	if !got.Equal() || len(got.Differences) != 0 {
+		t.Fatalf("equal generations differ: %+v", got)
+	}
+	if got.Rows["touchpoints"] != 1000 || got.Rows["customers"] != 50 || got.Rows["stage_transitions"] != 50 || got.Rows["subjects"] != 1 {
+		t.Errorf("rows compared: %v", got.Rows)
+	}
+
+	// One row more, one changed, one removed, one doubled, one moved.
+	must(t, db.WriteTouchpoints(ctx, 2, block(2000, 2001, 50)))
+	must(t, db.WriteTouchpoints(ctx, 2, block(7, 8, 50)))
+	changed := customer(3, warehouse.Version{Position: 10})
+	changed.Stage = "lost"
+	removed := customer(4, warehouse.Version{Position: 10})
+	removed.Removed = true
+	must(t, db.WriteCustomers(ctx, 2, []warehouse.Customer{changed, removed}))
+	must(t, db.WriteSubjects(ctx, 2, []warehouse.Subject{{SubjectID: id('s', 30), Subject: "user:30", CustomerID: id('s', 31), Version: warehouse.Version{Position: 1}}}))
+	got, err = db.Compare(ctx, 1, 2, 3)
+	must(t, err)
+	moved := value[uint64](t, db, "SELECT count() FROM touchpoints_g1 WHERE subject = 'user:30'")
+	want := map[string]uint64{"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 1}
+	for table, n := range want {
+		if got.Different[table] != n {
+			t.Errorf("%s: %d rows differ, want %d", table, got.Different[table], n)
+		}
+	}
+	count := map[string]int{}
+	for _, d := range got.Differences {
+		count[d.Table]++
+		if d.A == d.B {
+			t.Errorf("no difference in %+v", d)
+		}
+	}
+	if count["touchpoints"] != 3 || count["customers"] != 2 || count["subjects"] != 1 {
+		t.Errorf("differences: %v, want the first three of a table", count)
+	}
+	i := slices.IndexFunc(got.Differences, func(d warehouse.Difference) bool { return d.Key == id('s', 3).String() && d.Table == "customers" })
+	if i < 0 || !strings.Contains(got.Differences[i].A, `"stage":"loyal"`) || !strings.Contains(got.Differences[i].B, `"stage":"lost"`) ||
+		strings.Contains(got.Differences[i].A, "position") {
+		t.Errorf("the changed customer is not shown: %+v", got.Differences)
+	}
+	i = slices.IndexFunc(got.Differences, func(d warehouse.Difference) bool { return d.Key == id('s', 4).String() })
+	if i < 0 || got.Differences[i].A == "" || got.Differences[i].B != "" {
+		t.Errorf("the removed customer is not shown: %+v", got.Differences)
+	}
+}
+
+func BenchmarkCompare(b *testing.B) {
+	ctx := context.Background()
+	db := warehousetest.Open(b)
+	for g := warehouse.Generation(1); g <= 2; g++ {
+		must(b, db.CreateGeneration(ctx, g))
+		for n := 0; n < 1_000_000; n += warehouse.MaxRowsPerInsert {
+			must(b, db.WriteTouchpoints(ctx, g, block(n, n+warehouse.MaxRowsPerInsert, 100_000)))
+		}
+	}
+	b.ResetTimer()
+	for b.Loop() {
+		got, err := db.Compare(ctx, 1, 2, 10)
+		must(b, err)
+		if !got.Equal() {
+			b.Fatal("equal generations differ")
+		}
+	}
+	must(b, db.WriteSubjects(ctx, 2, []warehouse.Subject{{SubjectID: id('s', 30), CustomerID: id('s', 31)}}))
+	began := time.Now()
+	_, err := db.Compare(ctx, 1, 2, 10)
+	must(b, err)
+	b.ReportMetric(time.Since(began).Seconds(), "s-with-differences")
+}
