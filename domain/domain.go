@@ -5,10 +5,13 @@ package domain
 
 import (
 	"crypto/hmac"
+	"crypto/sha1" // UUIDv5 is made of it
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -97,28 +100,38 @@ func ParseSubject(s string) (Subject, error) {
 
 // Keyer names the streams of subjects with a keyed hash, so that no identifier
 // stands in a stream's name.
-type Keyer struct{ key []byte }
+type Keyer struct{ macs *sync.Pool }
+
+// keyedMAC is a MAC whose key has been taken in, and room for its sum.
+type keyedMAC struct {
+	hash.Hash
+	buf []byte
+}
 
 // KeySize is the length of a Keyer's key in bytes.
 const KeySize = 32
 
 // NewKeyer takes the deployment's key. The same key must be used for ever: it
 // decides the names of streams and so the ids of customers.
-func NewKeyer(key []byte) Keyer { return Keyer{append([]byte(nil), key...)} }
+func NewKeyer(key []byte) Keyer {
+	key = append([]byte(nil), key...)
+	// Taking the key in costs more than a sum, so MACs are used again.
+	return Keyer{&sync.Pool{New: func() any { return &keyedMAC{Hash: hmac.New(sha256.New, key)} }}}
+}
 
 // Stream is the name of the stream that holds the touchpoints of s: its kind, a
 // hyphen and 128 bits of HMAC-SHA256 over "kind:value" in hexadecimal.
 func (k Keyer) Stream(s Subject) string {
-	mac := hmac.New(sha256.New, k.key)
-	mac.Write([]byte(s.Kind))
-	mac.Write([]byte{':'})
-	mac.Write([]byte(s.Value))
-	var sum [sha256.Size]byte
-	mac.Sum(sum[:0])
-	buf := make([]byte, 0, len(s.Kind)+1+32)
-	buf = append(buf, s.Kind...)
-	buf = append(buf, '-')
-	return string(hex.AppendEncode(buf, sum[:16]))
+	mac := k.macs.Get().(*keyedMAC)
+	defer k.macs.Put(mac)
+	buf := append(append(append(mac.buf[:0], s.Kind...), ':'), s.Value...)
+	mac.Reset()
+	mac.Write(buf)
+	sum := mac.Sum(buf[:0])
+	name := append(append(sum[len(sum):], s.Kind...), '-')
+	name = hex.AppendEncode(name, sum[:16])
+	mac.buf = sum[:0]
+	return string(name)
 }
 
 // SubjectStream reports whether a stream's name is one that Keyer.Stream makes,
@@ -145,11 +158,17 @@ var (
 // EventID is the id of the touchpoint that a source sent under a message id.
 // The same pair gives the same id for ever, which is what makes a retry harmless.
 func EventID(source, messageID string) uuid.UUID {
-	buf := make([]byte, 0, len(source)+1+len(messageID))
-	buf = append(buf, source...)
-	buf = append(buf, 0)
-	buf = append(buf, messageID...)
-	return uuid.NewSHA1(nsEvent, buf)
+	var room [128]byte
+	buf := append(append(append(append(room[:0], nsEvent[:]...), source...), 0), messageID...)
+	return uuidV5(sha1.Sum(buf))
+}
+
+// uuidV5 makes a UUIDv5 of the SHA-1 of namespace and name, as uuid.NewSHA1 does.
+func uuidV5(sum [sha1.Size]byte) uuid.UUID {
+	id := uuid.UUID(sum[:16])
+	id[6] = id[6]&0x0f | 0x50
+	id[8] = id[8]&0x3f | 0x80
+	return id
 }
 
 // SubjectID is the id of the subject whose touchpoints stand in a stream. A

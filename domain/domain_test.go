@@ -1,9 +1,13 @@
 package domain_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"sojourn/domain"
@@ -52,6 +56,26 @@ func TestStreamHidesTheValue(t *testing.T) {
 	other := domain.NewKeyer([]byte("another key of thirty-two bytes."))
 	if s == other.Stream(domain.Subject{Kind: domain.User, Value: "ada@example.com"}) {
 		t.Fatal("the stream does not depend on the key")
+	}
+}
+
+// TestIDsAreFixed pins names that are in every log: they must never change.
+func TestIDsAreFixed(t *testing.T) {
+	k := domain.NewKeyer([]byte("0123456789abcdef0123456789abcdef"))
+	mac := hmac.New(sha256.New, []byte("0123456789abcdef0123456789abcdef"))
+	mac.Write([]byte("user:42"))
+	want := "user-" + hex.EncodeToString(mac.Sum(nil)[:16])
+	for range 3 {
+		if got := k.Stream(domain.Subject{Kind: domain.User, Value: "42"}); got != want {
+			t.Fatalf("stream %q, want %q", got, want)
+		}
+		k.Stream(domain.Subject{Kind: domain.Anon, Value: strings.Repeat("long", 1000)})
+	}
+	ns := uuid.MustParse("5f0c7c9a-6a4e-5d0e-9a53-0d2a52a8c1e1")
+	for _, id := range []string{"", "m1", strings.Repeat("m", 500)} {
+		if got, want := domain.EventID("shop", id), uuid.NewSHA1(ns, []byte("shop\x00"+id)); got != want {
+			t.Fatalf("event id %s, want %s", got, want)
+		}
 	}
 }
 
