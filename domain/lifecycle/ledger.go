@@ -39,21 +39,27 @@ type effect struct {
 	uncount int32 // index of the one that counts no more, or -1
 }
 
-// prepare makes the ledger ready for facts, using buf for its accounts where they
-// fit. There is room for all: account hands out pointers into it.
-func (l *ledger) prepare(facts []orderFact, currency string, buf []account) {
-	l.facts, l.currency, l.accounts = facts, currency, buf[:0]
-	named := 0
-	for i := range facts {
-		if facts[i].id != "" {
-			named++
-		}
+// open makes the ledger ready for facts. There is room for all their accounts:
+// account hands out pointers into it.
+func (l *ledger) open(facts []orderFact, currency string) {
+	accounts := l.accounts[:0]
+	if len(facts) > cap(accounts) {
+		accounts = make([]account, 0, max(len(facts), linearAccounts))
 	}
-	if named > linearAccounts {
-		l.byID = make(map[string]int32, named)
+	*l = ledger{facts: facts, currency: currency, accounts: accounts}
+	if len(facts) > linearAccounts {
+		l.byID = make(map[string]int32, len(facts))
 	}
-	if len(facts) > cap(l.accounts) {
-		l.accounts = make([]account, 0, len(facts))
+}
+
+// release lets go of the facts and keeps the memory of the accounts, unless there
+// are unusually many.
+func (l *ledger) release() {
+	accounts := l.accounts
+	clear(accounts)
+	*l = ledger{}
+	if cap(accounts) <= maxScratch {
+		l.accounts = accounts[:0]
 	}
 }
 

@@ -2,7 +2,9 @@ package lifecycle
 
 import (
 	"math"
+	"slices"
 	"strconv"
+	"sync"
 
 	"sojourn/domain"
 	"sojourn/domain/commerce"
@@ -17,21 +19,33 @@ func Transitions(f *Facts, rules policy.Lifecycle, currency string) []Transition
 		return nil
 	}
 	f.sort()
-	var s simulation
+	s := scratch.Get().(*simulation)
 	s.limits, s.rules = limitsOf(rules), rules
-	s.last, s.from = -1, -1
-	s.out = make([]Transition, 0, min(3+2*len(f.orders), 16))
-	if len(f.orders) > 0 {
-		var accounts [8]account
-		var nodes [8]node
-		s.ledger.prepare(f.orders, currency, accounts[:])
-		s.nodes = nodes[:]
-		if len(f.orders) > len(nodes) {
-			s.nodes = make([]node, len(f.orders))
-		}
+	s.ledger.open(f.orders, currency)
+	if len(f.orders) > len(s.nodes) {
+		s.nodes = make([]node, max(len(f.orders), linearAccounts))
 	}
 	s.run(f)
-	return s.out
+	list := slices.Clone(s.out)
+	s.release()
+	return list
+}
+
+// scratch keeps the memory of simulations for the next.
+var scratch = sync.Pool{New: func() any { return &simulation{last: -1, from: -1} }}
+
+// maxScratch bounds what is kept, in facts of one customer.
+const maxScratch = 1024
+
+func (s *simulation) release() {
+	s.ledger.release()
+	clear(s.out)
+	next := simulation{last: -1, from: -1, ledger: s.ledger}
+	if len(s.nodes) <= maxScratch {
+		next.out, next.nodes = s.out[:0], s.nodes
+	}
+	*s = next
+	scratch.Put(s)
 }
 
 // simulation goes through a customer's life.
@@ -262,6 +276,9 @@ func (s *simulation) purchaseReason(to Stage, p int32) string {
 		}
 		return cardinal(s.rules.LoyalPurchases) + " or more purchases within " + days(s.rules.LoyalDays)
 	}
+	if h.count < len(ordinalPurchases) {
+		return ordinalPurchases[h.count]
+	}
 	return ordinal(h.count) + " purchase"
 }
 
@@ -292,18 +309,22 @@ func (s *simulation) refundReason(to Stage, fact *orderFact) string {
 	return "a purchase was " + what + ", " + cardinal(h.count) + " are left"
 }
 
-func idleReason(n int) string { return "no purchase for " + days(n) }
+// The reasons of the default policy are constants: they are by far the most.
+func idleReason(n int) string {
+	switch n {
+	case 60:
+		return "no purchase for 60 days"
+	case 120:
+		return "no purchase for 120 days"
+	case 365:
+		return "no purchase for 365 days"
+	}
+	return "no purchase for " + days(n)
+}
 
 func days(n int) string {
-	switch n {
-	case 1:
+	if n == 1 {
 		return "1 day"
-	case 60:
-		return "60 days"
-	case 120:
-		return "120 days"
-	case 365:
-		return "365 days"
 	}
 	return strconv.Itoa(n) + " days"
 }
@@ -312,6 +333,10 @@ var (
 	ordinals = [...]string{
 		1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", 6: "sixth",
 		7: "seventh", 8: "eighth", 9: "ninth", 10: "tenth",
+	}
+	ordinalPurchases = [...]string{
+		1: "first purchase", 2: "second purchase", 3: "third purchase", 4: "fourth purchase", 5: "fifth purchase",
+		6: "sixth purchase", 7: "seventh purchase", 8: "eighth purchase", 9: "ninth purchase", 10: "tenth purchase",
 	}
 	cardinals = [...]string{
 		1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six",
@@ -351,9 +376,10 @@ func TotalsAt(f *Facts, t domain.Millis, currency string) Totals {
 		return totals
 	}
 	f.sort()
-	var accounts [8]account
-	var l ledger
-	l.prepare(f.orders, currency, accounts[:])
+	s := scratch.Get().(*simulation)
+	defer s.release()
+	l := &s.ledger
+	l.open(f.orders, currency)
 	for i := range f.orders {
 		o := &f.orders[i]
 		if o.ref.At > t {
