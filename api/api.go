@@ -16,6 +16,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sojourn/eventstore"
+	"sojourn/ingest"
 	"sojourn/projections"
 )
 
@@ -62,65 +64,17 @@ type Views interface {
 	Status() projections.Status
 }
 
-// WriteKey is a write key as it is listed: without the key, of which only a hash
-// is kept.
-type WriteKey struct {
-	ID        string
-	Source    string
-	CreatedAt time.Time
-	RevokedAt time.Time // zero while the key is in force
-}
-
-// ErrNoWriteKey is returned by WriteKeys.Revoke for an id that is not known.
-var ErrNoWriteKey = errors.New("no such write key")
-
-// WriteKeys keeps the write keys of the sources.
+// WriteKeys keeps the write keys of the sources; *ingest.Keys does.
 type WriteKeys interface {
-	// Create makes a key for a source. The key is durable on return, and in force.
-	Create(ctx context.Context, source string) (WriteKey, string, error)
-	// List returns all keys, in the order of their creation.
-	List(ctx context.Context) ([]WriteKey, error)
-	// Revoke puts a key out of force for good. Revoking twice is no error.
-	Revoke(ctx context.Context, id string) error
+	Create(ctx context.Context, source string) (writeKey string, info ingest.KeyInfo, err error)
+	List() []ingest.KeyInfo
+	Revoke(ctx context.Context, ref string) ([]ingest.KeyInfo, error)
 }
 
-// Reject is a message that could not become a touchpoint, or a refused body.
-type Reject struct {
-	ID         uuid.UUID
-	Kind       string // "reject" or "refusal" (answered 400 or 401)
-	Reason     string // a word for programs, such as "bad_time"
-	Detail     string // in words
-	Source     string
-	MessageID  string
-	ReceivedAt time.Time
-	RecordedAt time.Time
-	Position   eventstore.Position
-	Raw        []byte
-	ReplayedAt time.Time // zero where it was not replayed
-}
-
-// RejectFilter selects rejects; empty fields select all.
-type RejectFilter struct {
-	Source, Reason string
-	// Pending leaves out what was replayed with success.
-	Pending bool
-}
-
-// Replayed tells what a replay of rejects came to.
-type Replayed struct {
-	Accepted  int // became touchpoints
-	Duplicate int // stand in the log already
-	Rejected  int // cannot be used still
-	Position  eventstore.Position
-}
-
-// Rejects lists what could not be used and tries it again.
+// Rejects lists what could not be used and tries it again; *ingest.Service does.
 type Rejects interface {
-	// Rejects is a page, newest first.
-	Rejects(ctx context.Context, f RejectFilter, limit int, cursor string) ([]Reject, string, error)
-	// Replay sends rejects through ingest again under the policy in force; done
-	// twice it adds nothing. ids narrows the filter where it is not empty.
-	Replay(ctx context.Context, f RejectFilter, ids []uuid.UUID) (Replayed, error)
+	Rejects(ctx context.Context, cursor string, limit int) (ingest.RejectPage, error)
+	Replay(ctx context.Context, filter ingest.ReplayFilter, progress func(ingest.ReplayResult)) (ingest.ReplayResult, error)
 }
 
 // Arrival is a touchpoint or a reject as it came.
@@ -148,16 +102,10 @@ type Arrivals interface {
 	Arrivals(ctx context.Context, after eventstore.Position) iter.Seq2[Arrival, error]
 }
 
-// Progress of a long job, in events.
-type Progress struct{ Done, Total uint64 }
-
-// Maintenance does the long jobs on the views.
+// Maintenance does the long jobs on the views; *projections.Views does.
 type Maintenance interface {
-	// Rebuild fills new tables beside the old and switches to them.
-	Rebuild(ctx context.Context, progress func(Progress)) error
-	// Verify computes every view again from the log and reports each difference
-	// in words.
-	Verify(ctx context.Context, progress func(Progress), difference func(string)) error
+	Rebuild(ctx context.Context, progress projections.Progress) error
+	Verify(ctx context.Context, limit int, progress projections.Progress) (*projections.Verification, error)
 }
 
 // Config is what the API is made of. All fields are needed but Log, Registry and
@@ -186,6 +134,7 @@ type API struct {
 	// streams ends when the server stops, so that a stream does not hold it up.
 	streams     context.Context
 	stopStreams context.CancelFunc
+	job         sync.Mutex // one rebuild or verify at a time
 }
 
 // New makes the API.
@@ -301,6 +250,9 @@ func (a *API) internal(doing string, err error) error {
 		return huma.ErrorWithHeaders(huma.Error429TooManyRequests("the log is overloaded; try again"), http.Header{"Retry-After": {"1"}})
 	case errors.Is(err, eventstore.ErrClosed):
 		return unavailable("the server is stopping")
+	case errors.Is(err, eventstore.ErrUnavailable):
+		a.cfg.Log.Error("api: the log refuses to write", "doing", doing, "error", err)
+		return unavailable("the log cannot be written to; the server's log says why")
 	}
 	a.cfg.Log.Error("api: internal error", "doing", doing, "error", err)
 	return huma.Error500InternalServerError("could not " + doing + "; the server's log says why")

@@ -19,7 +19,9 @@ import (
 
 	"sojourn/api"
 	"sojourn/eventstore"
+	"sojourn/ingest"
 	"sojourn/projections"
+	"sojourn/warehouse"
 )
 
 const token = "secret"
@@ -40,14 +42,13 @@ type fake struct {
 	cursor  string
 	held    eventstore.Position // what the views hold
 	status  projections.Status
-	keys    []api.WriteKey
-	rejects []api.Reject
-	filter  api.RejectFilter
-	ids     []uuid.UUID
+	keys    []ingest.KeyInfo
+	rejects []ingest.Reject
+	filter  ingest.ReplayFilter
 	err     error
 	after   eventstore.Position
 	live    []api.Arrival
-	diffs   []string
+	diffs   []warehouse.Difference
 	block   chan struct{}
 }
 
@@ -116,35 +117,35 @@ func (f *fake) WaitFor(ctx context.Context, pos eventstore.Position) error {
 
 func (f *fake) Status() projections.Status { return f.status }
 
-func (f *fake) Create(_ context.Context, source string) (api.WriteKey, string, error) {
-	k := api.WriteKey{ID: "k1", Source: source, CreatedAt: noon}
+func (f *fake) Create(_ context.Context, source string) (string, ingest.KeyInfo, error) {
+	k := ingest.KeyInfo{ID: "k1", Source: source, CreatedAt: noon}
 	f.keys = append(f.keys, k)
-	return k, "wk_shown_once", f.err
+	return "wk_shown_once", k, f.err
 }
 
-func (f *fake) List(context.Context) ([]api.WriteKey, error) { return f.keys, f.err }
+func (f *fake) List() []ingest.KeyInfo { return f.keys }
 
-func (f *fake) Revoke(_ context.Context, id string) error {
+func (f *fake) Revoke(_ context.Context, id string) ([]ingest.KeyInfo, error) {
 	for i := range f.keys {
 		if f.keys[i].ID == id {
 			f.keys[i].RevokedAt = noon
-			return nil
+			return f.keys[i : i+1], nil
 		}
 	}
-	return api.ErrNoWriteKey
+	return nil, ingest.ErrNoSuchKey
 }
 
-func (f *fake) Rejects(_ context.Context, q api.RejectFilter, limit int, cursor string) ([]api.Reject, string, error) {
-	f.filter, f.limit, f.cursor = q, limit, cursor
+func (f *fake) Rejects(_ context.Context, cursor string, limit int) (ingest.RejectPage, error) {
+	f.limit, f.cursor = limit, cursor
 	if cursor == "bad" {
-		return nil, "", api.ErrBadCursor
+		return ingest.RejectPage{}, ingest.ErrCursor
 	}
-	return f.rejects, "", f.err
+	return ingest.RejectPage{Rejects: f.rejects, Next: "7"}, f.err
 }
 
-func (f *fake) Replay(_ context.Context, q api.RejectFilter, ids []uuid.UUID) (api.Replayed, error) {
-	f.filter, f.ids = q, ids
-	return api.Replayed{Accepted: 2, Duplicate: 1, Rejected: 3, Position: 77}, f.err
+func (f *fake) Replay(_ context.Context, q ingest.ReplayFilter, _ func(ingest.ReplayResult)) (ingest.ReplayResult, error) {
+	f.filter = q
+	return ingest.ReplayResult{Replayed: 2, Failed: 3, Already: 1}, f.err
 }
 
 func (f *fake) Head(context.Context) (eventstore.Position, error) { return 50, nil }
@@ -164,21 +165,21 @@ func (f *fake) Arrivals(ctx context.Context, after eventstore.Position) iter.Seq
 	}
 }
 
-func (f *fake) Rebuild(_ context.Context, progress func(api.Progress)) error {
-	progress(api.Progress{Done: 1, Total: 2})
+func (f *fake) Rebuild(_ context.Context, progress projections.Progress) error {
+	progress(1, 2)
 	if f.block != nil {
 		<-f.block
 	}
-	progress(api.Progress{Done: 2, Total: 2})
+	progress(2, 2)
 	return f.err
 }
 
-func (f *fake) Verify(_ context.Context, progress func(api.Progress), difference func(string)) error {
-	progress(api.Progress{Done: 2, Total: 2})
-	for _, d := range f.diffs {
-		difference(d)
-	}
-	return nil
+func (f *fake) Verify(_ context.Context, _ int, progress projections.Progress) (*projections.Verification, error) {
+	progress(2, 2)
+	return &projections.Verification{
+		Position: 2, Clock: noon, Policy: 1, Rows: map[string]uint64{"customers": 5},
+		Different: map[string]uint64{"customers": uint64(len(f.diffs))}, Differences: f.diffs,
+	}, f.err
 }
 
 func start(t *testing.T, f *fake) (*httptest.Server, *api.API) {
@@ -393,18 +394,19 @@ func TestEventNames(t *testing.T) {
 }
 
 func TestRejects(t *testing.T) {
-	f := &fake{rejects: []api.Reject{
-		{ID: ada, Kind: "reject", Reason: "bad_time", Detail: "no time", Source: "shop", MessageID: "m", ReceivedAt: noon, RecordedAt: noon, Position: 3, Raw: []byte(`{"a":1}`)},
-		{ID: ada, Kind: "refusal", Reason: "not_json", Source: "shop", ReceivedAt: noon, RecordedAt: noon, Position: 4, Raw: []byte{0xff, 0xfe}, ReplayedAt: noon},
+	f := &fake{rejects: []ingest.Reject{
+		{ID: ada, Code: "bad_time", Reason: "no time", Source: "shop", MessageID: "m", ReceivedAt: noon, RecordedAt: noon, Position: 3, Raw: []byte(`{"a":1}`)},
+		{ID: ada, Refused: true, Status: 400, Code: "not_json", Source: "shop", ReceivedAt: noon, RecordedAt: noon, Position: 4, Raw: []byte{0xff, 0xfe}, Replayed: true},
 	}}
 	s, _ := start(t, f)
-	want(t, s, "GET", "/api/v1/rejects?source=shop&reason=bad_time&pending=true&limit=2", "", 200, `{"rejects":[
+	want(t, s, "GET", "/api/v1/rejects?limit=2&cursor=9", "", 200, `{"rejects":[
 		{"id":"11111111-1111-5111-8111-111111111111","kind":"reject","reason":"bad_time","detail":"no time","source":"shop","message_id":"m",
-		"received_at":"2026-03-01T12:00:00Z","recorded_at":"2026-03-01T12:00:00Z","position":3,"raw":"{\"a\":1}"},
-		{"id":"11111111-1111-5111-8111-111111111111","kind":"refusal","reason":"not_json","source":"shop",
-		"received_at":"2026-03-01T12:00:00Z","recorded_at":"2026-03-01T12:00:00Z","position":4,"raw_base64":"//4=","replayed_at":"2026-03-01T12:00:00Z"}]}`)
-	if f.filter != (api.RejectFilter{Source: "shop", Reason: "bad_time", Pending: true}) || f.limit != 2 {
-		t.Errorf("asked %+v", f.filter)
+		"received_at":"2026-03-01T12:00:00Z","recorded_at":"2026-03-01T12:00:00Z","position":3,"raw":"{\"a\":1}","replayed":false},
+		{"id":"11111111-1111-5111-8111-111111111111","kind":"refusal","reason":"not_json","source":"shop","status":400,
+		"received_at":"2026-03-01T12:00:00Z","recorded_at":"2026-03-01T12:00:00Z","position":4,"raw_base64":"//4=","replayed":true}],
+		"next_cursor":"7"}`)
+	if f.limit != 2 || f.cursor != "9" {
+		t.Errorf("asked for %d behind %q", f.limit, f.cursor)
 	}
 	wantProblem(t, s, "GET", "/api/v1/rejects?cursor=bad", "", 422, "cursor")
 }
@@ -412,14 +414,14 @@ func TestRejects(t *testing.T) {
 func TestReplay(t *testing.T) {
 	f := &fake{}
 	s, _ := start(t, f)
-	answer := `{"accepted":2,"duplicate":1,"rejected":3,"position":77}`
+	answer := `{"replayed":2,"failed":3,"already":1,"position":50}`
 	want(t, s, "POST", "/api/v1/rejects/replay", "", 200, answer)
-	if f.ids != nil || f.filter != (api.RejectFilter{Pending: true}) {
-		t.Errorf("asked %v %+v", f.ids, f.filter)
+	if f.filter.IDs != nil || f.filter.Source != "" || f.filter.Code != "" {
+		t.Errorf("asked %+v", f.filter)
 	}
-	want(t, s, "POST", "/api/v1/rejects/replay", `{"ids":["`+ada.String()+`"],"source":"shop"}`, 200, answer)
-	if len(f.ids) != 1 || f.ids[0] != ada || f.filter.Source != "shop" {
-		t.Errorf("asked %v %+v", f.ids, f.filter)
+	want(t, s, "POST", "/api/v1/rejects/replay", `{"ids":["`+ada.String()+`"],"source":"shop","reason":"bad_time"}`, 200, answer)
+	if len(f.filter.IDs) != 1 || f.filter.IDs[0] != ada || f.filter.Source != "shop" || f.filter.Code != "bad_time" {
+		t.Errorf("asked %+v", f.filter)
 	}
 	wantProblem(t, s, "POST", "/api/v1/rejects/replay", `{"ids":["x"]}`, 422, "ids")
 }
@@ -583,7 +585,7 @@ func TestTail(t *testing.T) {
 }
 
 func TestRebuildAndVerify(t *testing.T) {
-	f := &fake{diffs: []string{"customers: user:42 has 2 purchases, the log says 3", "x"}}
+	f := &fake{diffs: []warehouse.Difference{{Table: "customers", Key: "c1", A: `{"purchases":2}`, B: `{"purchases":3}`}, {Table: "customers", Key: "c2", B: "{}"}}}
 	s, _ := start(t, f)
 	read := func(path string) (ls []api.JobLine) {
 		var l api.JobLine
@@ -597,8 +599,16 @@ func TestRebuildAndVerify(t *testing.T) {
 		t.Errorf("rebuild: %+v", ls)
 	}
 	ls = read("/api/v1/verify")
-	if len(ls) != 4 || ls[1].Difference != f.diffs[0] || ls[3] != (api.JobLine{Done: 2, Total: 2, Result: "different", Differences: 2}) {
+	if len(ls) != 4 || ls[1].Difference != `customers c1: the view has {"purchases":2}, the log gives {"purchases":3}` ||
+		ls[2].Difference != "customers c2: the view has no row, the log gives {}" {
 		t.Errorf("verify: %+v", ls)
+	}
+	if last := ls[3]; last.Result != "different" || last.Verified.Different["customers"] != 2 || last.Verified.Rows["customers"] != 5 {
+		t.Errorf("verify ended with %+v", last)
+	}
+	f.diffs = nil
+	if ls = read("/api/v1/verify"); ls[len(ls)-1].Result != "ok" {
+		t.Errorf("verify without a difference ended with %+v", ls[len(ls)-1])
 	}
 	f.err = errors.New("no room left")
 	ls = read("/api/v1/rebuild")

@@ -9,10 +9,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
-)
 
-// ErrBadCursor is returned by Rejects for a cursor that it did not give.
-var ErrBadCursor = errors.New("bad cursor")
+	"sojourn/ingest"
+)
 
 // Unmapped is the meaning of an event name that the policy does not map.
 const Unmapped = "unmapped"
@@ -28,33 +27,44 @@ type eventNameBody struct {
 }
 
 type rejectBody struct {
-	ID         uuid.UUID  `json:"id"`
-	Kind       string     `json:"kind" enum:"reject,refusal" doc:"A reject was kept in place of a touchpoint and can be replayed; a refusal is a body that was answered 400 or 401."`
-	Reason     string     `json:"reason" doc:"A word for programs."`
-	Detail     string     `json:"detail,omitempty" doc:"The reason in words."`
-	Source     string     `json:"source"`
-	MessageID  string     `json:"message_id,omitempty"`
-	ReceivedAt time.Time  `json:"received_at"`
-	RecordedAt time.Time  `json:"recorded_at"`
-	Position   uint64     `json:"position"`
-	Raw        string     `json:"raw,omitempty" doc:"The message as it was sent, where it is UTF-8."`
-	RawBase64  []byte     `json:"raw_base64,omitempty" doc:"The message as it was sent, where it is not UTF-8."`
-	ReplayedAt *time.Time `json:"replayed_at,omitempty"`
+	ID         uuid.UUID `json:"id"`
+	Kind       string    `json:"kind" enum:"reject,refusal" doc:"A reject was kept in place of a touchpoint and can be replayed; a refusal is the beginning of a body that was answered with an error."`
+	Reason     string    `json:"reason" doc:"A word for programs."`
+	Detail     string    `json:"detail,omitempty" doc:"The reason in words."`
+	Source     string    `json:"source"`
+	MessageID  string    `json:"message_id,omitempty"`
+	ReceivedAt time.Time `json:"received_at"`
+	RecordedAt time.Time `json:"recorded_at"`
+	Position   uint64    `json:"position"`
+	Status     int       `json:"status,omitempty" doc:"Of a refusal: the HTTP status of the answer."`
+	Raw        string    `json:"raw,omitempty" doc:"The message as it was sent, where it is UTF-8."`
+	RawBase64  []byte    `json:"raw_base64,omitempty" doc:"The message as it was sent, where it is not UTF-8."`
+	Replayed   bool      `json:"replayed" doc:"It has become a touchpoint since."`
 }
 
-func rejectOf(r Reject) rejectBody {
+const (
+	kindTouchpoint = "touchpoint"
+	kindReject     = "reject"
+	kindRefusal    = "refusal"
+)
+
+func rejectKind(r ingest.Reject) string {
+	if r.Refused {
+		return kindRefusal
+	}
+	return kindReject
+}
+
+func rejectOf(r ingest.Reject) rejectBody {
 	b := rejectBody{
-		ID: r.ID, Kind: r.Kind, Reason: r.Reason, Detail: r.Detail, Source: r.Source, MessageID: r.MessageID,
+		ID: r.ID, Kind: rejectKind(r), Reason: string(r.Code), Detail: r.Reason, Source: r.Source, MessageID: r.MessageID,
 		ReceivedAt: r.ReceivedAt.UTC(), RecordedAt: r.RecordedAt.UTC(), Position: uint64(r.Position),
+		Status: r.Status, Replayed: r.Replayed,
 	}
 	if utf8.Valid(r.Raw) {
 		b.Raw = string(r.Raw)
 	} else {
 		b.RawBase64 = r.Raw
-	}
-	if !r.ReplayedAt.IsZero() {
-		t := r.ReplayedAt.UTC()
-		b.ReplayedAt = &t
 	}
 	return b
 }
@@ -100,11 +110,8 @@ func (a *API) eventOperations() {
 		"What could not be used", "Rejects and refusals with their reason and what was sent, newest first.", 503),
 		func(ctx context.Context, in *struct {
 			AfterParam
-			Source  string `query:"source" maxLength:"128" doc:"Only of this source."`
-			Reason  string `query:"reason" maxLength:"64" doc:"Only for this reason."`
-			Pending bool   `query:"pending" doc:"Without those that a replay has accepted."`
-			Limit   int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"How many at most."`
-			Cursor  string `query:"cursor" maxLength:"4096" doc:"next_cursor of the page before."`
+			Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"How many at most."`
+			Cursor string `query:"cursor" maxLength:"4096" doc:"next_cursor of the page before."`
 		},
 		) (*rejectsOutput, error) {
 			if in.After > 0 {
@@ -112,28 +119,28 @@ func (a *API) eventOperations() {
 					return nil, err
 				}
 			}
-			rs, next, err := a.cfg.Rejects.Rejects(ctx, RejectFilter{Source: in.Source, Reason: in.Reason, Pending: in.Pending}, in.Limit, in.Cursor)
-			if errors.Is(err, ErrBadCursor) {
+			page, err := a.cfg.Rejects.Rejects(ctx, in.Cursor, in.Limit)
+			if errors.Is(err, ingest.ErrCursor) {
 				return nil, badCursor()
 			}
 			if err != nil {
 				return nil, a.internal("list the rejects", err)
 			}
 			out := &rejectsOutput{}
-			out.Body.Rejects = make([]rejectBody, 0, len(rs))
-			for _, r := range rs {
+			out.Body.Rejects = make([]rejectBody, 0, len(page.Rejects))
+			for _, r := range page.Rejects {
 				out.Body.Rejects = append(out.Body.Rejects, rejectOf(r))
 			}
-			out.Body.NextCursor = next
+			out.Body.NextCursor = page.Next
 			return out, nil
 		})
 
 	type replayOutput struct {
 		Body struct {
-			Accepted  int    `json:"accepted" doc:"Became touchpoints."`
-			Duplicate int    `json:"duplicate" doc:"Stood in the log already."`
-			Rejected  int    `json:"rejected" doc:"Cannot be used still."`
-			Position  uint64 `json:"position" doc:"The log's position afterwards; give it as after to a read."`
+			Replayed int    `json:"replayed" doc:"Became touchpoints, or stand in the log with the same content."`
+			Failed   int    `json:"failed" doc:"Cannot be used still."`
+			Already  int    `json:"already" doc:"Had been replayed before."`
+			Position uint64 `json:"position" doc:"The end of the log afterwards; give it as after to a read."`
 		}
 	}
 	replay := operation("replay-rejects", http.MethodPost, "/rejects/replay", tag,
@@ -148,16 +155,20 @@ func (a *API) eventOperations() {
 		}
 	},
 	) (*replayOutput, error) {
-		f, ids := RejectFilter{Pending: true}, []uuid.UUID(nil)
+		var f ingest.ReplayFilter
 		if in.Body != nil {
-			f.Source, f.Reason, ids = in.Body.Source, in.Body.Reason, in.Body.IDs
+			f = ingest.ReplayFilter{IDs: in.Body.IDs, Source: in.Body.Source, Code: ingest.Code(in.Body.Reason)}
 		}
-		r, err := a.cfg.Rejects.Replay(ctx, f, ids)
+		r, err := a.cfg.Rejects.Replay(ctx, f, nil)
 		if err != nil {
 			return nil, a.internal("replay the rejects", err)
 		}
+		head, err := a.cfg.Arrivals.Head(ctx)
+		if err != nil {
+			return nil, a.internal("find the end of the log", err)
+		}
 		out := &replayOutput{}
-		out.Body.Accepted, out.Body.Duplicate, out.Body.Rejected, out.Body.Position = r.Accepted, r.Duplicate, r.Rejected, uint64(r.Position)
+		out.Body.Replayed, out.Body.Failed, out.Body.Already, out.Body.Position = r.Replayed, r.Failed, r.Already, uint64(head)
 		return out, nil
 	})
 }

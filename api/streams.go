@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +16,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"sojourn/eventstore"
+	"sojourn/projections"
+	"sojourn/warehouse"
 )
 
 // The streams are newline-delimited JSON.
@@ -43,9 +47,9 @@ type JobLine struct {
 	Total      uint64 `json:"total" doc:"Events to read."`
 	Difference string `json:"difference,omitempty" doc:"A difference between a view and the log, in words."`
 	// Result is "ok", "different" or "error".
-	Result      string `json:"result,omitempty" enum:"ok,different,error" doc:"On the last line."`
-	Differences int    `json:"differences,omitempty" doc:"On the last line of verify: how many there were."`
-	Error       string `json:"error,omitempty"`
+	Result   string    `json:"result,omitempty" enum:"ok,different,error" doc:"On the last line."`
+	Verified *Verified `json:"verified,omitempty" doc:"On the last line of verify."`
+	Error    string    `json:"error,omitempty"`
 }
 
 func (a *API) streamOperations() {
@@ -91,22 +95,24 @@ func (a *API) streamOperations() {
 		}), nil
 	})
 
-	jobs := sync.Mutex{} // one rebuild or verify at a time
 	job := func(op huma.Operation, run func(ctx context.Context, send func(JobLine)) error) {
 		huma.Register(a.huma, op, func(context.Context, *struct{}) (*huma.StreamResponse, error) {
-			if !jobs.TryLock() {
+			if !a.job.TryLock() {
 				return nil, huma.Error409Conflict("a rebuild or verify is running already")
 			}
 			return a.stream(func(ctx context.Context, send func(any) error) {
-				defer jobs.Unlock()
+				defer a.job.Unlock()
 				last := JobLine{Result: "ok"}
 				err := run(ctx, func(l JobLine) {
 					if l.Total > 0 {
 						last.Done, last.Total = l.Done, l.Total
 					}
-					if l.Difference != "" {
-						last.Result = "different"
-						last.Differences++
+					if l.Verified != nil {
+						last.Verified = l.Verified
+						if !l.Verified.equal {
+							last.Result = "different"
+						}
+						return
 					}
 					// A client that has gone ends ctx.
 					_ = send(l)
@@ -119,33 +125,70 @@ func (a *API) streamOperations() {
 			}), nil
 		})
 	}
+	progress := func(send func(JobLine)) projections.Progress {
+		return func(done, total uint64) { send(JobLine{Done: done, Total: total}) }
+	}
 	job(a.streamOperation("rebuild", http.MethodPost, "/rebuild", "Maintenance",
 		"Rebuild the views", "Fills new tables from the log beside those in use, and switches to them. "+
 			"A line of progress now and then; the last has the result. It is given up where the client leaves.",
 		reflect.TypeFor[JobLine](), 409),
 		func(ctx context.Context, send func(JobLine)) error {
-			return a.cfg.Maintenance.Rebuild(ctx, func(p Progress) { send(JobLine{Done: p.Done, Total: p.Total}) })
+			return a.cfg.Maintenance.Rebuild(ctx, progress(send))
 		})
 	job(a.streamOperation("verify", http.MethodPost, "/verify", "Maintenance",
-		"Verify the views", "Computes every view again from the log. A line for each difference and of progress now and then; the last has the result.",
+		"Verify the views", "Computes every view again from the log and compares. A line for each difference and of progress now and then; the last has the result.",
 		reflect.TypeFor[JobLine](), 409),
 		func(ctx context.Context, send func(JobLine)) error {
-			return a.cfg.Maintenance.Verify(ctx,
-				func(p Progress) { send(JobLine{Done: p.Done, Total: p.Total}) },
-				func(d string) { send(JobLine{Difference: d}) })
+			v, err := a.cfg.Maintenance.Verify(ctx, maxDifferences, progress(send))
+			if err != nil {
+				return err
+			}
+			for _, d := range v.Differences {
+				send(JobLine{Difference: difference(d)})
+			}
+			send(JobLine{Verified: verifiedOf(v)})
+			return nil
 		})
+}
+
+// maxDifferences is how many of each table verify lists; all are counted.
+const maxDifferences = 1000
+
+// Verified is what a verify compared.
+type Verified struct {
+	Position      uint64            `json:"position"`
+	Clock         time.Time         `json:"clock"`
+	PolicyVersion int               `json:"policy_version"`
+	Rows          map[string]uint64 `json:"rows" doc:"Rows compared, by table."`
+	Different     map[string]uint64 `json:"different" doc:"Rows that differ, by table."`
+	equal         bool
+}
+
+func verifiedOf(v *projections.Verification) *Verified {
+	return &Verified{uint64(v.Position), v.Clock.UTC(), v.Policy, v.Rows, v.Different, v.Equal()}
+}
+
+// difference says in a line how a view differs from what the log gives.
+func difference(d warehouse.Difference) string {
+	side := func(row string) string {
+		if row == "" {
+			return "no row"
+		}
+		return strings.ReplaceAll(row, "\n", " and ")
+	}
+	return fmt.Sprintf("%s %s: the view has %s, the log gives %s", d.Table, d.Key, side(d.A), side(d.B))
 }
 
 func ofType(v Arrival, want string) bool {
 	switch want {
 	case "":
 		return true
-	case "touchpoint":
-		return v.Kind == "touchpoint"
-	case "reject":
-		return v.Kind != "touchpoint"
+	case kindTouchpoint:
+		return v.Kind == kindTouchpoint
+	case kindReject:
+		return v.Kind != kindTouchpoint
 	}
-	return v.Kind == "touchpoint" && v.Type == want
+	return v.Kind == kindTouchpoint && v.Type == want
 }
 
 func arrivalLine(v Arrival) ArrivalLine {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"sojourn/ingest"
 )
 
 type writeKeyBody struct {
@@ -16,7 +18,7 @@ type writeKeyBody struct {
 	RevokedAt *time.Time `json:"revoked_at,omitempty"`
 }
 
-func writeKeyOf(k WriteKey) writeKeyBody {
+func writeKeyOf(k ingest.KeyInfo) writeKeyBody {
 	b := writeKeyBody{ID: k.ID, Source: k.Source, CreatedAt: k.CreatedAt.UTC()}
 	if !k.RevokedAt.IsZero() {
 		t := k.RevokedAt.UTC()
@@ -40,11 +42,14 @@ func (a *API) writeKeyOperations() {
 	create.DefaultStatus = http.StatusCreated
 	huma.Register(a.huma, create, func(ctx context.Context, in *struct {
 		Body struct {
-			Source string `json:"source" minLength:"1" maxLength:"128" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]*$" doc:"The app or system that will send: letters, digits, dots, dashes and underscores."`
+			Source string `json:"source" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]*$" doc:"The app or system that will send: letters, digits, dots, dashes and underscores."`
 		}
 	},
 	) (*newWriteKeyOutput, error) {
-		k, key, err := a.cfg.WriteKeys.Create(ctx, in.Body.Source)
+		key, k, err := a.cfg.WriteKeys.Create(ctx, in.Body.Source)
+		if errors.Is(err, ingest.ErrSourceName) {
+			return nil, huma.Error422UnprocessableEntity(err.Error())
+		}
 		if err != nil {
 			return nil, a.internal("make the write key", err)
 		}
@@ -59,12 +64,9 @@ func (a *API) writeKeyOperations() {
 		}
 	}
 	huma.Register(a.huma, operation("list-write-keys", http.MethodGet, "/write-keys", tag,
-		"List write keys", "All keys in the order of their creation, the revoked ones too; never the keys themselves."),
-		func(ctx context.Context, _ *struct{}) (*writeKeysOutput, error) {
-			ks, err := a.cfg.WriteKeys.List(ctx)
-			if err != nil {
-				return nil, a.internal("list the write keys", err)
-			}
+		"List write keys", "All keys by source, the revoked ones too; never the keys themselves."),
+		func(context.Context, *struct{}) (*writeKeysOutput, error) {
+			ks := a.cfg.WriteKeys.List()
 			out := &writeKeysOutput{}
 			out.Body.WriteKeys = make([]writeKeyBody, 0, len(ks))
 			for _, k := range ks {
@@ -74,14 +76,14 @@ func (a *API) writeKeyOperations() {
 		})
 
 	huma.Register(a.huma, operation("revoke-write-key", http.MethodDelete, "/write-keys/{id}", tag,
-		"Revoke a write key", "Puts a key out of force for good. What was sent with it stays.", 404, 429, 503),
+		"Revoke a write key", "Puts a key out of force for good. What was sent with it stays. In place of an id, a source stands for all its keys.", 404, 429, 503),
 		func(ctx context.Context, in *struct {
-			ID string `path:"id" maxLength:"128" doc:"The id of the key, as in the list."`
+			ID string `path:"id" maxLength:"128" doc:"The id of the key as in the list, or the source."`
 		},
 		) (*struct{}, error) {
-			err := a.cfg.WriteKeys.Revoke(ctx, in.ID)
-			if errors.Is(err, ErrNoWriteKey) {
-				return nil, huma.Error404NotFound("there is no write key with that id")
+			_, err := a.cfg.WriteKeys.Revoke(ctx, in.ID)
+			if errors.Is(err, ingest.ErrNoSuchKey) {
+				return nil, huma.Error404NotFound("there is no write key in force with that id")
 			}
 			if err != nil {
 				return nil, a.internal("revoke the write key", err)
