@@ -61,7 +61,7 @@ var (
 		joinGet joinGetOrNull timeSeriesStoreTags timeSeriesCopyTag timeSeriesCopyTags
 		getOSKernelVersion buildId structureToCapnProtoSchema structureToProtobufSchema`)
 
-	allowedTableFunctions = setOf(`numbers numbers_mt zeros zeros_mt generateSeries generate_series
+	allowedTableFunctions = setOf(`numbers numbers_mt generateSeries generate_series
 		primes values view null`)
 
 	// keywordsBeforeParenthesis are not calls although a parenthesis follows.
@@ -79,9 +79,9 @@ var (
 
 	// internalFunctions are what the parser makes of operators.
 	internalFunctions = setOf(`lambda arrayelement tupleelement _cast cast in notin globalin globalnotin plus
-		negate not and or array tuple map exists nullin countdistinct isnull isnotnull between trim interval`)
+		negate not and or array tuple map exists nullin countdistinct isnull isnotnull between trim interval grouping`)
 
-	systemTables = setOf(`one numbers numbers_mt zeros zeros_mt primes tables columns databases functions
+	systemTables = setOf(`one numbers numbers_mt tables columns databases functions
 		table_functions table_engines database_engines formats data_type_families time_zones keywords collations
 		aggregate_function_combinators settings documentation contributors licenses dictionaries parts projections
 		completions codecs unicode`)
@@ -243,7 +243,7 @@ func guardToken(tokens []token, i int, t token, p params, databases map[string]b
 // guardPlaceholder looks at {name:Identifier}, whose value names a table.
 func guardPlaceholder(tokens []token, p params, databases map[string]bool) error {
 	if len(tokens) < 4 || !tokens[1].name() || !tokens[2].punct(":") {
-		return nil // a map literal
+		return nil // no placeholder; the engine says so
 	}
 	if !tokens[3].is("Identifier") {
 		return nil

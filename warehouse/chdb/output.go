@@ -184,7 +184,7 @@ func httpStatus(code int) int {
 		return http.StatusForbidden
 	case 36, // BAD_ARGUMENTS
 		6, 27, 72, 41, 38, 43, 42, 53, 69, 70, // cannot parse, wrong types and arguments
-		62, 26, 427, 34, 354, 456, 457, 182, 181, 183, 117, 153, 190:
+		62, 26, 89, 427, 34, 354, 456, 457, 182, 181, 183, 117, 153, 190:
 		return http.StatusBadRequest
 	case 60, 46, 47, 50, 56, 81, 115, 63, 73, 82, 83, 16: // unknown table, function, identifier, …
 		return http.StatusNotFound

@@ -52,16 +52,9 @@ func startEngine(lib *library, dir string, log *slog.Logger, options ...string) 
 }
 
 // closeDefault replaces the engine's database "default", which answers to names
-// of files, by one that knows only its tables.
+// of files, by one that only keeps tables in memory until the engine stops.
 func (e *engine) closeDefault() error {
-	kind, err := e.column("SELECT engine FROM system.databases WHERE name = 'default'")
-	if err != nil {
-		return err
-	}
-	if len(kind) == 1 && kind[0] == "Atomic" {
-		return nil
-	}
-	for _, stmt := range []string{"DROP DATABASE IF EXISTS default", "CREATE DATABASE IF NOT EXISTS default ENGINE = Atomic"} {
+	for _, stmt := range []string{"DROP DATABASE IF EXISTS default", "CREATE DATABASE default ENGINE = Memory"} {
 		if _, err := e.column(stmt); err != nil {
 			return err
 		}
