@@ -55,7 +55,7 @@ func (o oracle) order(id string, n int) (purchase int, amount domain.Decimal, ha
 		}
 	}
 	if purchase < 0 {
-		return
+		return purchase, amount, hasAmount, taken, all
 	}
 	currency := o.touches[purchase].Order.Currency
 	if currency == "" {
@@ -93,7 +93,7 @@ func (o oracle) order(id string, n int) (purchase int, amount domain.Decimal, ha
 			all = true
 		}
 	}
-	return
+	return purchase, amount, hasAmount, taken, all
 }
 
 // counting lists the purchases that count after the first n touchpoints.

@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -72,8 +73,8 @@ func Decode(data []byte) (Policy, error) {
 	if err := dec.Decode(&p); err != nil {
 		return Policy{}, fmt.Errorf("decode policy: %w", err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return Policy{}, fmt.Errorf("decode policy: more than one JSON value")
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Policy{}, errors.New("decode policy: more than one JSON value")
 	}
 	return p, nil
 }
