@@ -76,8 +76,9 @@ type fold struct {
 	silent bool
 
 	position eventstore.Position
-	// clock is that of the last flush, step that of the event at hand.
-	clock, step domain.Millis
+	// clock is that of the last flush, step that of the event at hand, and before
+	// the instant up to which time had passed when that event came.
+	clock, step, before domain.Millis
 	// aliases says that an alias was ever seen: only then can a new user id undo a
 	// join.
 	aliases bool
@@ -102,7 +103,10 @@ func newFold(rules *Rules, keyer domain.Keyer, state loader, logger *slog.Logger
 func (f *fold) apply(e *eventstore.Recorded) error {
 	f.position = e.Position
 	f.events++
+	// What was due before the event came, was found before it.
+	before := f.step
 	f.step = max(f.step, domain.MillisOf(e.RecordedAt))
+	f.before = max(before, f.step-1)
 	switch e.Type {
 	case domain.TypeTouchpoint, domain.TypeJoin:
 		if !e.Repeat {
@@ -148,7 +152,7 @@ func (f *fold) touchpoint(e *eventstore.Recorded) {
 		return
 	}
 	if s.facts.Add(t, traits) {
-		c.advance(f.step - 1)
+		c.advance(f.before)
 		c.replace(f.rules.transitions(c.facts()), f.step)
 	}
 	f.change(c)
@@ -239,11 +243,11 @@ func (f *fold) rejoin(s *subject, t *lifecycle.Touch, traits []customer.Trait, f
 		return
 	}
 	for _, c := range before {
-		c.advance(f.step - 1)
+		c.advance(f.before)
 		for _, m := range c.members {
 			m.cust = nil
 		}
-		c.members = nil
+		c.members, c.root = nil, ""
 		f.change(c)
 	}
 	for _, m := range f.moves {
@@ -282,11 +286,11 @@ func (f *fold) statement(e *eventstore.Recorded) {
 	if !ok {
 		return
 	}
-	c := f.customer(id)
-	if f.err != nil {
-		return
+	c, err := f.whole(id)
+	if err == nil {
+		err = c.said.apply(e)
 	}
-	if err := c.said.apply(e); err != nil {
+	if err != nil {
 		f.err = err
 		return
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"sojourn/domain"
 	"sojourn/eventstore"
 	"sojourn/warehouse"
@@ -179,7 +181,7 @@ func (v *Views) exists(n warehouse.Generation) bool {
 // under way. rules are those of a new one; nil stands for those of its
 // checkpoint.
 func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rules *Rules) (*generation, error) {
-	s, err := openState(v.stateDir(n), stateCacheBytes, v.logger)
+	s, err := openState(vfs.Default, v.stateDir(n), stateCacheBytes, v.logger)
 	if err != nil {
 		return nil, err
 	}

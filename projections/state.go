@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
 
 	"sojourn/domain"
@@ -59,14 +60,11 @@ type state struct {
 	at checkpoint
 }
 
-func openState(dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("create the state of the views: %w", err)
-	}
+func openState(fs vfs.FS, dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	db, err := pebble.Open(dir, &pebble.Options{
-		Cache: cache, MemTableSize: 16 << 20, Logger: pebbleLogger{logger},
+		FS: fs, Cache: cache, MemTableSize: 16 << 20, Logger: pebbleLogger{logger},
 		FormatMajorVersion: pebble.FormatNewest,
 	})
 	if err != nil {

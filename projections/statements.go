@@ -38,12 +38,10 @@ type Statement struct {
 // not hold any more.
 type Withdrawal struct {
 	Customer uuid.UUID `json:"customer"`
-	// Revisions and Statements name the same events, by place in the stream and
-	// by id.
-	Revisions  []uint64            `json:"revisions"`
-	Statements []uuid.UUID         `json:"statements"`
-	Position   eventstore.Position `json:"position"`
-	Clock      string              `json:"clock"`
+	// Revisions name the statements by their place in this stream.
+	Revisions []uint64            `json:"revisions"`
+	Position  eventstore.Position `json:"position"`
+	Clock     string              `json:"clock"`
 }
 
 // The metadata of a statement is what is needed to know which stand without

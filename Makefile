@@ -1,0 +1,54 @@
+# Sojourn. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LIBDIR   := warehouse/chdb/lib
+LIB      := $(LIBDIR)/node_modules/.package-lock.json
+GO       ?= go
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(LIB): $(LIBDIR)/package.json $(LIBDIR)/package-lock.json
+	npm ci --prefix $(LIBDIR) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: lib
+lib: $(LIB) ## Fetch the ClickHouse library (npm, once)
+
+.PHONY: build
+build: $(LIB) ## Build bin/sojourn
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/sojourn ./cmd/sojourn
+
+.PHONY: run
+run: build ## Start Sojourn, fill it with a demo shop, and print what to try
+	@deploy/run-demo.sh
+
+.PHONY: test
+test: build ## Run every test
+	deploy/test-setup.sh
+	$(GO) test -timeout 20m ./...
+
+.PHONY: race
+race: build ## Run every test with the race detector (needs a C compiler)
+	deploy/test-setup.sh
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m ./...
+
+.PHONY: lint
+lint: ## Check formatting, imports and the usual mistakes
+	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+.PHONY: bench
+bench: build ## Measure the figures of docs/performance.md (takes minutes)
+	bin/sojourn bench
+
+.PHONY: fuzz
+fuzz: ## Fuzz each endpoint and parser for a minute
+	deploy/fuzz.sh 60s
+
+.PHONY: clean
+clean: ## Remove what was built (not ./data)
+	rm -rf bin

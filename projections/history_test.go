@@ -1,0 +1,543 @@
+package projections
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"sojourn/domain"
+	"sojourn/domain/customer"
+	"sojourn/domain/lifecycle"
+	"sojourn/domain/policy"
+	"sojourn/eventstore"
+	"sojourn/eventstore/pebblestore"
+	"sojourn/warehouse"
+)
+
+var testKeyer = domain.NewKeyer([]byte("0123456789abcdef0123456789abcdef"))
+
+// sent is a touchpoint as a test writes it.
+type sent struct {
+	id               string // message id
+	kind             domain.Kind
+	name             string
+	user, anon, prev string
+	at               domain.Millis
+	properties       string
+	traits           string
+}
+
+func (m sent) header() domain.Header {
+	return domain.Header{
+		Kind: m.kind, OccurredAt: m.at, ReceivedAt: m.at, Source: "test", MessageID: m.id,
+		UserID: m.user, AnonymousID: m.anon, PreviousID: m.prev, Name: m.name,
+	}
+}
+
+func (m sent) event() (string, eventstore.NewEvent) {
+	h := m.header()
+	typ := domain.TypeTouchpoint
+	if _, ok := h.Joined(); ok {
+		typ = domain.TypeJoin
+	}
+	return testKeyer.Stream(h.Subject()), eventstore.NewEvent{
+		ID: domain.EventID("test", m.id), Type: typ, Metadata: h.Append(nil), Data: m.data(),
+	}
+}
+
+func (m sent) data() []byte {
+	properties, traits := m.properties, m.traits
+	if properties == "" {
+		properties = "{}"
+	}
+	if traits == "" {
+		traits = "{}"
+	}
+	return fmt.Appendf(nil, `{"messageId":%q,"properties":%s,"traits":%s,"context":{"ip":"127.0.0.1"}}`, m.id, properties, traits)
+}
+
+// clock is a wall clock that a test sets.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) set(m domain.Millis) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = m.Time()
+}
+
+type tb interface {
+	Fatalf(format string, args ...any)
+	Helper()
+}
+
+func openStore(t tb, c *clock) *pebblestore.Store {
+	t.Helper()
+	s, err := pebblestore.Open("log", pebblestore.Options{FS: vfs.NewMem(), Now: c.now, CacheBytes: 1 << 20, MemTableBytes: 1 << 20})
+	if err != nil {
+		t.Fatalf("open the store: %v", err)
+	}
+	return s
+}
+
+// memory is a sink that keeps what ClickHouse would show.
+type memory struct {
+	touchpoints []warehouse.Touchpoint
+	subjects    map[uuid.UUID]warehouse.Subject
+	customers   map[uuid.UUID]warehouse.Customer
+	transitions map[string]warehouse.Transition
+	// fault is asked before (0) and after (1) a write.
+	fault func(stage int) error
+}
+
+func newMemory() *memory {
+	return &memory{
+		subjects: map[uuid.UUID]warehouse.Subject{}, customers: map[uuid.UUID]warehouse.Customer{},
+		transitions: map[string]warehouse.Transition{},
+	}
+}
+
+func (m *memory) WantsTouchpoints() bool { return true }
+
+func (m *memory) Trim(_ context.Context, after eventstore.Position) error {
+	m.touchpoints = slices.DeleteFunc(m.touchpoints, func(t warehouse.Touchpoint) bool { return t.Position > uint64(after) })
+	return nil
+}
+
+func newer(a, b warehouse.Version) bool {
+	return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(a.Clock, b.Clock)) >= 0
+}
+
+func (m *memory) Write(_ context.Context, r *Rows) error {
+	if m.fault != nil {
+		if err := m.fault(0); err != nil {
+			return err
+		}
+	}
+	if r.Touchpoints != nil {
+		for i := range r.Touchpoints.Len() {
+			row := r.Touchpoints.Row(i)
+			row.Subject = strings.Clone(row.Subject)
+			m.touchpoints = append(m.touchpoints, row)
+		}
+	}
+	for _, s := range r.Subjects {
+		if old, ok := m.subjects[s.SubjectID]; !ok || newer(s.Version, old.Version) {
+			m.subjects[s.SubjectID] = s
+		}
+	}
+	for _, c := range r.Customers {
+		if old, ok := m.customers[c.CustomerID]; !ok || newer(c.Version, old.Version) {
+			m.customers[c.CustomerID] = c
+		}
+	}
+	for _, t := range r.Transitions {
+		key := fmt.Sprintf("%s/%06d", t.CustomerID, t.Seq)
+		if old, ok := m.transitions[key]; !ok || newer(t.Version, old.Version) {
+			m.transitions[key] = t
+		}
+	}
+	if m.fault != nil {
+		return m.fault(1)
+	}
+	return nil
+}
+
+// picture is what the views say, customer by customer, by their subjects.
+type picture map[string]portrait
+
+type portrait struct {
+	Stage       string
+	Since       int64
+	First, Last int64
+	Purchases   uint32
+	Refunds     uint32
+	Revenue     string
+	Traits      string
+	UserIDs     string
+	Transitions string
+	Touchpoints string
+}
+
+// picture reads the tables as their views show them, and complains of rows that
+// are there twice or belong to nobody.
+func (m *memory) picture(t tb) picture {
+	t.Helper()
+	type collected struct {
+		subjects, events []string
+		transitions      []warehouse.Transition
+	}
+	of := map[uuid.UUID]*collected{}
+	get := func(id uuid.UUID) *collected {
+		if of[id] == nil {
+			of[id] = &collected{}
+		}
+		return of[id]
+	}
+	events := map[uuid.UUID]bool{}
+	for _, tp := range m.touchpoints {
+		if events[tp.EventID] {
+			t.Fatalf("touchpoint %s stands twice", tp.EventID)
+		}
+		events[tp.EventID] = true
+		id := tp.SubjectID
+		if s, ok := m.subjects[id]; ok {
+			id = s.CustomerID
+		}
+		c := get(id)
+		if !slices.Contains(c.subjects, tp.Subject) {
+			c.subjects = append(c.subjects, tp.Subject)
+		}
+		c.events = append(c.events, tp.EventID.String())
+	}
+	for _, tr := range m.transitions {
+		if !tr.Removed {
+			c := get(tr.CustomerID)
+			c.transitions = append(c.transitions, tr)
+		}
+	}
+	p := picture{}
+	for id, row := range m.customers {
+		if row.Removed {
+			continue
+		}
+		c := get(id)
+		slices.Sort(c.subjects)
+		slices.Sort(c.events)
+		slices.SortFunc(c.transitions, func(a, b warehouse.Transition) int { return cmp.Compare(a.Seq, b.Seq) })
+		var trs []string
+		for i, tr := range c.transitions {
+			if int(tr.Seq) != i+1 {
+				t.Fatalf("customer %s: transition %d has seq %d", id, i+1, tr.Seq)
+			}
+			trs = append(trs, fmt.Sprintf("%s→%s@%d %s %s", tr.From, tr.To, tr.At, tr.Reason, tr.Cause))
+		}
+		p[strings.Join(c.subjects, " ")] = portrait{
+			row.Stage, row.StageSince, row.FirstSeen, row.LastSeen, row.Purchases, row.Refunds,
+			fmt.Sprint(row.Revenue), string(row.Traits), fmt.Sprint(row.UserIDs),
+			strings.Join(trs, "\n"), strings.Join(c.events, " "),
+		}
+		delete(of, id)
+	}
+	for id, c := range of {
+		t.Fatalf("customer %s has %v and no row in customers", id, *c)
+	}
+	return p
+}
+
+// oracle computes the views from the set of messages, in the plainest way.
+func oracle(set []sent, rules *Rules, now domain.Millis) picture {
+	slices.SortFunc(set, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })
+	users := map[string]bool{}
+	for _, m := range set {
+		if m.user != "" {
+			users[m.user] = true
+		}
+	}
+	owner := map[string]string{}
+	for _, m := range set {
+		h := m.header()
+		j, ok := h.Joined()
+		if !ok || owner[j.Value] != "" || m.kind == domain.Alias && users[j.Value] {
+			continue
+		}
+		owner[j.Value] = m.user
+	}
+	groups := map[string][]sent{}
+	for _, m := range set {
+		key := m.header().Subject().String()
+		if m.user == "" && owner[m.anon] != "" {
+			key = "user:" + owner[m.anon]
+		}
+		groups[key] = append(groups[key], m)
+	}
+	p := picture{}
+	for _, ms := range groups {
+		var facts customer.Facts
+		var subjects, userIDs, events []string
+		traits := map[string]string{}
+		for _, m := range ms {
+			h := m.header()
+			rule := rules.compiled.Classify(h.Kind, h.Source, h.Name)
+			t, tr := touch(&h, refOf(m), rule, m.data())
+			facts.Add(t, tr)
+			if s := h.Subject().String(); !slices.Contains(subjects, s) {
+				subjects = append(subjects, s)
+				if m.user != "" {
+					userIDs = append(userIDs, m.user)
+				}
+			}
+			events = append(events, domain.EventID("test", m.id).String())
+			for _, x := range tr {
+				if string(x.Value) == "null" {
+					delete(traits, x.Key)
+				} else {
+					traits[x.Key] = string(x.Value)
+				}
+			}
+		}
+		slices.Sort(subjects)
+		slices.Sort(events)
+		all := rules.transitions(&facts)
+		past := all[:due(all, now)]
+		if len(past) == 0 {
+			continue
+		}
+		var trs []string
+		for _, x := range past {
+			trs = append(trs, fmt.Sprintf("%s→%s@%d %s %s", x.From, x.To, x.At, x.Reason, x.Cause))
+		}
+		totals := lifecycle.TotalsAt(&facts.Lifecycle, now, rules.Policy.Currency)
+		var money []warehouse.Money
+		for cur, a := range totals.Revenue {
+			money = append(money, warehouse.Money{Currency: cur, Amount: int64(a)})
+		}
+		slices.SortFunc(money, func(a, b warehouse.Money) int { return strings.Compare(a.Currency, b.Currency) })
+		last := past[len(past)-1]
+		if userIDs == nil {
+			userIDs = []string{}
+		}
+		p[strings.Join(subjects, " ")] = portrait{
+			string(last.To), int64(last.At), int64(ms[0].at), int64(ms[len(ms)-1].at),
+			uint32(totals.Purchases), uint32(totals.Refunds), fmt.Sprint(money), jsonObject(traits), fmt.Sprint(userIDs),
+			strings.Join(trs, "\n"), strings.Join(events, " "),
+		}
+	}
+	return p
+}
+
+func refOf(m sent) lifecycle.Ref {
+	return lifecycle.Ref{At: m.at, ID: domain.EventID("test", m.id)}
+}
+
+func jsonObject(m map[string]string) string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var parts []string
+	for _, k := range keys {
+		parts = append(parts, fmt.Sprintf("%q:%s", k, m[k]))
+	}
+	return "{" + strings.Join(parts, ",") + "}"
+}
+
+// compare fails with what differs.
+func (p picture) compare(t tb, want picture, what string) {
+	t.Helper()
+	var b strings.Builder
+	for k, w := range want {
+		g, ok := p[k]
+		switch {
+		case !ok:
+			fmt.Fprintf(&b, "missing [%s]: %+v\n", k, w)
+		case g != w:
+			fmt.Fprintf(&b, "[%s]\n  got  %+v\n  want %+v\n", k, g, w)
+		}
+	}
+	for k, g := range p {
+		if _, ok := want[k]; !ok {
+			fmt.Fprintf(&b, "not expected [%s]: %+v\n", k, g)
+		}
+	}
+	if b.Len() > 0 {
+		t.Fatalf("%s:\n%s", what, b.String())
+	}
+}
+
+// standing reads the log and returns the statements that stand, by customer and
+// content, with their mark.
+func standing(t tb, s eventstore.Store) map[string]bool {
+	t.Helper()
+	byStream := map[string]map[uint64]Statement{}
+	for e, err := range s.ReadAll(context.Background(), 0) {
+		if err != nil {
+			t.Fatalf("read the log: %v", err)
+		}
+		switch e.Type {
+		case domain.TypeStageEntered:
+			var st Statement
+			if err := json.Unmarshal(e.Data, &st); err != nil {
+				t.Fatalf("statement: %v", err)
+			}
+			if byStream[e.Stream] == nil {
+				byStream[strings.Clone(e.Stream)] = map[uint64]Statement{}
+			}
+			byStream[e.Stream][e.Revision] = st
+		case domain.TypeStageWithdrawn:
+			var w Withdrawal
+			if err := json.Unmarshal(e.Data, &w); err != nil {
+				t.Fatalf("withdrawal: %v", err)
+			}
+			for _, r := range w.Revisions {
+				if _, ok := byStream[e.Stream][r]; !ok {
+					t.Fatalf("%s withdraws revision %d, which does not stand", e.Stream, r)
+				}
+				delete(byStream[e.Stream], r)
+			}
+		}
+	}
+	out := map[string]bool{}
+	for _, m := range byStream {
+		for _, st := range m {
+			key := st.key()
+			if _, ok := out[key]; ok {
+				t.Fatalf("stated twice: %s", key)
+			}
+			out[key] = st.News
+		}
+	}
+	return out
+}
+
+func (st Statement) key() string {
+	return fmt.Sprintf("%s %s→%s@%s %s %s", st.Customer, st.From, st.To, st.At, st.Reason, st.Cause)
+}
+
+// everSaid are the marks of all statements, standing or withdrawn, by content.
+func everSaid(t tb, s eventstore.Store) map[string][]bool {
+	t.Helper()
+	out := map[string][]bool{}
+	for e, err := range s.ReadAll(context.Background(), 0) {
+		if err != nil {
+			t.Fatalf("read the log: %v", err)
+		}
+		if e.Type != domain.TypeStageEntered {
+			continue
+		}
+		var st Statement
+		if err := json.Unmarshal(e.Data, &st); err != nil {
+			t.Fatalf("statement: %v", err)
+		}
+		out[st.key()] = append(out[st.key()], st.News)
+	}
+	return out
+}
+
+// statements are the transitions of the tables in the form of standing.
+func (m *memory) statements() map[string]bool {
+	out := map[string]bool{}
+	for _, tr := range m.transitions {
+		if !tr.Removed {
+			out[fmt.Sprintf("%s %s→%s@%s %s %s", tr.CustomerID, tr.From, tr.To, domain.Millis(tr.At), tr.Reason, tr.Cause)] = true
+		}
+	}
+	return out
+}
+
+func keys(m map[string]bool) []string {
+	var out []string
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func newGeneration(t tb, dir vfs.FS, store eventstore.Store, sink Sink, rules *Rules, c *clock) *generation {
+	t.Helper()
+	s, err := openState(dir, "state", 1<<20, discard)
+	if err != nil {
+		t.Fatalf("open the state: %v", err)
+	}
+	g := &generation{
+		number: 1, rules: rules, store: store, keyer: testKeyer, sink: sink, state: s,
+		now: c.now, logger: discard, changed: func() {},
+	}
+	if err := g.recover(context.Background()); err != nil {
+		t.Fatalf("recover: %v", err)
+	}
+	return g
+}
+
+var day0 = domain.MillisOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+
+// drawMessages draws a small history of a few people who share devices.
+func drawMessages(t *rapid.T) []sent {
+	n := rapid.IntRange(1, 40).Draw(t, "messages")
+	users := []string{"u1", "u2", "u3", "a2"}
+	anons := []string{"a1", "a2", "a3", "a4"}
+	// Days around the deadlines, and instants that coincide.
+	days := []int{0, 1, 2, 30, 59, 60, 61, 119, 120, 121, 180, 240, 300, 365, 366, 425, 486, 500}
+	all := make([]sent, n)
+	for i := range all {
+		m := sent{id: fmt.Sprintf("m%d", i), kind: domain.Track}
+		m.at = day0 + domain.Millis(rapid.SampledFrom(days).Draw(t, "day"))*domain.Day + domain.Millis(rapid.IntRange(0, 1).Draw(t, "ms"))
+		who := rapid.IntRange(0, 2).Draw(t, "who")
+		if who > 0 {
+			m.user = rapid.SampledFrom(users).Draw(t, "user")
+		}
+		if who != 1 {
+			m.anon = rapid.SampledFrom(anons).Draw(t, "anon")
+		}
+		order := fmt.Sprintf(`"order_id":"o%d"`, rapid.IntRange(0, 4).Draw(t, "order"))
+		amount := rapid.IntRange(0, 3).Draw(t, "amount") * 10
+		switch rapid.IntRange(0, 9).Draw(t, "what") {
+		case 0, 1:
+			m.kind = domain.Identify
+			m.traits = fmt.Sprintf(`{"plan":%q,"gone":%s}`, m.id, rapid.SampledFrom([]string{"1", "null"}).Draw(t, "gone"))
+			if rapid.Bool().Draw(t, "email") {
+				m.traits = `{"email":"a@example.com"}`
+			}
+		case 2:
+			if m.user != "" {
+				m.kind = domain.Alias
+				m.prev = rapid.SampledFrom(append(anons, "u2")).Draw(t, "previous")
+			}
+		case 3, 4, 5:
+			m.name = "Order Completed"
+			m.properties = fmt.Sprintf(`{%s,"total":%d,"currency":"EUR"}`, order, amount)
+		case 6:
+			m.name = "Order Refunded"
+			m.properties = fmt.Sprintf(`{%s,"total":%d}`, order, amount)
+		case 7:
+			m.name = "Order Updated"
+			m.properties = fmt.Sprintf(`{%s,"total":%d}`, order, amount)
+		case 8:
+			m.name = "Signed Up"
+		default:
+			m.name = "Product Viewed"
+		}
+		all[i] = m
+	}
+	return all
+}
+
+// appendAll appends messages in an order, each recorded at an instant of its own
+// or of the one before.
+func appendAll(t tb, s eventstore.Store, c *clock, order []sent, recorded []domain.Millis) {
+	t.Helper()
+	for i, m := range order {
+		c.set(recorded[i])
+		stream, e := m.event()
+		if _, err := s.Append(context.Background(), stream, eventstore.Any{}, e); err != nil {
+			t.Fatalf("append: %v", err)
+		}
+	}
+}
+
+var errCrash = errors.New("crash")
+
+func testRules() *Rules { return NewRules(1, policy.Default()) }
+
+func TestMain(m *testing.M) { runTests(m) }

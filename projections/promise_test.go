@@ -1,0 +1,222 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"sojourn/domain"
+	"sojourn/eventstore"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+func runTests(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// faulty fails an append after it has happened.
+type faulty struct {
+	eventstore.Store
+	fault func() error
+}
+
+func (f *faulty) AppendMany(ctx context.Context, parts []eventstore.Append) ([]eventstore.Result, error) {
+	r, err := f.Store.AppendMany(ctx, parts)
+	if err == nil && f.fault != nil {
+		err = f.fault()
+	}
+	return r, err
+}
+
+// recordedTimes draws when each message is recorded: after all of them happened,
+// or as the days go by.
+func recordedTimes(t *rapid.T, order []sent) []domain.Millis {
+	out := make([]domain.Millis, len(order))
+	at := day0
+	live := rapid.Bool().Draw(t, "live")
+	for i, m := range order {
+		if live {
+			at = max(at, m.at)
+			at += domain.Millis(rapid.SampledFrom([]int64{0, 0, 1, int64(10 * domain.Day)}).Draw(t, "later"))
+		} else {
+			at = max(at, day0+600*domain.Day)
+		}
+		out[i] = at
+	}
+	return out
+}
+
+// A view depends on the set of touchpoints, the policy and the time, and on
+// nothing else: not on the order of arrival, on duplicates, on batches, nor on
+// crashes between any two steps of a flush.
+func TestViewsAreAFunctionOfTheSet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		set := drawMessages(t)
+		rules := testRules()
+		order := rapid.Permutation(set).Draw(t, "order")
+		// Some messages come again.
+		for range rapid.IntRange(0, 3).Draw(t, "repeats") {
+			order = append(order, rapid.SampledFrom(set).Draw(t, "repeat"))
+		}
+		var c clock
+		log := openStore(t, &c)
+		defer func() { _ = log.Close() }()
+		appendAll(t, log, &c, order, recordedTimes(t, order))
+		end := domain.MillisOf(c.now()) + domain.Millis(rapid.SampledFrom([]int{0, 60, 200}).Draw(t, "days after"))*domain.Day
+
+		sink := newMemory()
+		store := &faulty{Store: log}
+		// After so many steps it crashes, and after so many more again.
+		crashes := rapid.SliceOfN(rapid.IntRange(0, 5), 0, 4).Draw(t, "crashes")
+		fault := func() error {
+			if len(crashes) == 0 {
+				return nil
+			}
+			if crashes[0]--; crashes[0] >= 0 {
+				return nil
+			}
+			crashes = crashes[1:]
+			return errCrash
+		}
+		sink.fault = func(int) error { return fault() }
+		store.fault = fault
+
+		dir := vfs.NewMem()
+		for {
+			g := newGenerationAfterCrashes(t, dir, store, sink, rules, &c)
+			g.batchEvents = rapid.IntRange(1, 12).Draw(t, "batch")
+			c.set(end)
+			err := g.runToEnd(context.Background(), nil)
+			if err == nil && g.fold.silent {
+				err = g.reconcile(context.Background())
+			}
+			if err == nil {
+				err = g.settle()
+			}
+			if cerr := g.state.close(); cerr != nil {
+				t.Fatalf("close: %v", cerr)
+			}
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errCrash) {
+				t.Fatalf("run: %v", err)
+			}
+		}
+		sink.picture(t).compare(t, oracle(set, rules, end), "the views are not what the messages say")
+		if got, want := keys(standing(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
+			t.Fatalf("what was said is not what stands:\nsaid  %q\nviews %q", got, want)
+		}
+	})
+}
+
+func newGenerationAfterCrashes(t *rapid.T, dir vfs.FS, store eventstore.Store, sink Sink, rules *Rules, c *clock) *generation {
+	for {
+		g, err := tryGeneration(dir, store, sink, rules, c)
+		if err == nil {
+			return g
+		}
+		if !errors.Is(err, errCrash) {
+			t.Fatalf("recover: %v", err)
+		}
+	}
+}
+
+func tryGeneration(dir vfs.FS, store eventstore.Store, sink Sink, rules *Rules, c *clock) (*generation, error) {
+	s, err := openState(dir, "state", 1<<20, discard)
+	if err != nil {
+		return nil, err
+	}
+	g := &generation{
+		number: 1, rules: rules, store: store, keyer: testKeyer, sink: sink, state: s,
+		now: c.now, logger: discard, changed: func() {},
+	}
+	if err := g.recover(context.Background()); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return g, nil
+}
+
+// What is news is judged as if the log were read one event and one deadline at a
+// time, whatever the batch.
+func TestNewsDoesNotDependOnTheBatch(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		set := drawMessages(t)
+		order := rapid.Permutation(set).Draw(t, "order")
+		times := recordedTimes(t, order)
+		run := func(batch int) (stands map[string]bool, ever map[string][]bool) {
+			var c clock
+			log := openStore(t, &c)
+			defer func() { _ = log.Close() }()
+			dir := vfs.NewMem()
+			c.set(day0)
+			sink := newMemory()
+			g := newGeneration(t, dir, log, sink, testRules(), &c)
+			defer func() { _ = g.state.close() }()
+			g.batchEvents = batch
+			// Live from the start, on an empty log.
+			if err := g.reconcile(context.Background()); err != nil {
+				t.Fatalf("reconcile: %v", err)
+			}
+			appendAll(t, log, &c, order, times)
+			// The clock moves no further than the last event, so that only the batch
+			// differs.
+			if err := g.runToEnd(context.Background(), nil); err != nil {
+				t.Fatalf("run: %v", err)
+			}
+			return standing(t, log), everSaid(t, log)
+		}
+		one, ever := run(1)
+		many, _ := run(rapid.IntRange(2, 50).Draw(t, "batch"))
+		if !slices.Equal(keys(one), keys(many)) {
+			t.Fatalf("one at a time:\n%v\nin batches:\n%v", one, many)
+		}
+		for key, news := range many {
+			// What was withdrawn and came back may have been left standing by the
+			// larger batch, with the mark of its first time.
+			if !slices.Contains(ever[key], news) {
+				t.Fatalf("%s\nis marked %v in batches, and %v one at a time", key, news, ever[key])
+			}
+		}
+	})
+}
+
+// A rebuild from nothing says nothing again.
+func TestRebuildSaysNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		set := drawMessages(t)
+		order := rapid.Permutation(set).Draw(t, "order")
+		var c clock
+		log := openStore(t, &c)
+		defer func() { _ = log.Close() }()
+		appendAll(t, log, &c, order, recordedTimes(t, order))
+		build := func() (*memory, eventstore.Position) {
+			dir := vfs.NewMem()
+			sink := newMemory()
+			g := newGeneration(t, dir, log, sink, testRules(), &c)
+			defer func() { _ = g.state.close() }()
+			if err := g.runToEnd(context.Background(), nil); err != nil {
+				t.Fatalf("run: %v", err)
+			}
+			if err := g.reconcile(context.Background()); err != nil {
+				t.Fatalf("reconcile: %v", err)
+			}
+			head, err := log.Head(context.Background())
+			if err != nil {
+				t.Fatalf("head: %v", err)
+			}
+			return sink, head
+		}
+		first, head := build()
+		again, after := build()
+		if head != after {
+			t.Fatalf("the log grew from %d to %d", head, after)
+		}
+		again.picture(t).compare(t, first.picture(t), "the rebuilt views differ")
+	})
+}
