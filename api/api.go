@@ -4,8 +4,8 @@
 //
 // Everything under /api/v1 asks for the admin token as a bearer token. Errors
 // are problem+json (RFC 9457). A request may carry at most 1 MiB of body, which
-// must have arrived within 5 s; an answer that is not a stream takes 30 s at
-// most. Lists are read in pages: next_cursor of one page is the cursor of the
+// must have arrived within 30 s; an answer that is not a stream takes 30 s at
+// most, waiting for a position apart. Lists are read in pages: next_cursor of one page is the cursor of the
 // next, and the last page has none.
 package api
 
@@ -33,6 +33,7 @@ import (
 // Limits of the API.
 const (
 	maxBody       = 1 << 20
+	bodyTimeout   = 30 * time.Second
 	answerTimeout = 30 * time.Second
 	// DefaultWaitTimeout is how long a read waits for the views to hold the
 	// position given as after.
@@ -163,7 +164,7 @@ func New(cfg Config) (*API, error) {
 		"admin": {Type: "http", Scheme: "bearer", Description: "The admin token."},
 	}
 	a.huma = humago.New(a.mux, hc)
-	a.huma.UseMiddleware(deadline)
+	a.huma.UseMiddleware(a.deadline)
 
 	a.customerOperations()
 	a.writeKeyOperations()
@@ -177,7 +178,7 @@ func New(cfg Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.handler = a.authenticate(problems(a.mux, measured))
+	a.handler = a.authenticate(problems(a.mux, readBody(measured)))
 	return a, nil
 }
 
@@ -200,16 +201,28 @@ func operation(id, method, path, tag, summary, description string, codes ...int)
 		Errors:       append(codes, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusInternalServerError),
 		Security:     []map[string][]string{{"admin": {}}},
 		MaxBodyBytes: maxBody,
+		// The body has arrived by then, and a deadline for reading would end the
+		// request's context under a handler that takes longer.
+		BodyReadTimeout: -1,
 	}
 }
 
-// deadline bounds the time an answer takes, streams apart.
-func deadline(ctx huma.Context, next func(huma.Context)) {
-	if ctx.Operation().Metadata["stream"] != nil {
+// unbounded marks the operations that take as long as they take.
+const unbounded = "unbounded"
+
+// deadline bounds the time an answer takes.
+func (a *API) deadline(ctx huma.Context, next func(huma.Context)) {
+	if ctx.Operation().Metadata[unbounded] != nil {
+		_, w := humago.Unwrap(ctx)
+		rc := http.NewResponseController(w)
+		// A test's recorder knows no deadlines.
+		if err := errors.Join(rc.SetWriteDeadline(time.Time{}), rc.SetReadDeadline(time.Time{})); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			a.cfg.Log.Warn("api: lift the deadlines of an answer", "error", err)
+		}
 		next(ctx)
 		return
 	}
-	c, cancel := context.WithTimeout(ctx.Context(), answerTimeout)
+	c, cancel := context.WithTimeout(ctx.Context(), a.cfg.WaitTimeout+answerTimeout)
 	defer cancel()
 	next(huma.WithContext(ctx, c))
 }

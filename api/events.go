@@ -146,7 +146,7 @@ func (a *API) eventOperations() {
 	replay := operation("replay-rejects", http.MethodPost, "/rejects/replay", tag,
 		"Try rejects again", "Sends rejects through ingest again, with the time at which they were first received and under the policy in force. "+
 			"Done twice it adds nothing. Without a body all rejects are tried.", 429, 503)
-	replay.Metadata = map[string]any{"stream": true} // may take as long as there are rejects
+	replay.Metadata = map[string]any{unbounded: true}
 	huma.Register(a.huma, replay, func(ctx context.Context, in *struct {
 		Body *struct {
 			IDs    []uuid.UUID `json:"ids,omitempty" maxItems:"1000" doc:"Only these."`

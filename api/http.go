@@ -1,10 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -118,3 +122,33 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// readBody takes in the body before anything is done with it, in bounded time
+// and size.
+func readBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body == nil || r.Body == http.NoBody {
+			next.ServeHTTP(w, r)
+			return
+		}
+		rc := http.NewResponseController(w)
+		// A test's recorder knows no deadlines.
+		_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		_ = rc.SetReadDeadline(time.Time{})
+		var tooLarge *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLarge):
+			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body may have %d bytes at most", maxBody))
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			writeProblem(w, http.StatusRequestTimeout, fmt.Sprintf("the body did not arrive within %v", bodyTimeout))
+			return
+		case err != nil:
+			writeProblem(w, http.StatusBadRequest, "the body broke off")
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		next.ServeHTTP(w, r)
+	})
+}

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -211,7 +210,7 @@ func arrivalLine(v Arrival) ArrivalLine {
 
 func (a *API) streamOperation(id, method, path, tag, summary, description string, line reflect.Type, codes ...int) huma.Operation {
 	op := operation(id, method, path, tag, summary, description, codes...)
-	op.Metadata = map[string]any{"stream": true}
+	op.Metadata = map[string]any{unbounded: true}
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "Newline-delimited JSON, one object a line",
 		Content: map[string]*huma.MediaType{ndjson: {
@@ -230,10 +229,6 @@ func (a *API) stream(body func(ctx context.Context, send func(any) error)) *huma
 		defer cancel()
 		defer context.AfterFunc(a.streams, cancel)()
 		rc := http.NewResponseController(w)
-		// A test's recorder knows no deadline.
-		if err := errors.Join(rc.SetWriteDeadline(time.Time{}), rc.SetReadDeadline(time.Time{})); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			a.cfg.Log.Warn("api: lift the deadlines of a stream", "error", err)
-		}
 		hctx.SetHeader("Content-Type", ndjson)
 		hctx.SetHeader("Cache-Control", "no-store")
 		hctx.SetStatus(http.StatusOK)
