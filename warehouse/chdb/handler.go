@@ -444,9 +444,21 @@ func requestBody(r *http.Request, args url.Values) (io.Reader, error) {
 		return nil, &Exception{Code: 89, Message: "Unknown encoding of the body: " + clip(encoding) + "; use gzip. (UNKNOWN_COMPRESSION_METHOD)"}
 	}
 	if args.Get("decompress") == "1" {
-		body = compress.NewReader(body)
+		body = blocks{compress.NewReader(body)}
 	}
 	return body, nil
+}
+
+// blocks reads ClickHouse's compressed blocks. Their reader wraps the io.EOF
+// that it meets where a block could begin.
+type blocks struct{ r io.Reader }
+
+func (b blocks) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // clean makes a header value of what a client sent.

@@ -46,6 +46,7 @@ func alive(pid int) bool {
 }
 
 func TestKilledEngineComesBackWithItsData(t *testing.T) {
+	t.Parallel()
 	e := shop(t)
 	if status, body, _ := askPrivate(t, e, "CREATE TABLE sojourn.n (n UInt64) ENGINE = MergeTree ORDER BY n SETTINGS fsync_after_insert = 1"); status != 200 {
 		t.Fatal(body)
@@ -69,6 +70,7 @@ func TestKilledEngineComesBackWithItsData(t *testing.T) {
 }
 
 func TestRestartFindsItsData(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first := chdbtest.Start(t, func(c *chdb.Config) { c.Dir = dir })
 	for _, q := range []string{
@@ -114,6 +116,7 @@ func TestRestartFindsItsData(t *testing.T) {
 }
 
 func TestCloseEndsARunningStatement(t *testing.T) {
+	t.Parallel()
 	e := shop(t)
 	done := make(chan struct{})
 	go func() {
@@ -146,6 +149,7 @@ func running(t testing.TB, e *chdb.Engine) int {
 }
 
 func TestAClientThatLeavesEndsItsStatement(t *testing.T) {
+	t.Parallel()
 	e := shop(t)
 	for _, target := range []string{
 		at(e, "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)"),               // nothing to send until the end
@@ -171,6 +175,7 @@ func TestAClientThatLeavesEndsItsStatement(t *testing.T) {
 }
 
 func TestTwoEnginesOnOneDirectory(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first := chdbtest.Start(t, func(c *chdb.Config) { c.Dir = dir })
 	_, err := chdb.Start(context.Background(), chdb.Config{Dir: dir})
@@ -183,6 +188,7 @@ func TestTwoEnginesOnOneDirectory(t *testing.T) {
 }
 
 func TestStartSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

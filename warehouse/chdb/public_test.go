@@ -74,6 +74,7 @@ SELECT 1 FORMAT Null
 `
 
 func TestAllowed(t *testing.T) {
+	t.Parallel()
 	e := shop(t)
 	for query := range strings.SplitSeq(strings.TrimSpace(allowedStatements), "\n") {
 		if status, answer, _ := ask(t, http.MethodGet, at(e, query), ""); status != http.StatusOK {
@@ -86,6 +87,7 @@ func TestAllowed(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
+	t.Parallel()
 	e := shop(t)
 	for _, c := range []struct {
 		target, body string
@@ -154,6 +156,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestHostsAndOrigins(t *testing.T) {
+	t.Parallel()
 	e := shop(t, func(c *chdb.Config) { c.Hosts = []string{"ch.example"} })
 	for _, c := range []struct {
 		name, value string
@@ -183,6 +186,7 @@ func TestHostsAndOrigins(t *testing.T) {
 }
 
 func TestPassword(t *testing.T) {
+	t.Parallel()
 	e := shop(t, func(c *chdb.Config) { c.Password = "pässword & more"; c.Listen = "0.0.0.0:0" })
 	base := "http://127.0.0.1:" + e.PublicAddr()[strings.LastIndexByte(e.PublicAddr(), ':')+1:] + "/?query=SELECT+1"
 	basic := func(password string) string {
@@ -214,6 +218,7 @@ func TestPassword(t *testing.T) {
 }
 
 func TestCompressedAnswersAndRequests(t *testing.T) {
+	t.Parallel()
 	e := shop(t)
 	target := at(e, "SELECT number FROM numbers(100000)", "enable_http_compression", "1")
 	_, body, header := ask(t, http.MethodGet, target, "", "Accept-Encoding", "br, gzip;q=0.5")

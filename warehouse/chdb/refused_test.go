@@ -73,6 +73,7 @@ func shop(t testing.TB, configure ...func(*chdb.Config)) *chdb.Engine {
 // TestRefused tries every way from the public port to the machine's files and
 // network and to what the engine knows of itself, and reads a secret in vain.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	const secret = "sojourn-admin-token-3f9c"
 	dir := t.TempDir()
 	secretFile := filepath.Join(dir, "admin.token")
