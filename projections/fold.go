@@ -235,9 +235,19 @@ func (f *fold) rejoin(s *subject, t *lifecycle.Touch, traits []customer.Trait, f
 		before = note(before, f.customerOf(f.rootOf(s)))
 	}
 	for _, m := range f.moves {
-		r := f.rootOf(m.anon)
-		roots = append(roots, r, m.anon)
-		before = note(before, f.customerOf(r))
+		heads := []*subject{f.rootOf(m.anon)}
+		if m.owner != "" {
+			heads = append(heads, f.subject(m.owner))
+		}
+		if f.err != nil {
+			return
+		}
+		roots = append(append(roots, heads...), m.anon)
+		for _, r := range heads {
+			if r != s || !fresh {
+				before = note(before, f.customerOf(r))
+			}
+		}
 	}
 	if f.err != nil {
 		return
@@ -253,7 +263,6 @@ func (f *fold) rejoin(s *subject, t *lifecycle.Touch, traits []customer.Trait, f
 	for _, m := range f.moves {
 		m.anon.owner = m.owner
 		f.dirty(m.anon)
-		roots = append(roots, f.rootOf(m.anon))
 	}
 	s.facts.Add(*t, traits)
 	var after []*cust
