@@ -124,10 +124,10 @@ func (s *Store) ingest(g *segment, runs []*run) (err error) {
 	if err != nil {
 		return fmt.Errorf("write index table: %w", err)
 	}
-	po := PebbleOptions(s.opts)
-	defer po.Cache.Unref()
+	po := indexOptions(s.opts, nil)
 	po.EnsureDefaults()
-	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), po.MakeWriterOptions(0, tableFormat(s.db)))
+	format := s.streams.FormatMajorVersion().MaxTableFormat()
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), po.MakeWriterOptions(0, format))
 	m := manifest{seed: s.seed}
 	for _, r := range runs {
 		m.runs = append(m.runs, r.runInfo)
@@ -141,7 +141,7 @@ func (s *Store) ingest(g *segment, runs []*run) (err error) {
 	if err = errors.Join(err, w.Close()); err != nil {
 		return fmt.Errorf("write index table: %w", err)
 	}
-	if err := s.db.Ingest(context.Background(), []string{path}); err != nil {
+	if err := s.streams.Ingest(context.Background(), []string{path}); err != nil {
 		return fmt.Errorf("take in index table: %w", err)
 	}
 	if err := s.fs.Remove(path); err != nil && !oserror.IsNotExist(err) {
@@ -270,4 +270,20 @@ func (s *Store) FlushIndexes(ctx context.Context) error {
 			return s.failureErr()
 		}
 	}
+}
+
+// FlushTables writes what the log keeps in memory to tables, and returns when
+// that is done. The log is durable without it; benchmarks ask for it between
+// rounds.
+func (s *Store) FlushTables(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.refusal(); err != nil {
+		return err
+	}
+	if err := s.db.Flush(); err != nil {
+		return fmt.Errorf("flush the log's tables: %w", err)
+	}
+	return nil
 }

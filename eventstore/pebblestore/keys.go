@@ -5,43 +5,37 @@ import (
 	"encoding/binary"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/sstable"
 
 	"sojourn/eventstore"
 )
 
-// The key space. Log keys sort before everything else, so that tables of the
-// log and of the index never overlap:
+// A key of the log is the position of the first event of a record. The index
+// database has these keys:
 //
-//	'l' position            a log record: the events from that position on
 //	'm'                     the manifest of the indexes
 //	's' len name ^revision  positions of a stream's events from a revision on
 //
 // Numbers are big-endian; the revision is inverted so that a stream's latest
 // block comes first.
 const (
-	logPrefix      = 'l'
 	manifestPrefix = 'm'
 	streamPrefix   = 's'
 )
 
 var (
-	logLower    = []byte{logPrefix}
-	logUpper    = []byte{logPrefix + 1}
 	manifestKey = []byte{manifestPrefix}
 	streamLower = []byte{streamPrefix}
 	streamUpper = []byte{streamPrefix + 1}
 )
 
 const (
-	logKeyLen        = 9
+	logKeyLen        = 8
 	streamKeyPrefix  = 3 // 's' and the length of the name
 	revisionBytesLen = 8
 )
 
 func putLogKey(dst []byte, p eventstore.Position) {
-	dst[0] = logPrefix
-	binary.BigEndian.PutUint64(dst[1:], uint64(p))
+	binary.BigEndian.PutUint64(dst, uint64(p))
 }
 
 // logKeyPosition is 0, where no event stands, for a key of another length.
@@ -49,7 +43,7 @@ func logKeyPosition(key []byte) eventstore.Position {
 	if len(key) != logKeyLen {
 		return 0
 	}
-	return eventstore.Position(binary.BigEndian.Uint64(key[1:]))
+	return eventstore.Position(binary.BigEndian.Uint64(key))
 }
 
 func appendStreamPrefix(dst []byte, name string) []byte {
@@ -81,7 +75,7 @@ func split(key []byte) int {
 	return len(key)
 }
 
-// comparer is bytewise order with streams as prefixes. Separators are not
+// comparer is that of the index: bytewise order with streams as prefixes. Separators are not
 // shortened, so that every key Pebble sees is one that split understands.
 var comparer = &pebble.Comparer{
 	Compare:              bytes.Compare,
@@ -94,10 +88,5 @@ var comparer = &pebble.Comparer{
 	Separator:            func(dst, a, _ []byte) []byte { return append(dst, a...) },
 	Successor:            func(dst, a []byte) []byte { return append(dst, a...) },
 	ImmediateSuccessor:   func(dst, a []byte) []byte { return append(append(dst, a...), 0) },
-	Name:                 "sojourn.log.v1",
-}
-
-// tableFormat is the format of the index tables that are ingested.
-func tableFormat(db *pebble.DB) sstable.TableFormat {
-	return db.FormatMajorVersion().MaxTableFormat()
+	Name:                 "sojourn.streams.v1",
 }

@@ -130,7 +130,7 @@ func (d *diskLookup) candidates(state *indexState, hash uint64, meant func(event
 func (d *diskLookup) nextRevision(stream string) (uint64, error) {
 	if d.streams == nil {
 		var err error
-		d.streams, err = d.s.newReader(&pebble.IterOptions{
+		d.streams, err = d.s.newReader(d.s.streams, &pebble.IterOptions{
 			LowerBound: streamLower, UpperBound: streamUpper, UseL6Filters: true,
 		})
 		if err != nil {

@@ -86,7 +86,7 @@ func (m *manifest) decode(b []byte) error {
 // returns an empty one with a new seed and says that the indexes are to be made
 // anew.
 func (s *Store) loadManifest() (m manifest, anew bool, err error) {
-	value, closer, err := s.db.Get(manifestKey)
+	value, closer, err := s.streams.Get(manifestKey)
 	switch {
 	case err == nil:
 		err = m.decode(value)

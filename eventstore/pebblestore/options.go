@@ -105,7 +105,6 @@ func PebbleOptions(o Options) *pebble.Options {
 	o = o.withDefaults()
 	po := &pebble.Options{
 		FS:                          o.FS,
-		Comparer:                    comparer,
 		Cache:                       pebble.NewCache(o.CacheBytes),
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		MemTableSize:                o.MemTableBytes,
@@ -121,11 +120,31 @@ func PebbleOptions(o Options) *pebble.Options {
 		l := &po.Levels[i]
 		l.BlockSize = 32 << 10
 		l.IndexBlockSize = 32 << 10
-		l.FilterPolicy = bloom.FilterPolicy(10)
-		l.FilterType = pebble.TableFilter
 		if i > 0 {
 			po.TargetFileSizes[i] = 64 << 20
 		}
+	}
+	return po
+}
+
+// indexOptions are those of the database behind the stream index. It is fed by
+// tables that are taken in whole; nothing goes through its log.
+func indexOptions(o Options, cache *pebble.Cache) *pebble.Options {
+	po := &pebble.Options{
+		FS:                         o.FS,
+		Comparer:                   comparer,
+		Cache:                      cache,
+		FormatMajorVersion:         pebble.FormatValueSeparation,
+		MemTableSize:               256 << 10,
+		MaxOpenFiles:               256,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
+	}
+	po.TargetFileSizes[0] = 8 << 20
+	for i := range po.Levels {
+		l := &po.Levels[i]
+		l.BlockSize = 16 << 10
+		l.FilterPolicy = bloom.FilterPolicy(10)
+		l.FilterType = pebble.TableFilter
 	}
 	return po
 }

@@ -87,7 +87,7 @@ func (t *streamPlaces) inMemory() uint64 {
 // load moves to a block of the stream on disk.
 func (t *streamPlaces) load(step func(*pebble.Iterator) bool) (first uint64, ok bool, err error) {
 	if t.disk == nil {
-		t.disk, err = t.s.newReader(&pebble.IterOptions{
+		t.disk, err = t.s.newReader(t.s.streams, &pebble.IterOptions{
 			LowerBound: appendStreamKey(nil, t.stream, noRevision),
 			UpperBound: append(appendStreamKey(nil, t.stream, 0), 0),
 		})

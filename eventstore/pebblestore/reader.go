@@ -25,13 +25,13 @@ type logReader struct {
 }
 
 // newReader opens an iterator that Close can take away.
-func (s *Store) newReader(o *pebble.IterOptions) (*logReader, error) {
+func (s *Store) newReader(db *pebble.DB, o *pebble.IterOptions) (*logReader, error) {
 	s.readersMu.Lock()
 	defer s.readersMu.Unlock()
 	if s.closed {
 		return nil, eventstore.ErrClosed
 	}
-	it, err := s.db.NewIter(o)
+	it, err := db.NewIter(o)
 	if err != nil {
 		return nil, fmt.Errorf("read event log: %w", err)
 	}
@@ -41,7 +41,7 @@ func (s *Store) newReader(o *pebble.IterOptions) (*logReader, error) {
 }
 
 func (s *Store) newLogReader() (*logReader, error) {
-	return s.newReader(&pebble.IterOptions{LowerBound: logLower, UpperBound: logUpper})
+	return s.newReader(s.db, nil)
 }
 
 func (r *logReader) close() {

@@ -42,7 +42,7 @@ func (s *Store) recover() error {
 	}
 	s.durable.Store(uint64(head))
 	if anew {
-		if err := s.db.DeleteRange(streamLower, streamUpper, pebble.Sync); err != nil {
+		if err := s.streams.DeleteRange(streamLower, streamUpper, pebble.Sync); err != nil {
 			return fmt.Errorf("remove the old stream index: %w", err)
 		}
 	}

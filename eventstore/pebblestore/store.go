@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -33,12 +34,14 @@ var (
 // Store is an event store in a directory. Its methods may be called from many
 // goroutines at once.
 type Store struct {
-	opts   Options
-	fs     vfs.FS
-	log    *slog.Logger
-	db     *pebble.DB
-	runDir string
-	seed   hashSeed
+	opts     Options
+	fs       vfs.FS
+	log      *slog.Logger
+	db       *pebble.DB // the log
+	streams  *pebble.DB // the stream index and the manifest
+	indexDir string
+	runDir   string
+	seed     hashSeed
 
 	// durable is the position of the last durable event: the end of what readers
 	// see.
@@ -83,6 +86,7 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 		opts:      opts,
 		fs:        opts.FS,
 		log:       opts.Logger,
+		indexDir:  opts.FS.PathJoin(dir, "streams"),
 		runDir:    opts.FS.PathJoin(dir, "ids"),
 		readers:   make(map[*logReader]struct{}),
 		failed:    make(chan struct{}),
@@ -91,7 +95,7 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 	}
 	s.queue.init(opts.QueueBytes)
 	logDir := s.fs.PathJoin(dir, "log")
-	for _, d := range []string{logDir, s.runDir} {
+	for _, d := range []string{logDir, s.indexDir, s.runDir} {
 		if err := s.fs.MkdirAll(d, 0o755); err != nil {
 			return nil, fmt.Errorf("open event store: %w", err)
 		}
@@ -107,13 +111,16 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 	defer po.Cache.Unref()
 	po.Lock = lock
 	po.Logger = pebbleLogger{log: s.log, fail: s.fail}
-	po.EventListener = s.listener()
+	po.EventListener = s.listener(func() {})
 	if s.db, err = pebble.Open(logDir, po); err != nil {
 		return nil, fmt.Errorf("open event store %s: %w", dir, err)
 	}
+	if s.streams, err = s.openStreams(po.Cache); err != nil {
+		return nil, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.db.Close())
+	}
 	if err := s.recover(); err != nil {
 		s.closeRuns()
-		return nil, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.db.Close())
+		return nil, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.streams.Close(), s.db.Close())
 	}
 	s.committer.init(s)
 	s.done.Add(3)
@@ -123,11 +130,62 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 	return s, nil
 }
 
+// openStreams opens the database of the stream index. One that is damaged is
+// removed, and made anew from the log.
+func (s *Store) openStreams(cache *pebble.Cache) (*pebble.DB, error) {
+	po := indexOptions(s.opts, cache)
+	po.Logger = pebbleLogger{log: s.log, fail: s.fail}
+	po.EventListener = s.listener(s.condemnStreams)
+	condemned := s.fs.PathJoin(s.indexDir, condemnedName)
+	_, err := s.fs.Stat(condemned)
+	if err == nil {
+		err = errors.New("it was found damaged when it was read")
+	} else if oserror.IsNotExist(err) {
+		var db *pebble.DB
+		if db, err = pebble.Open(s.indexDir, po); err == nil {
+			return db, nil
+		}
+		if !pebble.IsCorruptionError(err) && !oserror.IsNotExist(err) {
+			return nil, fmt.Errorf("open stream index: %w", err)
+		}
+	} else {
+		return nil, fmt.Errorf("open stream index: %w", err)
+	}
+	s.log.Warn("stream index is made anew from the log", "error", err)
+	if err := s.fs.RemoveAll(s.indexDir); err != nil {
+		return nil, fmt.Errorf("remove damaged stream index: %w", err)
+	}
+	if err := s.fs.MkdirAll(s.indexDir, 0o755); err != nil {
+		return nil, fmt.Errorf("make stream index anew: %w", err)
+	}
+	db, err := pebble.Open(s.indexDir, po)
+	if err != nil {
+		return nil, fmt.Errorf("make stream index anew: %w", err)
+	}
+	return db, nil
+}
+
+// condemnedName marks a stream index that is to be made anew.
+const condemnedName = "DAMAGED"
+
+// condemnStreams leaves a mark for the next Open.
+func (s *Store) condemnStreams() {
+	f, err := s.fs.Create(s.fs.PathJoin(s.indexDir, condemnedName), vfs.WriteCategoryUnspecified)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close(), syncDir(s.fs, s.indexDir))
+	}
+	if err != nil {
+		s.log.Error("damaged stream index not marked", "error", err)
+	}
+}
+
 // listener makes a failed flush known, which Pebble would retry for ever.
-func (s *Store) listener() *pebble.EventListener {
+func (s *Store) listener(corrupt func()) *pebble.EventListener {
 	l := &pebble.EventListener{
 		FlushEnd: func(info pebble.FlushInfo) {
-			if info.Err != nil && !errors.Is(info.Err, pebble.ErrClosed) {
+			// A flush that found nothing to write is told as an error, too, which
+			// Pebble does not export.
+			if info.Err != nil && info.Err.Error() != "pebble: empty table" {
 				s.fail(fmt.Errorf("write table: %w", info.Err))
 			}
 		},
@@ -138,6 +196,7 @@ func (s *Store) listener() *pebble.EventListener {
 			s.log.Warn("event log writes stall", "reason", info.Reason)
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			corrupt()
 			s.fail(fmt.Errorf("%w: %s: %w", ErrCorrupt, info.Path, info.Details))
 		},
 	}
@@ -251,7 +310,7 @@ func (s *Store) close() error {
 	if s.committer.wedged {
 		return fmt.Errorf("close event store: the log writer is broken, the directory stays locked: %w", s.failureErr())
 	}
-	if err := s.db.Close(); err != nil {
+	if err := errors.Join(s.streams.Close(), s.db.Close()); err != nil {
 		return fmt.Errorf("close event store: %w", err)
 	}
 	return nil
@@ -297,7 +356,7 @@ func (s *Store) Stats() Stats {
 		Streams:     int(c.streamCount.Load()),
 	}
 	if !s.isClosing() {
-		st.DiskBytes = s.db.Metrics().DiskSpaceUsage()
+		st.DiskBytes = s.db.Metrics().DiskSpaceUsage() + s.streams.Metrics().DiskSpaceUsage()
 		for _, r := range state.runs {
 			st.DiskBytes += uint64(r.count) * runEntryLen
 		}
