@@ -13,11 +13,16 @@ import (
 
 	"sojourn/domain"
 	"sojourn/eventstore"
+	"sojourn/warehouse/chdb"
 )
 
 var discard = slog.New(slog.DiscardHandler)
 
-func runTests(m *testing.M) { goleak.VerifyTestMain(m) }
+func runTests(m *testing.M) {
+	// The engine's child process is this test binary, run again.
+	chdb.ChildMain()
+	goleak.VerifyTestMain(m)
+}
 
 // faulty fails an append after it has happened.
 type faulty struct {

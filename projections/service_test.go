@@ -1,0 +1,435 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sojourn/domain"
+	"sojourn/domain/policy"
+	"sojourn/eventstore"
+	"sojourn/eventstore/pebblestore"
+	"sojourn/warehouse"
+	"sojourn/warehouse/chdb/chdbtest"
+)
+
+// site is a log, an engine and the views over them.
+type site struct {
+	t     *testing.T
+	store *pebblestore.Store
+	db    *warehouse.DB
+	dir   string
+	clock clock
+	views *Views
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir()}
+	s.clock.set(day0)
+	s.store = openStore(t, &s.clock)
+	t.Cleanup(func() { _ = s.store.Close() })
+	engine := chdbtest.Start(t)
+	db, err := warehouse.Open(t.Context(), warehouse.Config{Socket: engine.Socket()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	s.db = db
+	if err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.apply(policy.Default())
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	s.until("the views", func() bool { return s.views.Status().Ready })
+	return s
+}
+
+func (s *site) apply(p policy.Policy) int {
+	s.t.Helper()
+	v, _, err := ApplyPolicy(s.t.Context(), s.store, p, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return v
+}
+
+func (s *site) start() {
+	s.t.Helper()
+	v, err := Start(s.t.Context(), Config{
+		Store: s.store, DB: s.db, Keyer: testKeyer, Dir: s.dir, FlushInterval: 20 * time.Millisecond, Now: s.clock.now, Logger: discard,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.views = v
+}
+
+func (s *site) stop() {
+	if err := s.views.Stop(); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// send appends messages and waits until the views hold them.
+func (s *site) send(messages ...sent) {
+	s.t.Helper()
+	var position eventstore.Position
+	for _, m := range messages {
+		stream, e := m.event()
+		r, err := s.store.Append(s.t.Context(), stream, eventstore.Any{}, e)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		position = max(position, r.Position)
+	}
+	s.wait(position)
+}
+
+func (s *site) wait(position eventstore.Position) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.views.WaitFor(ctx, position); err != nil {
+		s.t.Fatalf("wait for %d: %v (%+v)", position, err, s.views.Status())
+	}
+}
+
+func (s *site) customer(ref string, at At) Customer {
+	s.t.Helper()
+	c, err := s.views.Customer(s.t.Context(), ref, at)
+	if err != nil {
+		s.t.Fatalf("customer %s: %v", ref, err)
+	}
+	return c
+}
+
+// until waits for a condition on the views, which change in the background.
+func (s *site) until(what string, ok func() bool) {
+	s.t.Helper()
+	deadline := time.After(30 * time.Second)
+	for !ok() {
+		ch := s.views.moved.wait()
+		if ok() {
+			return
+		}
+		select {
+		case <-ch:
+		case <-deadline:
+			s.t.Fatalf("waited in vain for %s: %+v", what, s.views.Status())
+		}
+	}
+}
+
+// rows are the values of the column x of a query.
+func (s *site) rows(query string) []string {
+	s.t.Helper()
+	rows, err := s.db.Query(s.t.Context(), "SELECT toString(x) FROM ("+query+")")
+	if err != nil {
+		s.t.Fatalf("%s: %v", query, err)
+	}
+	defer func() { _ = rows.Close() }()
+	var out []string
+	for rows.Next() {
+		var v string
+		if err := rows.Scan(&v); err != nil {
+			s.t.Fatal(err)
+		}
+		out = append(out, v)
+	}
+	if err := rows.Err(); err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+func (s *site) verify() *Verification {
+	s.t.Helper()
+	var v *Verification
+	s.until("the old views to be gone", func() bool {
+		var err error
+		v, err = s.views.Verify(s.t.Context(), 10, nil)
+		if err != nil && !errors.Is(err, ErrBusy) {
+			s.t.Fatal(err)
+		}
+		return err == nil
+	})
+	return v
+}
+
+func bought(id, user string, at domain.Millis, total int) sent {
+	return sent{
+		id: id, kind: domain.Track, name: "Order Completed", user: user, at: at,
+		properties: fmt.Sprintf(`{"order_id":%q,"total":%d,"currency":"EUR"}`, id, total),
+	}
+}
+
+// shop is a visitor who logs in and buys twice, and another who only looks.
+func shop() []sent {
+	return []sent{
+		{id: "p1", kind: domain.Page, name: "Home", anon: "v1", at: day0 - 20*domain.Day},
+		{id: "i1", kind: domain.Identify, user: "42", anon: "v1", at: day0 - 10*domain.Day, traits: `{"email":"ada@example.com","plan":"free"}`},
+		bought("o1", "42", day0-9*domain.Day, 30),
+		bought("o2", "42", day0-2*domain.Day, 12),
+		{id: "p2", kind: domain.Page, name: "Home", anon: "v2", at: day0 - domain.Day},
+	}
+}
+
+func TestWhereACustomerStands(t *testing.T) {
+	s := newSite(t)
+	s.send(shop()...)
+
+	c := s.customer("user:42", At{})
+	if c.Stage != "repeat" || c.Purchases != 2 || c.Revenue["EUR"] != "42" || string(c.Traits["plan"]) != `"free"` {
+		t.Errorf("now: %+v", c)
+	}
+	if want := []string{"anon:v1", "user:42"}; !slices.Equal(c.Subjects, want) {
+		t.Errorf("subjects %v, want %v", c.Subjects, want)
+	}
+	if visitor := s.customer("anon:v1", At{}); visitor.ID != c.ID {
+		t.Errorf("the visitor is %s, the user %s", visitor.ID, c.ID)
+	}
+	// The user's own id leads to the customer's.
+	own := domain.SubjectID(testKeyer.Stream(domain.Subject{Kind: domain.User, Value: "42"}))
+	var moved *MovedError
+	if _, err := s.views.Customer(t.Context(), own.String(), At{}); !errors.As(err, &moved) || moved.To != c.ID {
+		t.Errorf("the user's own id: %v", err)
+	}
+	for _, tc := range []struct {
+		at   domain.Millis
+		want string
+	}{
+		{day0 - 20*domain.Day, "visitor"},
+		{day0 - 10*domain.Day, "lead"},
+		{day0 - 9*domain.Day, "first_purchase"},
+		{day0 - 2*domain.Day - 1, "first_purchase"},
+		{day0 - 2*domain.Day, "repeat"},
+		{day0 + 58*domain.Day - 1, "repeat"},
+		{day0 + 58*domain.Day, "at_risk"}, // a time to come, as if nothing more happened
+		{day0 + 118*domain.Day, "churned"},
+	} {
+		at := At{AsOf: tc.at.Time()}
+		if got := s.customer("user:42", at); got.Stage != tc.want {
+			t.Errorf("as of %s: %s, want %s", tc.at, got.Stage, tc.want)
+		}
+		stages, err := s.views.Stages(t.Context(), tc.at.Time())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(stages.Stages, func(c StageCount) bool { return c.Stage == tc.want && c.Customers >= 1 }) {
+			t.Errorf("stages as of %s: %+v, want one %s", tc.at, stages, tc.want)
+		}
+	}
+	if _, err := s.views.Customer(t.Context(), "user:42", At{AsOf: (day0 - 21*domain.Day).Time()}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("before the first touchpoint: %v", err)
+	}
+	entries, next, err := s.views.Timeline(t.Context(), "user:42", At{}, "", 3)
+	if err != nil || next == "" {
+		t.Fatalf("timeline: %v", err)
+	}
+	rest, next, err := s.views.Timeline(t.Context(), "user:42", At{}, next, 100)
+	if err != nil || next != "" {
+		t.Fatalf("timeline: %v", err)
+	}
+	var line []string
+	for _, e := range append(entries, rest...) {
+		if e.Touchpoint != nil {
+			line = append(line, e.Touchpoint.Type)
+		} else {
+			line = append(line, "→"+e.Transition.To)
+		}
+	}
+	if got, want := strings.Join(line, " "), "page →visitor identify →lead track →first_purchase track →repeat"; got != want {
+		t.Errorf("timeline %q, want %q", got, want)
+	}
+	page, next, err := s.views.Customers(t.Context(), "", 1, "")
+	if err != nil || len(page) != 1 || next == "" {
+		t.Fatalf("customers: %v %q %v", page, next, err)
+	}
+	page2, next, err := s.views.Customers(t.Context(), "", 1, next)
+	if err != nil || len(page2) != 1 || next != "" || page[0].ID == page2[0].ID {
+		t.Fatalf("customers: %v %q %v", page2, next, err)
+	}
+	if got := s.rows("SELECT count() AS x FROM touchpoints WHERE customer_id = '" + c.ID.String() + "'"); got[0] != "4" {
+		t.Errorf("touchpoints of the customer: %v", got)
+	}
+	if v := s.verify(); !v.Equal() || v.Rows["touchpoints"] != 5 || v.Rows["customers"] != 2 || v.Rows["statements"] != 5 {
+		t.Errorf("verify: %+v", v)
+	}
+}
+
+// What came late was not known before.
+func TestKnownAt(t *testing.T) {
+	s := newSite(t)
+	s.send(shop()[:1]...)
+	s.clock.set(day0 + domain.Day)
+	s.send(shop()[1:]...)
+	before := s.customer("anon:v1", At{KnownAt: day0.Time()})
+	if before.Stage != "visitor" || len(before.Subjects) != 1 {
+		t.Errorf("known at the first day: %+v", before)
+	}
+	if _, err := s.views.Customer(t.Context(), "user:42", At{KnownAt: day0.Time()}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the user was not known: %v", err)
+	}
+	after := s.customer("anon:v1", At{KnownAt: (day0 + domain.Day).Time(), AsOf: (day0 - 9*domain.Day).Time()})
+	if after.Stage != "first_purchase" || len(after.Subjects) != 2 {
+		t.Errorf("known at the second day: %+v", after)
+	}
+}
+
+// Time alone moves a customer, is stated, and survives a restart.
+func TestDeadlinesFire(t *testing.T) {
+	s := newSite(t)
+	s.send(shop()...)
+	s.clock.set(day0 + 58*domain.Day)
+	s.until("at_risk", func() bool { return s.customer("user:42", At{}).Stage == "at_risk" })
+	s.stop()
+	s.clock.set(day0 + 118*domain.Day)
+	s.start()
+	s.until("churned", func() bool { return s.customer("user:42", At{}).Stage == "churned" })
+	s.until("the row", func() bool {
+		return len(s.rows("SELECT customer_id AS x FROM customers WHERE stage = 'churned'")) == 1
+	})
+	news := 0
+	for _, mark := range standing(t, s.store) {
+		if mark {
+			news++
+		}
+	}
+	if news < 3 {
+		t.Errorf("%d statements are news", news)
+	}
+	if v := s.verify(); !v.Equal() {
+		t.Errorf("verify: %+v", v)
+	}
+}
+
+// Verify finds whatever is changed in a table behind its back.
+func TestVerifyFindsDamage(t *testing.T) {
+	s := newSite(t)
+	s.send(shop()...)
+	for table, damage := range map[string]string{
+		"touchpoints":       "ALTER TABLE touchpoints_g1 DELETE WHERE name = 'Home' AND user_id = '' AND anonymous_id = 'v2' SETTINGS mutations_sync = 2",
+		"customers":         "ALTER TABLE customers_g1 UPDATE stage = 'lost' WHERE stage = 'repeat' SETTINGS mutations_sync = 2",
+		"stage_transitions": "ALTER TABLE stage_transitions_g1 UPDATE reason = 'for fun' WHERE seq = 1 SETTINGS mutations_sync = 2",
+		"subjects":          "ALTER TABLE subjects_g1 DELETE WHERE 1 SETTINGS mutations_sync = 2",
+	} {
+		if err := s.db.Exec(t.Context(), damage); err != nil {
+			t.Fatalf("%s: %v", damage, err)
+		}
+		v := s.verify()
+		if v.Different[table] == 0 {
+			t.Errorf("damage to %s was not found: %+v", table, v)
+		}
+	}
+	// A rebuild mends it, and says nothing again.
+	head, err := s.store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.views.Rebuild(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the rebuilt views", func() bool { return s.views.Status().LagEvents == 0 })
+	if v := s.verify(); !v.Equal() {
+		t.Errorf("after the rebuild: %+v", v)
+	}
+	after, err := s.store.Head(t.Context())
+	if err != nil || after != head {
+		t.Errorf("the log grew from %d to %d: %v", head, after, err)
+	}
+	// It goes on.
+	s.send(bought("o3", "42", day0, 1))
+	if c := s.customer("user:42", At{}); c.Purchases != 3 {
+		t.Errorf("after the rebuild: %+v", c)
+	}
+}
+
+// A new policy builds new views beside the old; at the switch what differs is
+// withdrawn and restated, as no news.
+func TestNewPolicy(t *testing.T) {
+	s := newSite(t)
+	s.send(shop()...)
+	s.send(bought("o3", "7", day0, 5))
+	s.stop()
+	p := policy.Default()
+	p.Lifecycle.LoyalPurchases = 2
+	if v := s.apply(p); v != 2 {
+		t.Fatalf("version %d", v)
+	}
+	s.start()
+	s.until("the new policy", func() bool { return s.views.Status().PolicyVersion == 2 })
+	if c := s.customer("user:42", At{}); c.Stage != "loyal" {
+		t.Errorf("under the new policy: %+v", c)
+	}
+	s.until("the statements", func() bool {
+		_, ok := statementTo(t, s, "loyal")
+		return ok
+	})
+	if st, _ := statementTo(t, s, "loyal"); st.News || st.PolicyVersion != 2 {
+		t.Errorf("restated: %+v", st)
+	}
+	if v := s.verify(); !v.Equal() || v.Policy != 2 {
+		t.Errorf("verify: %+v", v)
+	}
+	if got := s.rows("SELECT DISTINCT policy_version AS x FROM stage_transitions"); len(got) != 1 || got[0] != "2" {
+		t.Errorf("policy versions %v", got)
+	}
+	// The old tables are gone.
+	s.until("one generation", func() bool {
+		g, err := s.db.Generations(t.Context())
+		return err == nil && len(g) == 1
+	})
+}
+
+func statementTo(t *testing.T, s *site, to string) (found Statement, ok bool) {
+	t.Helper()
+	for e, err := range s.store.ReadAll(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Type != domain.TypeStageEntered {
+			continue
+		}
+		var st Statement
+		if err := json.Unmarshal(e.Data, &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.To == to {
+			found, ok = st, true
+		}
+	}
+	return found, ok
+}
+
+// Without the state, and without the tables, the views are built anew and say
+// nothing again.
+func TestLostViews(t *testing.T) {
+	s := newSite(t)
+	s.send(shop()...)
+	want := s.customer("user:42", At{})
+	head, err := s.store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	s.dir = t.TempDir()
+	s.start()
+	s.until("the views", func() bool { return s.views.Status().Ready })
+	s.wait(head)
+	if got := s.customer("user:42", At{}); got.ID != want.ID || got.Stage != want.Stage {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if v := s.verify(); !v.Equal() {
+		t.Errorf("verify: %+v", v)
+	}
+	if after, err := s.store.Head(t.Context()); err != nil || after != head {
+		t.Errorf("the log grew from %d to %d: %v", head, after, err)
+	}
+}
