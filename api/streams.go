@@ -94,32 +94,26 @@ func (a *API) streamOperations() {
 		}), nil
 	})
 
-	job := func(op huma.Operation, run func(ctx context.Context, send func(JobLine)) error) {
+	job := func(op huma.Operation, run func(ctx context.Context, send func(JobLine)) (JobLine, error)) {
 		huma.Register(a.huma, op, func(context.Context, *struct{}) (*huma.StreamResponse, error) {
 			if !a.job.TryLock() {
 				return nil, huma.Error409Conflict("a rebuild or verify is running already")
 			}
 			return a.stream(func(ctx context.Context, send func(any) error) {
 				defer a.job.Unlock()
-				last := JobLine{Result: "ok"}
-				err := run(ctx, func(l JobLine) {
+				var done, total uint64
+				last, err := run(ctx, func(l JobLine) {
 					if l.Total > 0 {
-						last.Done, last.Total = l.Done, l.Total
-					}
-					if l.Verified != nil {
-						last.Verified = l.Verified
-						if !l.Verified.equal {
-							last.Result = "different"
-						}
-						return
+						done, total = l.Done, l.Total
 					}
 					// A client that has gone ends ctx.
 					_ = send(l)
 				})
 				if err != nil {
 					a.cfg.Log.Error("api: job broke off", "job", op.OperationID, "error", err)
-					last.Result, last.Error = "error", err.Error()
+					last = JobLine{Result: "error", Error: err.Error()}
 				}
+				last.Done, last.Total = done, total
 				_ = send(last)
 			}), nil
 		})
@@ -131,27 +125,26 @@ func (a *API) streamOperations() {
 		"Rebuild the views", "Fills new tables from the log beside those in use, and switches to them. "+
 			"A line of progress now and then; the last has the result. It is given up where the client leaves.",
 		reflect.TypeFor[JobLine](), 409),
-		func(ctx context.Context, send func(JobLine)) error {
-			return a.cfg.Maintenance.Rebuild(ctx, progress(send))
+		func(ctx context.Context, send func(JobLine)) (JobLine, error) {
+			return JobLine{Result: "ok"}, a.cfg.Maintenance.Rebuild(ctx, progress(send))
 		})
 	job(a.streamOperation("verify", http.MethodPost, "/verify", "Maintenance",
 		"Verify the views", "Computes every view again from the log and compares. A line for each difference and of progress now and then; the last has the result.",
 		reflect.TypeFor[JobLine](), 409),
-		func(ctx context.Context, send func(JobLine)) error {
-			v, err := a.cfg.Maintenance.Verify(ctx, maxDifferences, progress(send))
+		func(ctx context.Context, send func(JobLine)) (JobLine, error) {
+			v, err := a.cfg.Maintenance.Verify(ctx, MaxDifferences, progress(send))
 			if err != nil {
-				return err
+				return JobLine{}, err
 			}
 			for _, d := range v.Differences {
-				send(JobLine{Difference: difference(d)})
+				send(JobLine{Difference: DifferenceText(d)})
 			}
-			send(JobLine{Verified: verifiedOf(v)})
-			return nil
+			return VerifiedLine(v), nil
 		})
 }
 
-// maxDifferences is how many of each table verify lists; all are counted.
-const maxDifferences = 1000
+// MaxDifferences is how many of each table verify lists; all are counted.
+const MaxDifferences = 1000
 
 // Verified is what a verify compared.
 type Verified struct {
@@ -160,15 +153,19 @@ type Verified struct {
 	PolicyVersion int               `json:"policy_version"`
 	Rows          map[string]uint64 `json:"rows" doc:"Rows compared, by table."`
 	Different     map[string]uint64 `json:"different" doc:"Rows that differ, by table."`
-	equal         bool
 }
 
-func verifiedOf(v *projections.Verification) *Verified {
-	return &Verified{uint64(v.Position), v.Clock.UTC(), v.Policy, v.Rows, v.Different, v.Equal()}
+// VerifiedLine is the last line of a verify that came to its end.
+func VerifiedLine(v *projections.Verification) JobLine {
+	l := JobLine{Result: "ok", Verified: &Verified{uint64(v.Position), v.Clock.UTC(), v.Policy, v.Rows, v.Different}}
+	if !v.Equal() {
+		l.Result = "different"
+	}
+	return l
 }
 
-// difference says in a line how a view differs from what the log gives.
-func difference(d warehouse.Difference) string {
+// DifferenceText says in a line how a view differs from what the log gives.
+func DifferenceText(d warehouse.Difference) string {
 	side := func(row string) string {
 		if row == "" {
 			return "no row"

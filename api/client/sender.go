@@ -15,7 +15,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"sojourn/eventstore"
-	"sojourn/ingest"
 	"sojourn/ingest/segmentapi"
 )
 
@@ -26,6 +25,9 @@ const (
 	batchBytes    = segmentapi.MaxBody - 64
 	inFlight      = 4
 )
+
+// ErrTooLarge refuses a message that fits in no batch. The sender goes on.
+var ErrTooLarge = fmt.Errorf("a message has %d bytes at most", batchBytes)
 
 // Sent counts what became of the messages of a Sender.
 type Sent struct {
@@ -67,8 +69,11 @@ func (c *Client) NewSender(ctx context.Context, writeKey string, progress func(S
 }
 
 // Add takes a message, a JSON object without sentAt. It is copied. An error is
-// that of an earlier request, and final.
+// that of an earlier request, and final, but for ErrTooLarge.
 func (s *Sender) Add(message []byte) error {
+	if len(message)+len(`{"batch":[`) > batchBytes {
+		return ErrTooLarge
+	}
 	if s.count == batchMessages || s.count > 0 && s.batch.Len()+len(message)+1 > batchBytes {
 		if err := s.flush(); err != nil {
 			return err
@@ -209,6 +214,3 @@ func (s *Sender) post(body []byte) (Sent, error) {
 	}
 	return sent, nil
 }
-
-// MaxMessage is the size of the largest message that the server takes.
-const MaxMessage = ingest.MaxMessage

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"sojourn/domain"
+	"sojourn/eventstore/pebblestore"
+	"sojourn/projections"
+	"sojourn/warehouse"
+	"sojourn/warehouse/chdb"
+)
+
+// The data directory.
+const (
+	lockFile   = "lock"       // held while a process uses the directory
+	serverFile = "server"     // where the server that holds it is reached, as JSON
+	keyFile    = "stream-key" // names streams; lost, the log cannot be read by subject
+	logDir     = "log"
+	engineDir  = "clickhouse"
+	viewsDir   = "views"
+)
+
+// errInUse says that another process uses the data directory.
+var errInUse = errors.New("the data directory is in use")
+
+// holder is who holds a data directory.
+type holder struct {
+	PID int    `json:"pid"`
+	URL string `json:"url,omitempty"` // empty where it is no server, or not one yet
+}
+
+// dataDir is a data directory that this process holds.
+type dataDir struct {
+	path string
+	lock *flock.Flock
+}
+
+// openData takes hold of a data directory, which is made where it is missing.
+func openData(path string) (*dataDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w; make it writable or choose another with --data", err)
+	}
+	if _, err := os.ReadDir(path); err != nil {
+		return nil, fmt.Errorf("data directory: %w; make it readable or choose another with --data", err)
+	}
+	l := flock.New(filepath.Join(path, lockFile), flock.SetPermissions(0o600))
+	got, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w; make it writable or choose another with --data", err)
+	}
+	if !got {
+		who := "another process"
+		if h, err := readHolder(path); err == nil {
+			who = fmt.Sprintf("process %d", h.PID)
+		}
+		return nil, fmt.Errorf("%w: %s has %s open; stop it, or choose another directory with --data", errInUse, who, path)
+	}
+	d := &dataDir{path: path, lock: l}
+	if err := d.announce(""); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// announce tells other processes who holds the directory.
+func (d *dataDir) announce(url string) error {
+	b, err := json.Marshal(holder{os.Getpid(), url})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(d.path, serverFile), b, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
+func (d *dataDir) close() error {
+	return errors.Join(os.Remove(filepath.Join(d.path, serverFile)), d.lock.Unlock())
+}
+
+// readHolder reads who holds a directory, or held it last where that process was
+// killed.
+func readHolder(path string) (holder, error) {
+	var h holder
+	b, err := os.ReadFile(filepath.Join(path, serverFile))
+	if err == nil {
+		err = json.Unmarshal(b, &h)
+	}
+	return h, err
+}
+
+// keyer reads the key that names streams, and makes it at the first start. The
+// key must outlast the log: with another one no subject is found again.
+func (d *dataDir) keyer() (domain.Keyer, error) {
+	path := filepath.Join(d.path, keyFile)
+	key, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Join(d.path, logDir)); err == nil {
+			return domain.Keyer{}, fmt.Errorf("%s is missing, but there is a log that was written with it; restore the file from a backup", path)
+		}
+		key = make([]byte, domain.KeySize)
+		if _, err := rand.Read(key); err != nil {
+			return domain.Keyer{}, err
+		}
+		if err := writeDurably(path, key); err != nil {
+			return domain.Keyer{}, fmt.Errorf("keep the stream key: %w", err)
+		}
+	case err != nil:
+		return domain.Keyer{}, fmt.Errorf("read the stream key: %w", err)
+	case len(key) != domain.KeySize:
+		return domain.Keyer{}, fmt.Errorf("%s has %d bytes, not %d; restore the file from a backup", path, len(key), domain.KeySize)
+	}
+	return domain.NewKeyer(key), nil
+}
+
+// writeDurably writes a file that only its owner can read; when it returns, the
+// file is on disk as a whole.
+func writeDurably(path string, data []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// openStore opens the log.
+func (d *dataDir) openStore(log *slog.Logger) (*pebblestore.Store, error) {
+	return pebblestore.Open(filepath.Join(d.path, logDir), pebblestore.Options{Logger: log})
+}
+
+// openWarehouse connects to ClickHouse: to the server that the configuration
+// names, else to an embedded engine, which is started. engine is nil for a
+// server.
+func (d *dataDir) openWarehouse(ctx context.Context, c *Config, log *slog.Logger) (db *warehouse.DB, engine *chdb.Engine, err error) {
+	wc := warehouse.Config{DSN: c.ClickHouse, Logger: log}
+	if c.ClickHouse == "" {
+		if engine, err = chdb.Start(ctx, c.engine(filepath.Join(d.path, engineDir), log)); err != nil {
+			return nil, nil, err
+		}
+		wc.Socket = engine.Socket()
+	}
+	closeEngine := func(err error) error {
+		if engine != nil {
+			err = errors.Join(err, engine.Close())
+		}
+		return err
+	}
+	if db, err = warehouse.Open(ctx, wc); err != nil {
+		return nil, nil, closeEngine(err)
+	}
+	if err := db.Migrate(ctx); err != nil {
+		return nil, nil, closeEngine(errors.Join(err, db.Close()))
+	}
+	return db, engine, nil
+}
+
+// startViews starts the projections.
+func (d *dataDir) startViews(ctx context.Context, c *Config, store *pebblestore.Store, db *warehouse.DB, keyer domain.Keyer, log *slog.Logger) (*projections.Views, error) {
+	return projections.Start(ctx, projections.Config{
+		Store: store, DB: db, Keyer: keyer, Dir: filepath.Join(d.path, viewsDir),
+		FlushInterval: c.FlushInterval, Now: time.Now, Logger: log,
+	})
+}

@@ -1,0 +1,117 @@
+// Command sojourn is the whole of Sojourn: the server and the tools around it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	_ "time/tzdata" // time zones of import mappings, on machines without them
+
+	"github.com/spf13/cobra"
+
+	"sojourn/warehouse/chdb"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	// Where this process is the ClickHouse engine's child, it never gets further.
+	chdb.ChildMain()
+	os.Exit(run())
+}
+
+// run returns the exit status: 0 for success, 1 for an error, 2 for a command
+// line that makes no sense, and what an exitError says.
+func run() int {
+	// The first signal asks to stop, a second one ends the process.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	err := newRoot().ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var status exitError
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "sojourn: interrupted")
+		return 130
+	}
+	fmt.Fprintln(os.Stderr, "sojourn: "+explain(err))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
+}
+
+// exitError ends the process with a status; what there was to say is said.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// usageError is about the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sojourn",
+		Short: "Where your customers stand in their lifecycle, and why",
+		Long: "Sojourn takes in what customers do (Segment's tracking API), keeps it for ever, and\n" +
+			"tells at any time where each of them stands in the lifecycle, and why.\n\n" +
+			"Start a server with sojourn serve, fill it with sojourn demo.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version,
+	}
+	root.SetVersionTemplate("sojourn {{.Version}}\n")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; %s --help lists the flags", err, c.CommandPath())}
+	})
+	root.AddCommand(
+		newServe(), newDemo(), newImport(), newTail(), newKeys(),
+		newRebuild(), newVerify(), newPolicy(), newVersion(),
+	)
+	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), "sojourn "+version)
+			return err
+		},
+	}
+}
+
+// noArgs refuses arguments in words.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no argument, but got %q; %s --help shows how it is used", c.CommandPath(), args[0], c.CommandPath())}
+	}
+	return nil
+}
+
+// oneArg asks for one argument and says what it is.
+func oneArg(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError{fmt.Errorf("%s takes one argument, %s; %s --help shows how it is used", c.CommandPath(), name, c.CommandPath())}
+		}
+		return nil
+	}
+}

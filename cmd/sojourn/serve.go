@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sojourn/api"
+	"sojourn/domain/policy"
+	"sojourn/ingest"
+	"sojourn/ingest/segmentapi"
+	"sojourn/projections"
+)
+
+func newServe() *cobra.Command {
+	var file string
+	unused := defaultConfig()
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Start the server",
+		Long: "Starts the server: the tracking API and the API at --listen, ClickHouse's HTTP protocol for\n" +
+			"queries at --clickhouse-listen. Every setting can also come from the environment\n" +
+			"(--data as SOJOURN_DATA, and so on) or from the file given by --config (YAML: data, listen,\n" +
+			"flush_interval, …). A flag goes before the environment, that before the file. The admin token\n" +
+			"comes from SOJOURN_ADMIN_TOKEN; without it one is made at the first start.\n\n" +
+			"Ctrl-C or SIGTERM stops it.",
+		Args: noArgs,
+	}
+	unused.flags(c.Flags())
+	c.Flags().StringVar(&file, "config", "", "YAML `file` of settings")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		config, err := loadConfig(c.Flags(), file, os.LookupEnv)
+		if err != nil {
+			return err
+		}
+		return serve(c.Context(), config, c.OutOrStdout())
+	}
+	return c
+}
+
+// stopWithin is how long the parts have to stop, all together.
+const stopWithin = 10 * time.Second
+
+// serve runs a server until the context ends, or it cannot go on. It reads from
+// top to bottom: the parts in order, the wait, and the stop in reverse.
+func serve(ctx context.Context, c Config, out io.Writer) (err error) {
+	started := time.Now()
+	log := c.logger()
+	stopping := stopList{log: log}
+	defer func() { err = errors.Join(err, stopping.stop()) }()
+
+	// What can be wrong with the configuration is found before anything starts.
+	rules, policyText, err := loadPolicy(c.Policy)
+	if err != nil {
+		return err
+	}
+	certificate, err := loadCertificate(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return err
+	}
+	data, err := openData(c.Data)
+	if err != nil {
+		return err
+	}
+	stopping.add("data directory", data.close)
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return err
+	}
+	stopping.add("listener", func() error { return ignoreClosed(listener.Close()) })
+	keyer, err := data.keyer()
+	if err != nil {
+		return err
+	}
+	token, madeToken := c.AdminToken, false
+	if token == "" {
+		if token, madeToken, err = api.LoadToken(c.Data); err != nil {
+			return err
+		}
+	}
+
+	// The log.
+	store, err := data.openStore(log)
+	if err != nil {
+		return err
+	}
+	stopping.add("event store", store.Close)
+	version, applied, err := projections.ApplyPolicy(ctx, store, rules, policyText)
+	if err != nil {
+		return err
+	}
+	if applied {
+		log.Info("a policy is in force from now on", "version", version, "file", c.Policy)
+	}
+
+	// The views.
+	db, engine, err := data.openWarehouse(ctx, &c, log)
+	if err != nil {
+		return err
+	}
+	if engine != nil {
+		stopping.add("clickhouse engine", engine.Close)
+	}
+	stopping.add("clickhouse connections", db.Close)
+	views, err := data.startViews(ctx, &c, store, db, keyer, log)
+	if err != nil {
+		return err
+	}
+	stopping.add("views", views.Stop)
+
+	// The intake and the API.
+	registry, err := newRegistry(store, views)
+	if err != nil {
+		return err
+	}
+	keys, err := ingest.LoadKeys(ctx, store, time.Now)
+	if err != nil {
+		return err
+	}
+	intake, err := ingest.New(ingest.Config{Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry)})
+	if err != nil {
+		return err
+	}
+	tracking, err := segmentapi.New(segmentapi.Config{
+		Service: intake, Keys: keys, Logger: log, Registerer: registry, PublicURL: c.PublicURL,
+	})
+	if err != nil {
+		return err
+	}
+	compiled := rules.Compile()
+	admin, err := api.New(api.Config{
+		Version: apiVersion(), Token: token, Views: views, WriteKeys: keys, Rejects: intake,
+		Arrivals: api.Follow(store, func() *policy.Compiled { return compiled }), Maintenance: views,
+		Registry: registry, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	server := newServer(tracking, admin, certificate, log)
+	failed := make(chan error, 2)
+	go func() { failed <- server.serve(listener) }()
+	stopping.add("http server", server.stop)
+
+	url := serverURL(c, listener.Addr())
+	if err := data.announce(url); err != nil {
+		return err
+	}
+	clickhouse := ""
+	if engine != nil && engine.PublicAddr() != "" {
+		clickhouse = "http://" + engine.PublicAddr()
+	}
+	greet(out, c, url, clickhouse, madeToken, time.Since(started))
+
+	// A log that has failed refuses everything until it is opened anew: that is a
+	// start's work, so the server ends and says why.
+	go func() {
+		if err := store.Wait(ctx, math.MaxUint64); ctx.Err() == nil {
+			failed <- fmt.Errorf("the log cannot be written to any more: %w", err)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		log.Info("stopping", "reason", context.Cause(ctx).Error())
+		return nil
+	}
+}
+
+// stopList stops what was started, the last first.
+type stopList struct {
+	log   *slog.Logger
+	parts []part
+}
+
+type part struct {
+	name string
+	stop func() error
+}
+
+func (l *stopList) add(name string, stop func() error) { l.parts = append(l.parts, part{name, stop}) }
+
+// stop stops all parts. After stopWithin it gives up on what hangs: everything
+// acknowledged is on disk, and a start finishes what was under way.
+func (l *stopList) stop() error {
+	done := make(chan error, 1)
+	go func() {
+		var errs []error
+		for i := len(l.parts) - 1; i >= 0; i-- {
+			p := l.parts[i]
+			start := time.Now()
+			if err := p.stop(); err != nil {
+				errs = append(errs, fmt.Errorf("stop the %s: %w", p.name, err))
+			}
+			l.log.Debug("stopped", "part", p.name, "took", time.Since(start).Round(time.Millisecond))
+		}
+		done <- errors.Join(errs...)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(stopWithin - time.Second/2):
+		return errors.New("some parts did not stop in time; nothing that was acknowledged is lost")
+	}
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// serverURL is the address of the server for programs on this machine.
+func serverURL(c Config, addr net.Addr) string {
+	scheme := "http"
+	if c.TLSCert != "" {
+		scheme = "https"
+	}
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return scheme + "://" + addr.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// greet says where everything is, and what to try.
+func greet(out io.Writer, c Config, url, clickhouse string, madeToken bool, took time.Duration) {
+	tokenFile := filepath.Join(c.Data, api.TokenFile)
+	token, where := fmt.Sprintf("$(cat %s)", tokenFile), tokenFile
+	if c.AdminToken != "" {
+		token, where = "$SOJOURN_ADMIN_TOKEN", "as given by SOJOURN_ADMIN_TOKEN"
+	} else if madeToken {
+		where += " (made now)"
+	}
+	fmt.Fprintf(out, "Sojourn %s is ready after %v.\n\n", version, took.Round(10*time.Millisecond))
+	fmt.Fprintf(out, "  Address      %s\n  Admin token  %s\n", url, where)
+	if clickhouse != "" {
+		fmt.Fprintf(out, "  ClickHouse   %s (reads only)\n", clickhouse)
+	}
+	fmt.Fprintf(out, "\nTry:\n  sojourn demo --data %s\n", c.Data)
+	fmt.Fprintf(out, "  curl -s -H \"Authorization: Bearer %s\" %s/api/v1/stages\n", token, url)
+	if clickhouse != "" {
+		fmt.Fprintf(out, "  curl -s '%s/?query=SELECT+stage,+count()+FROM+customers+GROUP+BY+stage'\n", clickhouse)
+	} else {
+		fmt.Fprintf(out, "  sojourn tail --data %s\n", c.Data)
+	}
+}
+
+func apiVersion() string { return version }
