@@ -222,6 +222,10 @@ func (h *handler) statement(r *http.Request, args url.Values, out *output) error
 	}
 	defer release()
 	err = h.engine.run(ctx, s, out)
+	var e *Exception
+	if h.public && !s.stream && errors.As(err, &e) && (e.Code == 396 || e.Code == 241) {
+		e.Message += " A result in the format " + s.format + " is held in memory as a whole; ask for one that is written row by row, such as JSONEachRow."
+	}
 	if err != nil && context.Cause(ctx) == errTime {
 		return &Exception{Code: 159, Message: "Timeout exceeded. (TIMEOUT_EXCEEDED)"}
 	}
@@ -277,7 +281,10 @@ func (h *handler) prepare(r *http.Request, args url.Values, query string) (*stat
 	s.text = g.text
 	s.format = or(g.format, s.format)
 	s.stream = g.stream && isRowFormat(s.format)
-	if s.settings, err = h.publicSettings(args); err != nil {
+	if !s.stream {
+		s.growth = h.maxMem
+	}
+	if s.settings, err = h.publicSettings(args, !s.stream); err != nil {
 		return nil, err
 	}
 	s.check = func(c *conn) error { return c.confirm(s, databases) }
@@ -343,13 +350,23 @@ func (h *handler) privateSettings(args url.Values) ([]string, error) {
 	return set, nil
 }
 
+// A result in a format that is one document, such as JSON, is made whole in
+// memory that no limit of the engine's on a statement counts.
+const (
+	maxDocumentRows  = 1_000_000
+	maxDocumentBytes = 128 << 20
+)
+
 // publicSettings takes what the list has, keeps the limits, and puts what the
 // outside cannot change behind it.
-func (h *handler) publicSettings(args url.Values) ([]string, error) {
+func (h *handler) publicSettings(args url.Values, document bool) ([]string, error) {
 	limits := map[string]uint64{
 		"max_execution_time": uint64(h.maxTime / time.Second),
 		"max_memory_usage":   h.maxMem,
 		"max_threads":        h.threads,
+	}
+	if document {
+		limits["max_result_rows"], limits["max_result_bytes"] = maxDocumentRows, maxDocumentBytes
 	}
 	var set []string
 	for name, values := range args {

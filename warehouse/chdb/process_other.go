@@ -9,3 +9,5 @@ import "syscall"
 func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 func machineMemory() uint64 { return 4 << 30 }
+
+func residentMemory() uint64 { return 0 }

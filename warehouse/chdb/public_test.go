@@ -2,9 +2,11 @@ package chdb_test
 
 import (
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +137,7 @@ func TestAnswers(t *testing.T) {
 		{"/?query=SELECT+throwIf(1)", "", 500, "Code: 395. DB::Exception: ", "X-Clickhouse-Exception-Code: 395"},
 		{"/?query=SELECT+sum(sipHash64(number))+FROM+numbers(100000000000)&max_execution_time=1", "", 408, "", "X-Clickhouse-Exception-Code: 159"},
 		{"/?query=SELECT+groupArray(number)+FROM+numbers(1000000000)&max_memory_usage=50000000", "", 500, "", "X-Clickhouse-Exception-Code: 241"},
+		{"/?query=SELECT+number+FROM+numbers(3000000)+FORMAT+JSON", "", 500, "such as JSONEachRow", "X-Clickhouse-Exception-Code: 396"},
 		{"/", " ", 400, "", "X-Clickhouse-Exception-Code: 62"},
 	} {
 		method := http.MethodGet
@@ -147,11 +150,41 @@ func TestAnswers(t *testing.T) {
 		}
 		status, body, header := ask(t, method, "http://"+e.PublicAddr()+c.target, c.body)
 		if status != c.status || !strings.Contains(body, c.want) {
-			t.Errorf("%s %s: %d %q, want %d and %q", method, c.target, status, body, c.status, c.want)
+			t.Errorf("%s %s: %d %.300q, want %d and %q", method, c.target, status, body, c.status, c.want)
 		}
 		if name, value, found := strings.Cut(c.header, ": "); found && header.Get(name) != value {
 			t.Errorf("%s %s: %s is %q, want %q", method, c.target, name, header.Get(name), value)
 		}
+	}
+}
+
+// TestADocumentIsBounded asks for results whose text the engine would not count
+// against any limit.
+func TestADocumentIsBounded(t *testing.T) {
+	t.Parallel()
+	e := shop(t, func(c *chdb.Config) { c.MaxQueryMemory = 200 << 20 })
+	for _, query := range []string{
+		"SELECT repeat('x', 10000) FROM numbers(1000000) FORMAT JSON",
+		"SELECT repeat('x', 10000) FROM numbers(1000000) FORMAT JSON SETTINGS max_result_bytes = 0",
+		"SELECT toString(number), repeat('x', 1000) FROM numbers(1000000) FORMAT CSVWithNames",
+	} {
+		status, body, _ := ask(t, http.MethodGet, at(e, query, "max_result_bytes", "0"), "")
+		if status == http.StatusOK {
+			t.Errorf("%s answered %d bytes", query, len(body))
+		}
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", e.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var peak uint64
+	for line := range strings.Lines(string(status)) {
+		if value, found := strings.CutPrefix(line, "VmHWM:"); found {
+			_, _ = fmt.Sscan(value, &peak)
+		}
+	}
+	if peak > 2<<20 { // KiB
+		t.Errorf("the engine grew to %d KiB", peak)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -84,6 +85,7 @@ type statement struct {
 	database string
 	settings []string // name=value
 	stream   bool     // a SELECT whose format can be written in parts
+	growth   uint64   // how much the process may grow under one that is not; 0: any
 	check    func(c *conn) error
 }
 
@@ -170,15 +172,68 @@ func (e *engine) run(ctx context.Context, s *statement, out sink) error {
 	if s.stream {
 		return e.runStream(ctx, c, s, out)
 	}
+	tooLarge := func() bool { return false }
+	if s.growth > 0 {
+		tooLarge = e.watchGrowth(mark, s.growth)
+	}
 	r := c.query(s.text, s.format, s.params)
+	err = r.err()
+	if tooLarge() {
+		// What it took is not given back to the machine by itself.
+		defer e.purge()
+		err = &Exception{Code: 241, Message: "The result is too large to be held in memory. (MEMORY_LIMIT_EXCEEDED)"}
+	}
 	defer r.free()
-	if err := r.err(); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := out.begin(r.stats()); err != nil {
 		return err
 	}
 	return out.write(r.bytes())
+}
+
+// watchGrowth kills a statement when the process has grown by so much since it
+// began: the engine does not count the text of a result that it makes whole.
+func (e *engine) watchGrowth(mark string, limit uint64) (stop func() bool) {
+	before := residentMemory()
+	ctx, cancel := context.WithCancel(context.Background())
+	killed := e.killWhenDone(ctx, mark)
+	exceeded := make(chan bool, 1)
+	end := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				exceeded <- false
+				return
+			case <-tick.C:
+				if now := residentMemory(); before > 0 && now > before && now-before > limit {
+					cancel()
+					exceeded <- true
+					return
+				}
+			}
+		}
+	}()
+	return func() bool {
+		close(end)
+		killed()
+		cancel()
+		return <-exceeded
+	}
+}
+
+// purge gives freed memory back to the machine.
+func (e *engine) purge() {
+	c, err := e.lib.open(e.path)
+	if err != nil {
+		return
+	}
+	defer c.close()
+	c.query("SYSTEM JEMALLOC PURGE", "Null", params{}).free()
 }
 
 func (e *engine) runStream(ctx context.Context, c *conn, s *statement, out sink) error {

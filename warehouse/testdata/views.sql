@@ -1,0 +1,69 @@
+CREATE OR REPLACE VIEW subjects AS
+SELECT
+    subject_id,
+    subject,
+    customer_id
+FROM sojourn.subjects_g7 FINAL
+WHERE customer_id != subject_id
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW customers AS
+SELECT
+    customer_id,
+    user_ids,
+    stage,
+    stage_since,
+    first_seen,
+    last_seen,
+    purchases,
+    refunds,
+    revenue,
+    traits,
+    outlook,
+    position,
+    clock
+FROM sojourn.customers_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW stage_transitions AS
+SELECT
+    customer_id,
+    seq,
+    from_stage,
+    to_stage,
+    at,
+    reason,
+    cause,
+    policy_version,
+    position,
+    clock
+FROM sojourn.stage_transitions_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW touchpoints AS
+SELECT
+    event_id,
+    dictGetOrDefault('sojourn.moved_g7', 'customer_id', subject_no, subject_id) AS customer_id,
+    subject,
+    user_id,
+    anonymous_id,
+    source,
+    type,
+    name,
+    meaning,
+    channel,
+    occurred_at,
+    received_at,
+    recorded_at,
+    position,
+    amount,
+    currency,
+    order_id,
+    if(flags = '', [], splitByChar(',', flags)) AS flags,
+    properties,
+    context
+FROM sojourn.touchpoints_g7
+COMMENT 'g7';
+
