@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -141,11 +140,44 @@ channels: []
 # The standard names:
 `)
 	for _, m := range p.Expanded().Events {
-		line, err := json.Marshal(m)
-		if err != nil {
-			return "", fmt.Errorf("write the policy: %w", err)
-		}
-		fmt.Fprintf(&b, "#   - %s\n", line)
+		b.WriteString(comment(m))
 	}
 	return b.String(), nil
+}
+
+// comment writes a mapping as commented lines, to be taken out of the comment as
+// they stand.
+func comment(m policy.Mapping) string {
+	const indent, width = "#      ", 96
+	line := "#   - {meaning: " + string(m.Meaning)
+	if m.Channel != "" {
+		line += ", channel: " + m.Channel
+	}
+	if m.Type != "" {
+		line += ", type: " + m.Type
+	}
+	line += ", names: ["
+	var text strings.Builder
+	for i, name := range m.Names {
+		word := name
+		if i < len(m.Names)-1 {
+			word += ","
+		} else {
+			word += "]}"
+		}
+		if i > 0 {
+			if len(line)+1+len(word) > width {
+				text.WriteString(line + "\n")
+				line = indent + word
+				continue
+			}
+			line += " "
+		}
+		line += word
+	}
+	if len(m.Names) == 0 {
+		line += "]}"
+	}
+	text.WriteString(line + "\n")
+	return text.String()
 }
