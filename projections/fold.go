@@ -15,7 +15,6 @@ import (
 	"sojourn/domain/lifecycle"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
-	"sojourn/warehouse"
 )
 
 // Rules are a policy as a projection uses it.
@@ -70,8 +69,6 @@ type fold struct {
 	keyer  domain.Keyer
 	state  loader
 	logger *slog.Logger
-	// rows, where not nil, takes the touchpoints as rows.
-	rows *warehouse.TouchpointBlock
 	// silent folds make no statements and learn what has been said from the log.
 	silent bool
 
@@ -99,59 +96,43 @@ func newFold(rules *Rules, keyer domain.Keyer, state loader, logger *slog.Logger
 	}
 }
 
-// apply takes one event. Nothing of e is kept.
-func (f *fold) apply(e *eventstore.Recorded) error {
-	f.position = e.Position
+// apply takes one event.
+func (f *fold) apply(a *arrival) error {
+	f.position = a.position
 	f.events++
 	// What was due before the event came, was found before it.
 	before := f.step
-	f.step = max(f.step, domain.MillisOf(e.RecordedAt))
+	f.step = max(f.step, a.recordedAt)
 	f.before = max(before, f.step-1)
-	switch e.Type {
-	case domain.TypeTouchpoint, domain.TypeJoin:
-		if !e.Repeat {
-			f.touchpoint(e)
-		}
-	case domain.TypeStageEntered, domain.TypeStageWithdrawn:
-		if f.silent {
-			f.statement(e)
-		}
+	switch a.kind {
+	case touchpoint:
+		f.touchpoint(a)
+	case statement:
+		f.statement(&a.statement)
 	}
 	return f.err
 }
 
-func (f *fold) touchpoint(e *eventstore.Recorded) {
-	h, err := domain.ParseHeader(view(e.Metadata))
-	if err != nil {
-		// The log's checksum holds, so this was written wrong; the log goes on.
-		f.logger.Error("touchpoint left out of the views", "position", e.Position, "error", err)
-		return
-	}
-	s := f.subject(e.Stream)
+func (f *fold) touchpoint(a *arrival) {
+	s := f.subject(a.stream)
 	if f.err != nil {
 		return
 	}
-	ref := lifecycle.Ref{At: h.OccurredAt, ID: e.ID}
-	rule := f.rules.compiled.Classify(h.Kind, h.Source, h.Name)
-	t, traits := touch(&h, ref, rule, e.Data)
-	if f.rows != nil {
-		f.row(e, &h, s, rule, &t)
-	}
 	fresh := s.first == 0
 	if fresh {
-		s.first = e.Position
-		s.value = strings.Clone(h.Subject().Value)
+		s.first = a.position
+		s.value = strings.Clone(a.value)
 	}
 	f.dirty(s)
-	if f.changesOwners(e, &h, s, ref, fresh) {
-		f.rejoin(s, &t, traits, fresh)
+	if f.changesOwners(a, s, fresh) {
+		f.rejoin(s, &a.touch, a.traits, fresh)
 		return
 	}
 	c := f.customerOf(f.rootOf(s))
 	if f.err != nil {
 		return
 	}
-	if s.facts.Add(t, traits) {
+	if s.facts.Add(a.touch, a.traits) {
 		c.advance(f.before)
 		c.replace(f.rules.transitions(c.facts()), f.step)
 	}
@@ -167,25 +148,22 @@ type ownership struct {
 // changesOwners keeps the join that an event makes, if any, and finds what
 // becomes of the anonymous subjects that it bears on. It reports whether any
 // changes hands; f.moves then holds them.
-func (f *fold) changesOwners(e *eventstore.Recorded, h *domain.Header, s *subject, ref lifecycle.Ref, fresh bool) bool {
+func (f *fold) changesOwners(a *arrival, s *subject, fresh bool) bool {
 	f.moves = f.moves[:0]
-	if e.Type == domain.TypeJoin {
-		if js, ok := h.Joined(); ok {
-			a := f.subject(f.keyer.Stream(js))
-			if f.err != nil {
-				return false
-			}
-			if a.value == "" {
-				a.value = strings.Clone(js.Value)
-			}
-			alias := h.Kind == domain.Alias
-			if a.addEdge(edge{customer.Edge{Ref: ref, Anon: a.value, User: s.value, Alias: alias}, domain.MillisOf(e.RecordedAt)}) {
-				f.dirty(a)
-				f.aliases = f.aliases || alias
-			}
-			s.link(a.stream)
-			f.move(a)
+	if a.join {
+		j := f.subject(a.joinStream)
+		if f.err != nil {
+			return false
 		}
+		if j.value == "" {
+			j.value = strings.Clone(a.joinedValue)
+		}
+		if j.addEdge(edge{customer.Edge{Ref: a.ref, Anon: j.value, User: s.value, Alias: a.alias}, a.recordedAt}) {
+			f.dirty(j)
+			f.aliases = f.aliases || a.alias
+		}
+		s.link(j.stream)
+		f.move(j)
 	}
 	if fresh && s.kind == domain.User && f.aliases {
 		if a := f.peek(f.keyer.Stream(domain.Subject{Kind: domain.Anon, Value: s.value})); a != nil {
@@ -408,7 +386,7 @@ func (f *fold) subject(stream string) *subject {
 		return nil
 	}
 	stream = strings.Clone(stream)
-	s := &subject{stream: stream, id: domain.SubjectID(stream), kind: domain.SubjectKind(strings.Clone(string(kind)))}
+	s := &subject{stream: stream, id: domain.SubjectID(stream), kind: kind}
 	f.subjects[stream] = s
 	return s
 }
@@ -468,28 +446,6 @@ func (f *fold) change(c *cust) {
 		c.changed = true
 		f.changed = append(f.changed, c)
 	}
-}
-
-// row adds a touchpoint to the rows.
-func (f *fold) row(e *eventstore.Recorded, h *domain.Header, s *subject, rule policy.Rule, t *lifecycle.Touch) {
-	m := readMessage(e.Data)
-	properties := m.properties
-	if h.Kind == domain.Identify || h.Kind == domain.Group {
-		properties = m.traits
-	}
-	context := mergedContext(h.BatchContext, m.context)
-	f.rows.Append(&warehouse.Touchpoint{
-		EventID: e.ID, SubjectID: s.id, Subject: h.Subject().String(),
-		UserID: h.UserID, AnonymousID: h.AnonymousID,
-		Source: h.Source, Type: h.Kind.String(), Name: h.Name,
-		Meaning: string(rule.Meaning), Channel: f.rules.channel(rule, h, context),
-		OccurredAt: int64(h.OccurredAt), ReceivedAt: int64(h.ReceivedAt), RecordedAt: e.RecordedAt.UnixMilli(),
-		Position: uint64(e.Position),
-		Amount:   int64(t.Order.Amount), HasAmount: hasAmount(t),
-		Currency: f.rules.currency(t), OrderID: t.Order.ID,
-		Flags:      flags(h, &t.Order),
-		Properties: bytesOf(properties), Context: bytesOf(context),
-	})
 }
 
 func hasAmount(t *lifecycle.Touch) bool { return t.Order.State == commerce.AmountRead }

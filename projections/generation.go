@@ -51,7 +51,10 @@ type generation struct {
 	// changed is told whenever the checkpoint has moved.
 	changed func()
 
-	fold    *fold
+	fold *fold
+	// rows, where not nil, is the block that takes the next touchpoints; the other
+	// may be on its way into the table.
+	rows    *warehouse.TouchpointBlock
 	blocks  [2]warehouse.TouchpointBlock
 	writing chan error // of the flush under way, nil where there is none
 	// corrections are statements that stood otherwise than the state had it.
@@ -77,8 +80,9 @@ func (g *generation) recover(ctx context.Context) error {
 	g.corrections = nil
 	g.blocks[0].Reset()
 	g.blocks[1].Reset()
+	g.rows = nil
 	if g.sink.WantsTouchpoints() {
-		f.rows = &g.blocks[0]
+		g.rows = &g.blocks[0]
 	}
 	if err := g.sink.Trim(ctx, at.Position); err != nil {
 		return err
@@ -98,35 +102,59 @@ func (g *generation) recover(ctx context.Context) error {
 }
 
 // read folds the events after the fold's position, up to a position and at most
-// limit of them (0: all).
+// limit of them (0: all). One goroutine decodes while this one folds.
 func (g *generation) read(ctx context.Context, to eventstore.Position, limit int) error {
-	start := time.Now()
 	f := g.fold
-	for e, err := range g.store.ReadAll(ctx, f.position) {
-		if err != nil {
-			return fmt.Errorf("read the log after position %d: %w", f.position, err)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	chunks, free := make(chan *chunk, chunksAhead), make(chan *chunk, chunksAhead+2)
+	d := decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent, rows: g.rows}
+	var readErr error
+	after := f.position
+	go func() {
+		defer close(chunks)
+		readErr = d.read(ctx, g.store, after, to, limit, func(c *chunk) bool {
+			select {
+			case chunks <- c:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		}, func() *chunk {
+			select {
+			case c := <-free:
+				c.arrivals = c.arrivals[:0]
+				return c
+			default:
+				return &chunk{arrivals: make([]arrival, 0, chunkEvents)}
+			}
+		})
+	}()
+	var err error
+	for c := range chunks {
+		for i := range c.arrivals {
+			if err != nil {
+				break
+			}
+			if err = f.apply(&c.arrivals[i]); err != nil {
+				cancel()
+			}
 		}
-		if e.Position > to {
-			return nil
-		}
-		if err := f.apply(&e); err != nil {
-			return err
-		}
-		if limit == 0 {
-			continue
-		}
-		if f.events >= limit || f.rows != nil && f.events%256 == 0 && f.rows.Bytes() >= maxBatchBytes ||
-			f.events%1024 == 0 && time.Since(start) >= maxBatchTime {
-			return nil
+		select {
+		case free <- c:
+		default:
 		}
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return readErr
 }
 
 // idle reports whether the events read since the last flush change nothing.
 func (g *generation) idle(clock domain.Millis) (bool, error) {
 	f := g.fold
-	if len(f.changed) > 0 || len(f.touched) > 0 || f.rows != nil && f.rows.Len() > 0 || len(g.corrections) > 0 {
+	if len(f.changed) > 0 || len(f.touched) > 0 || g.rows != nil && g.rows.Len() > 0 || len(g.corrections) > 0 {
 		return false, nil
 	}
 	at, ok, err := g.state.nextDeadline()
@@ -171,12 +199,12 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		return err
 	}
 	fl.from = from
-	if f.rows != nil {
-		fl.rows.Touchpoints = f.rows
-		if f.rows == &g.blocks[0] {
-			f.rows = &g.blocks[1]
+	if g.rows != nil {
+		fl.rows.Touchpoints = g.rows
+		if g.rows == &g.blocks[0] {
+			g.rows = &g.blocks[1]
 		} else {
-			f.rows = &g.blocks[0]
+			g.rows = &g.blocks[0]
 		}
 	}
 	g.writing = make(chan error, 1)

@@ -18,6 +18,15 @@ type message struct {
 	properties, traits, context string
 }
 
+// propertiesOf is what the tables show as properties: of an identify or a group,
+// the traits.
+func (m *message) propertiesOf(k domain.Kind) string {
+	if k == domain.Identify || k == domain.Group {
+		return m.traits
+	}
+	return m.properties
+}
+
 // view shares the bytes of b as a string; the caller keeps b unchanged for as
 // long as the string is in use.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
@@ -42,8 +51,8 @@ func readMessage(data []byte) message {
 	return m
 }
 
-// touch reads what the folds need of a touchpoint. Nothing it returns shares
-// memory with the message.
+// touch reads what the folds need of a touchpoint. Nothing but the name shares
+// memory with the message or the header.
 func touch(h *domain.Header, ref lifecycle.Ref, rule policy.Rule, data []byte) (lifecycle.Touch, []customer.Trait) {
 	t := lifecycle.Touch{
 		Ref:       ref,

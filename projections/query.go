@@ -297,17 +297,13 @@ func (q *question) read(ctx context.Context, members []*subject, a *answer, entr
 // entry is a touchpoint as the timeline shows it; it shares nothing with e.
 func (q *question) entry(e *eventstore.Recorded, h *domain.Header, m *subject, rule policy.Rule, t *lifecycle.Touch) *TouchpointEntry {
 	msg := readMessage(e.Data)
-	properties := msg.properties
-	if h.Kind == domain.Identify || h.Kind == domain.Group {
-		properties = msg.traits
-	}
 	out := &TouchpointEntry{
 		EventID: e.ID, Subject: m.String(), Source: h.Source, Type: h.Kind.String(), Name: h.Name,
 		Meaning:    string(rule.Meaning),
 		Channel:    q.rules.channel(rule, h, mergedContext(h.BatchContext, msg.context)),
 		ReceivedAt: h.ReceivedAt.Time(), RecordedAt: e.RecordedAt, Position: e.Position,
 		Currency: q.rules.currency(t), OrderID: t.Order.ID,
-		Properties: json.RawMessage(append([]byte(nil), properties...)),
+		Properties: json.RawMessage(append([]byte(nil), msg.propertiesOf(h.Kind)...)),
 	}
 	if hasAmount(t) {
 		out.Amount = t.Order.Amount.String()

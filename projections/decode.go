@@ -1,0 +1,170 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/domain/customer"
+	"sojourn/domain/lifecycle"
+	"sojourn/domain/policy"
+	"sojourn/eventstore"
+	"sojourn/warehouse"
+)
+
+// arrival is an event of the log as the fold takes it: decoded as far as that
+// can be done without knowing any other event.
+type arrival struct {
+	kind       arrivalKind
+	position   eventstore.Position
+	recordedAt domain.Millis
+	stream     string
+
+	// Of a touchpoint.
+	value  string // of its subject
+	ref    lifecycle.Ref
+	touch  lifecycle.Touch
+	traits []customer.Trait
+	// join is set where it joins an anonymous subject: its stream and value.
+	join, alias             bool
+	joinStream, joinedValue string
+
+	// Of a statement.
+	statement eventstore.Recorded
+}
+
+type arrivalKind uint8
+
+const (
+	other arrivalKind = iota
+	touchpoint
+	statement
+)
+
+// chunk is a run of arrivals that goes from the goroutine that decodes to the
+// one that folds.
+type chunk struct {
+	arrivals []arrival
+}
+
+const (
+	chunkEvents = 512
+	chunksAhead = 4
+)
+
+// decoder reads the log ahead of the fold. Rows of touchpoints need nothing but
+// the event, so it makes them as well.
+type decoder struct {
+	rules  *Rules
+	keyer  domain.Keyer
+	logger *slog.Logger
+	// statements says whether the fold wants to hear of statements.
+	statements bool
+	rows       *warehouse.TouchpointBlock
+	text       []byte
+}
+
+// read sends the events after a position, up to another and at most limit of
+// them (0: all), until that many or so many bytes of rows are there or the time
+// of a batch is over.
+func (d *decoder) read(ctx context.Context, store eventstore.Store, after, to eventstore.Position, limit int, send func(*chunk) bool, next func() *chunk) error {
+	start := time.Now()
+	c := next()
+	n := 0
+	for e, err := range store.ReadAll(ctx, after) {
+		if err != nil {
+			return fmt.Errorf("read the log after position %d: %w", after, err)
+		}
+		if e.Position > to {
+			break
+		}
+		after = e.Position
+		c.arrivals = append(c.arrivals, arrival{})
+		d.decode(&e, &c.arrivals[len(c.arrivals)-1])
+		n++
+		full := limit > 0 && (n >= limit || n%256 == 0 && d.rows != nil && d.rows.Bytes() >= maxBatchBytes ||
+			n%1024 == 0 && time.Since(start) >= maxBatchTime)
+		if full {
+			break
+		}
+		if len(c.arrivals) == chunkEvents {
+			if !send(c) {
+				return nil
+			}
+			c, d.text = next(), nil
+		}
+	}
+	send(c)
+	return nil
+}
+
+// keep copies bytes that are about to go away.
+func (d *decoder) keep(s string) string {
+	if cap(d.text)-len(d.text) < len(s) {
+		d.text = make([]byte, 0, max(64<<10, len(s)))
+	}
+	n := len(d.text)
+	d.text = append(d.text, s...)
+	return view(d.text[n:])
+}
+
+func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
+	a.position, a.recordedAt = e.Position, domain.MillisOf(e.RecordedAt)
+	switch e.Type {
+	case domain.TypeTouchpoint, domain.TypeJoin:
+		if !e.Repeat {
+			d.touchpoint(e, a)
+		}
+	case domain.TypeStageEntered, domain.TypeStageWithdrawn:
+		if d.statements {
+			a.kind, a.statement = statement, e.Clone()
+		}
+	}
+}
+
+func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
+	h, err := domain.ParseHeader(view(e.Metadata))
+	if err != nil {
+		// The log's checksum holds, so this was written wrong; the log goes on.
+		d.logger.Error("touchpoint left out of the views", "position", e.Position, "error", err)
+		return
+	}
+	a.kind = touchpoint
+	a.stream = d.keep(e.Stream)
+	a.value = d.keep(h.Subject().Value)
+	a.ref = lifecycle.Ref{At: h.OccurredAt, ID: e.ID}
+	rule := d.rules.compiled.Classify(h.Kind, h.Source, h.Name)
+	a.touch, a.traits = touch(&h, a.ref, rule, e.Data)
+	a.touch.Name = d.keep(h.Name)
+	if e.Type == domain.TypeJoin {
+		if s, ok := h.Joined(); ok {
+			a.join, a.alias = true, h.Kind == domain.Alias
+			a.joinStream, a.joinedValue = d.keyer.Stream(s), d.keep(s.Value)
+		}
+	}
+	if d.rows != nil {
+		d.row(e, &h, domain.SubjectID(e.Stream), rule, &a.touch)
+	}
+}
+
+// row adds a touchpoint to the rows, which copy what they take.
+func (d *decoder) row(e *eventstore.Recorded, h *domain.Header, subject uuid.UUID, rule policy.Rule, t *lifecycle.Touch) {
+	m := readMessage(e.Data)
+	context := mergedContext(h.BatchContext, m.context)
+	d.rows.Append(&warehouse.Touchpoint{
+		EventID: e.ID, SubjectID: subject, Subject: h.Subject().String(),
+		UserID: h.UserID, AnonymousID: h.AnonymousID,
+		Source: h.Source, Type: h.Kind.String(), Name: h.Name,
+		Meaning: string(rule.Meaning), Channel: d.rules.channel(rule, h, context),
+		OccurredAt: int64(h.OccurredAt), ReceivedAt: int64(h.ReceivedAt), RecordedAt: e.RecordedAt.UnixMilli(),
+		Position: uint64(e.Position),
+		Amount:   int64(t.Order.Amount), HasAmount: hasAmount(t),
+		Currency: d.rules.currency(t), OrderID: t.Order.ID,
+		Flags:      flags(h, &t.Order),
+		Properties: bytesOf(m.propertiesOf(h.Kind)), Context: bytesOf(context),
+	})
+}

@@ -1,0 +1,70 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"sojourn/domain"
+	"sojourn/eventstore"
+	"sojourn/eventstore/pebblestore"
+)
+
+// BenchmarkFold folds a log of 300,000 touchpoints of 30,000 customers into
+// nothing. Its share of a bare read of the log is what docs/performance.md has.
+func BenchmarkFold(b *testing.B) {
+	const n, customers = 300_000, 30_000
+	var c clock
+	c.set(day0)
+	store, err := pebblestore.Open("log", pebblestore.Options{FS: vfs.NewMem(), Now: c.now})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	parts := make([]eventstore.Append, 0, 1000)
+	for i := range n {
+		who := i * 7919 % customers
+		m := sent{
+			id: fmt.Sprint("m", i), kind: domain.Track, name: "Product Viewed", user: fmt.Sprint("u", who),
+			anon: fmt.Sprint("a", who), at: day0 - domain.Millis(n-i)*10_000,
+			properties: `{"product_id":"p1","sku":"sku-1","category":"Books","name":"A long enough name of a product","price":19.99,"quantity":1,"url":"https://shop.example/p/1"}`,
+		}
+		switch i % 20 {
+		case 0:
+			m.kind, m.traits = domain.Identify, `{"email":"a@example.com","plan":"free","name":"Somebody"}`
+		case 1:
+			m.name = "Order Completed"
+			m.properties = fmt.Sprintf(`{"order_id":"o%d","total":%d.50,"currency":"EUR"}`, i, i%100)
+		case 2, 3:
+			m.user = ""
+		}
+		stream, e := m.event()
+		parts = append(parts, eventstore.Append{Stream: stream, Events: []eventstore.NewEvent{e}})
+		if len(parts) == cap(parts) {
+			if _, err := store.AppendMany(context.Background(), parts); err != nil {
+				b.Fatal(err)
+			}
+			parts = parts[:0]
+		}
+	}
+	b.Run("read", func(b *testing.B) {
+		for b.Loop() {
+			for _, err := range store.ReadAll(context.Background(), 0) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	})
+	b.Run("fold", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := Replay(context.Background(), store, testKeyer, testRules(), NullSink{}, b.TempDir()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	})
+}
