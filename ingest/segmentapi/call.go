@@ -52,6 +52,10 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, ep endpoint) {
 	if !h.allow(w, r, http.MethodPost) {
 		return
 	}
+	control := http.NewResponseController(w)
+	// Where the call ends before its body, the deadline holds for the rest of it,
+	// which net/http reads on its own. Not every writer has one.
+	timed := control.SetReadDeadline(time.Now().Add(h.bodyTimeout)) == nil
 	room, err := h.service.Reserve(expectedSize(r))
 	if err != nil {
 		f, _ := refusalOf(err)
@@ -68,12 +72,16 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, ep endpoint) {
 	}
 	receivedAt := h.service.Now()
 	c := h.calls.Get().(*call)
-	if err := h.read(w, r, c, room); err != nil {
+	if err := h.read(r, c, room); err != nil {
 		f, _ := refusalOf(err)
 		h.refuse(w, r, f)
 		h.list(r.Context(), source, c.body, f)
 		h.keep(c)
 		return
+	}
+	if timed {
+		// The connection is quiet while the call is worked on.
+		_ = control.SetReadDeadline(time.Time{})
 	}
 	h.metrics.bytes.Add(float64(len(c.body)))
 	batch, source, err := h.parse(c, ep, source, room)
@@ -211,14 +219,9 @@ func (h *Handler) bodySource(source string, key ingest.Scalar) (string, error) {
 // read reads the body, decompressed, into c.body: all of it, or as much as tells
 // that it is too large. The reservation grows with it. Where the body cannot be
 // decompressed, c.body is its beginning as it came.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, c *call, room *ingest.Reservation) error {
+func (h *Handler) read(r *http.Request, c *call, room *ingest.Reservation) error {
 	c.body = c.body[:0]
 	c.wire = wire{r: r.Body, left: maxWire, head: c.wire.head[:0]}
-	control := http.NewResponseController(w)
-	if control.SetReadDeadline(time.Now().Add(h.bodyTimeout)) == nil {
-		// Behind the body the connection is quiet while the call is worked on.
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	}
 	var src io.Reader = &c.wire
 	encoding := r.Header.Get("Content-Encoding")
 	zipped := strings.EqualFold(encoding, "gzip") || strings.EqualFold(encoding, "x-gzip")
