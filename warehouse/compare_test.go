@@ -29,6 +29,7 @@ func fill(t testing.TB, db *warehouse.DB, g warehouse.Generation, v warehouse.Ve
 }
 
 func TestCompare(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	db := warehousetest.Open(t)
 	fill(t, db, 1, warehouse.Version{Position: 5, Clock: start})

@@ -89,6 +89,7 @@ func text(t testing.TB, db *warehouse.DB, query string, args ...any) []string {
 }
 
 func TestTouchpointRoundTrip(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	db := warehousetest.Open(t)
 	must(t, db.CreateGeneration(ctx, 1))
@@ -120,6 +121,7 @@ func TestTouchpointRoundTrip(t *testing.T) {
 }
 
 func TestMovedSubjects(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	db := warehousetest.Open(t)
 	must(t, db.CreateGeneration(ctx, 3))
@@ -171,6 +173,7 @@ func customer(n int, v warehouse.Version) warehouse.Customer {
 }
 
 func TestCustomersReplaceThemselves(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	db := warehousetest.Open(t)
 	must(t, db.CreateGeneration(ctx, 1))
@@ -210,6 +213,7 @@ func TestCustomersReplaceThemselves(t *testing.T) {
 }
 
 func TestTransitionsReplaceThemselves(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	db := warehousetest.Open(t)
 	must(t, db.CreateGeneration(ctx, 1))
@@ -229,6 +233,7 @@ func TestTransitionsReplaceThemselves(t *testing.T) {
 }
 
 func TestTrimTouchpoints(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	db := warehousetest.Open(t)
 	must(t, db.CreateGeneration(ctx, 1))
@@ -259,6 +264,7 @@ func TestTrimTouchpoints(t *testing.T) {
 }
 
 func TestGenerations(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	db := warehousetest.Open(t)
 	if _, err := db.Active(ctx); !errors.Is(err, warehouse.ErrNoGeneration) {

@@ -12,31 +12,21 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-// InsertOption changes one INSERT.
-type InsertOption func(clickhouse.Settings)
-
-// WithToken names an INSERT, so that a server that has seen the name in the last
-// thousand inserts into the table drops the repetition.
-func WithToken(token string) InsertOption {
-	return func(s clickhouse.Settings) { s["insert_deduplication_token"] = token }
-}
-
 // PrepareBatch begins an INSERT whose rows are durable when its Send returns.
 // The statement is "INSERT INTO table (columns)"; a table without a database is
 // in the configured one.
-func (db *DB) PrepareBatch(ctx context.Context, query string, opts ...InsertOption) (driver.Batch, error) {
-	return db.conn.PrepareBatch(insertContext(ctx, opts), query)
+func (db *DB) PrepareBatch(ctx context.Context, query string) (driver.Batch, error) {
+	return db.conn.PrepareBatch(insertContext(ctx), query)
 }
 
-func insertContext(ctx context.Context, opts []InsertOption, extra ...clickhouse.QueryOption) context.Context {
-	settings := clickhouse.Settings{
-		"async_insert":                    0,
+func insertContext(ctx context.Context, extra ...clickhouse.QueryOption) context.Context {
+	return clickhouse.Context(ctx, append(extra, clickhouse.WithSettings(clickhouse.Settings{
+		"async_insert": 0,
+		// A server that remembers the rows of a cut insert would drop them in its
+		// repetition, although they have been trimmed meanwhile.
+		"insert_deduplicate":             0,
 		"max_partitions_per_insert_block": 0,
-	}
-	for _, o := range opts {
-		o(settings)
-	}
-	return clickhouse.Context(ctx, append(extra, clickhouse.WithSettings(settings))...)
+	}))...)
 }
 
 // column is a column of an INSERT and how rows [from, to) are put into it.
@@ -47,7 +37,7 @@ type column struct {
 
 // insert writes n rows in INSERTs of at most MaxRowsPerInsert. Each is durable
 // when it returns; after an error the earlier ones stand.
-func (db *DB) insert(ctx context.Context, table string, n int, columns []column, opts []InsertOption) error {
+func (db *DB) insert(ctx context.Context, table string, n int, columns []column) error {
 	types := make([]clickhouse.ColumnNameAndType, len(columns))
 	query := []byte("INSERT INTO " + db.database + "." + table + " (")
 	for i, c := range columns {
@@ -61,7 +51,7 @@ func (db *DB) insert(ctx context.Context, table string, n int, columns []column,
 	query = append(query, ')')
 	for from := 0; from < n; from += MaxRowsPerInsert {
 		to := min(from+MaxRowsPerInsert, n)
-		batch, err := db.conn.PrepareBatch(insertContext(ctx, opts, clickhouse.WithColumnNamesAndTypes(types)), string(query))
+		batch, err := db.conn.PrepareBatch(insertContext(ctx, clickhouse.WithColumnNamesAndTypes(types)), string(query))
 		if err != nil {
 			return fmt.Errorf("write %s: %w", table, err)
 		}
@@ -81,7 +71,7 @@ func (db *DB) insert(ctx context.Context, table string, n int, columns []column,
 // WriteTouchpoints appends the rows of a block. They are durable when it
 // returns. A repetition makes the rows twice, so after an error or a crash the
 // runner trims to its checkpoint first (TrimTouchpoints).
-func (db *DB) WriteTouchpoints(ctx context.Context, g Generation, b *TouchpointBlock, opts ...InsertOption) error {
+func (db *DB) WriteTouchpoints(ctx context.Context, g Generation, b *TouchpointBlock) error {
 	var scratch []string
 	text := func(name string, p *packed) column {
 		return column{name, "String", func(c driver.BatchColumn, from, to int) error {
@@ -125,7 +115,7 @@ func (db *DB) WriteTouchpoints(ctx context.Context, g Generation, b *TouchpointB
 		word("flags", &b.flags),
 		text("properties", &b.properties),
 		text("context", &b.context),
-	}, opts)
+	})
 }
 
 const timeType = "DateTime64(3, 'UTC')"
@@ -149,7 +139,7 @@ func each[R, T any](name, typ string, rows []R, value func(*R) T) column {
 // WriteSubjects writes rows of subjects. They are durable when it returns, and
 // the newest version of a subject replaces the others, so a repetition is
 // harmless. The touchpoints view shows them after ReloadMoved.
-func (db *DB) WriteSubjects(ctx context.Context, g Generation, rows []Subject, opts ...InsertOption) error {
+func (db *DB) WriteSubjects(ctx context.Context, g Generation, rows []Subject) error {
 	return db.insert(ctx, "subjects_"+g.String(), len(rows), []column{
 		each("subject_id", "UUID", rows, func(r *Subject) uuid.UUID { return r.SubjectID }),
 		each("subject_no", "UInt64", rows, func(r *Subject) uint64 { return SubjectNo(r.SubjectID) }),
@@ -158,13 +148,13 @@ func (db *DB) WriteSubjects(ctx context.Context, g Generation, rows []Subject, o
 		each("customer_id", "UUID", rows, func(r *Subject) uuid.UUID { return r.CustomerID }),
 		each("position", "UInt64", rows, func(r *Subject) uint64 { return r.Version.Position }),
 		each("clock", timeType, rows, func(r *Subject) int64 { return r.Version.Clock }),
-	}, opts)
+	})
 }
 
 // WriteCustomers writes rows of customers. They are durable when it returns, and
 // the newest version of a customer replaces the others, so a repetition is
 // harmless.
-func (db *DB) WriteCustomers(ctx context.Context, g Generation, rows []Customer, opts ...InsertOption) error {
+func (db *DB) WriteCustomers(ctx context.Context, g Generation, rows []Customer) error {
 	return db.insert(ctx, "customers_"+g.String(), len(rows), []column{
 		each("customer_id", "UUID", rows, func(r *Customer) uuid.UUID { return r.CustomerID }),
 		each("user_ids", "Array(String)", rows, func(r *Customer) []string { return r.UserIDs }),
@@ -188,13 +178,13 @@ func (db *DB) WriteCustomers(ctx context.Context, g Generation, rows []Customer,
 		each("position", "UInt64", rows, func(r *Customer) uint64 { return r.Version.Position }),
 		each("clock", timeType, rows, func(r *Customer) int64 { return r.Version.Clock }),
 		each("removed", "UInt8", rows, func(r *Customer) uint8 { return bit(r.Removed) }),
-	}, opts)
+	})
 }
 
 // WriteTransitions writes rows of stage_transitions. They are durable when it
 // returns, and the newest version of a customer's transition replaces the
 // others, so a repetition is harmless.
-func (db *DB) WriteTransitions(ctx context.Context, g Generation, rows []Transition, opts ...InsertOption) error {
+func (db *DB) WriteTransitions(ctx context.Context, g Generation, rows []Transition) error {
 	return db.insert(ctx, "stage_transitions_"+g.String(), len(rows), []column{
 		each("customer_id", "UUID", rows, func(r *Transition) uuid.UUID { return r.CustomerID }),
 		each("seq", "UInt32", rows, func(r *Transition) uint32 { return r.Seq }),
@@ -207,7 +197,7 @@ func (db *DB) WriteTransitions(ctx context.Context, g Generation, rows []Transit
 		each("position", "UInt64", rows, func(r *Transition) uint64 { return r.Version.Position }),
 		each("clock", timeType, rows, func(r *Transition) int64 { return r.Version.Clock }),
 		each("removed", "UInt8", rows, func(r *Transition) uint8 { return bit(r.Removed) }),
-	}, opts)
+	})
 }
 
 func bit(b bool) uint8 {

@@ -27,5 +27,5 @@ CREATE TABLE IF NOT EXISTS touchpoints_{gen}
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(occurred_at)
 ORDER BY (subject, occurred_at)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 1000,
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0,
     lightweight_mutation_projection_mode = 'rebuild'

@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS touchpoints_g7
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(occurred_at)
 ORDER BY (subject, occurred_at)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 1000,
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0,
     lightweight_mutation_projection_mode = 'rebuild';
 
 CREATE TABLE IF NOT EXISTS subjects_g7
