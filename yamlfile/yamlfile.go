@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -73,7 +74,7 @@ func (d *Document) Decode(v any) error {
 	if d.root == nil {
 		return nil
 	}
-	if err := errors.Join(d.unknown(d.root, reflect.TypeOf(v).Elem(), "")...); err != nil {
+	if err := errors.Join(d.check(d.root, reflect.TypeOf(v).Elem(), "")...); err != nil {
 		return err
 	}
 	if err := yaml.NodeToValue(d.root, v); err != nil {
@@ -129,6 +130,15 @@ func (d *Document) wrap(err error) error {
 	if errors.As(err, &te) {
 		message = fmt.Sprintf("this should be %s", kindWords(te.DstType))
 	}
+	var ne *yaml.UnexpectedNodeTypeError
+	if errors.As(err, &ne) {
+		switch ne.Expected {
+		case ast.SequenceType:
+			message = "this should be a list"
+		case ast.MappingType:
+			message = "this should be keys with values"
+		}
+	}
 	e := &Error{File: d.name, Line: 1, Column: 1, Message: message}
 	e.place(ye.GetToken())
 	return e
@@ -147,20 +157,25 @@ func kindWords(t reflect.Type) string {
 	case reflect.Float32, reflect.Float64:
 		return "a number"
 	}
-	if t.String() == "time.Duration" {
-		return "a time such as 500ms"
-	}
 	return "a whole number"
 }
 
-// unknown finds the keys that a type has no field for.
-func (d *Document) unknown(n ast.Node, t reflect.Type, path string) []error {
+// check finds the keys that a type has no field for, and times that are none.
+func (d *Document) check(n ast.Node, t reflect.Type, path string) []error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	n = plain(n)
 	var errs []error
 	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		// The decoder would not say where.
+		if s, ok := n.(*ast.StringNode); ok {
+			if _, err := time.ParseDuration(s.Value); err == nil {
+				return nil
+			}
+		}
+		return []error{d.at(n, "this should be a time such as 500ms")}
 	case t.Kind() == reflect.Struct && pairs(n) != nil:
 		fields := fieldsOf(t)
 		for _, p := range pairs(n) {
@@ -180,16 +195,16 @@ func (d *Document) unknown(n ast.Node, t reflect.Type, path string) []error {
 				errs = append(errs, d.at(p.Key, message))
 				continue
 			}
-			errs = append(errs, d.unknown(p.Value, f, strings.TrimPrefix(path+"."+key, "."))...)
+			errs = append(errs, d.check(p.Value, f, strings.TrimPrefix(path+"."+key, "."))...)
 		}
 	case t.Kind() == reflect.Map:
 		for _, p := range pairs(n) {
-			errs = append(errs, d.unknown(p.Value, t.Elem(), strings.TrimPrefix(path+"."+keyOf(p), "."))...)
+			errs = append(errs, d.check(p.Value, t.Elem(), strings.TrimPrefix(path+"."+keyOf(p), "."))...)
 		}
 	case t.Kind() == reflect.Slice:
 		if s, ok := n.(*ast.SequenceNode); ok {
 			for i, v := range s.Values {
-				errs = append(errs, d.unknown(v, t.Elem(), fmt.Sprintf("%s[%d]", path, i))...)
+				errs = append(errs, d.check(v, t.Elem(), fmt.Sprintf("%s[%d]", path, i))...)
 			}
 		}
 	}

@@ -42,11 +42,12 @@ func newDemo() *cobra.Command {
 		if err := config.Validate(); err != nil {
 			return usageError{err}
 		}
-		cl, writeKey, revoke, err := writeKey(c.Context(), &r, key, "demo-shop")
+		cl, writeKey, done, err := writeKey(c.Context(), &r, key, "demo-shop", c.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		return errors.Join(sendDemo(c, cl, writeKey, config, wait), revoke())
+		defer done()
+		return sendDemo(c, cl, writeKey, config, wait)
 	}
 	return c
 }

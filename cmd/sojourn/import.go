@@ -58,12 +58,13 @@ func newImport() *cobra.Command {
 			return err
 		}
 		defer file.Close()
-		cl, writeKey, revoke, err := writeKey(c.Context(), &r, key, m.Source)
+		cl, writeKey, done, err := writeKey(c.Context(), &r, key, m.Source, c.ErrOrStderr())
 		if err != nil {
 			return err
 		}
+		defer done()
 		run := importRun{c: c, client: cl, key: writeKey, maxPrinted: maxPrinted, wait: wait}
-		return errors.Join(run.run(c.Context(), file, size, importer.Format(format), m), revoke())
+		return run.run(c.Context(), file, size, importer.Format(format), m)
 	}
 	return c
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sojourn/domain/policy"
 	"sojourn/warehouse/chdb"
 )
 
@@ -22,35 +24,41 @@ var version = "dev"
 func main() {
 	// Where this process is the ClickHouse engine's child, it never gets further.
 	chdb.ChildMain()
-	os.Exit(run())
+
+	// The first signal asks to stop, a second one ends the process.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
 }
 
 // run returns the exit status: 0 for success, 1 for an error, 2 for a command
 // line that makes no sense, and what an exitError says.
-func run() int {
-	// The first signal asks to stop, a second one ends the process.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
-
-	err := newRoot().ExecuteContext(ctx)
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
-	var status exitError
-	if errors.As(err, &status) {
-		return int(status)
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "sojourn: interrupted")
-		return 130
-	}
-	fmt.Fprintln(os.Stderr, "sojourn: "+explain(err))
+	status := 1
+	var exit exitError
 	var usage usageError
-	if errors.As(err, &usage) {
-		return 2
+	switch {
+	case errors.As(err, &exit):
+		return int(exit) // the command has said what there is to say
+	case errors.As(err, &usage):
+		status = 2
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		status, err = 130, errors.New("interrupted")
 	}
-	return 1
+	// A terminal that has gone cannot be told.
+	_, _ = fmt.Fprintln(errOut, "sojourn: "+explain(err))
+	return status
 }
 
 // exitError ends the process with a status; what there was to say is said.
@@ -73,6 +81,25 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			text := fmt.Sprintf("there is no command %q", args[0])
+			var names []string
+			for _, sub := range c.Commands() {
+				if sub.IsAvailableCommand() {
+					names = append(names, sub.Name())
+				}
+			}
+			if near, ok := policy.Nearest(args[0], names); ok {
+				text += fmt.Sprintf("; did you mean %s?", near)
+			} else {
+				text += "; sojourn --help lists the commands"
+			}
+			return usageError{errors.New(text)}
+		},
 	}
 	root.SetVersionTemplate("sojourn {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -81,7 +108,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(), newDemo(), newImport(), newTail(), newKeys(),
-		newRebuild(), newVerify(), newPolicy(), newVersion(),
+		newRebuild(), newVerify(), newBench(), newPolicy(), newVersion(),
 	)
 	return root
 }

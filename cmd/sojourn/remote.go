@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -63,9 +65,9 @@ func (r *remote) client(needToken bool) (*client.Client, error) {
 	return client.New(server, token)
 }
 
-// writeKey is the one given, else one made for a source, which revoke puts out
-// of force again when the sending is done.
-func writeKey(ctx context.Context, r *remote, given, source string) (c *client.Client, key string, revoke func() error, err error) {
+// writeKey is the one given, else one made for a source, which done puts out of
+// force again when the sending is over.
+func writeKey(ctx context.Context, r *remote, given, source string, errOut io.Writer) (c *client.Client, key string, done func(), err error) {
 	if given == "" {
 		given = os.Getenv("SOJOURN_WRITE_KEY")
 	}
@@ -73,17 +75,19 @@ func writeKey(ctx context.Context, r *remote, given, source string) (c *client.C
 		return nil, "", nil, err
 	}
 	if given != "" {
-		return c, given, func() error { return nil }, nil
+		return c, given, func() {}, nil
 	}
 	k, err := c.CreateWriteKey(ctx, source)
 	if err != nil {
 		return nil, "", nil, fmt.Errorf("make a write key: %w", err)
 	}
-	return c, k.WriteKey, func() error {
+	return c, k.WriteKey, func() {
 		// Also where the user has interrupted the sending.
-		if err := c.RevokeWriteKey(context.WithoutCancel(ctx), k.ID); err != nil {
-			return fmt.Errorf("revoke the write key %s of this run: %w", k.ID, err)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := c.RevokeWriteKey(ctx, k.ID); err != nil {
+			// A terminal that has gone cannot be told.
+			_, _ = fmt.Fprintf(errOut, "the write key of this run is still in force (%s); revoke it with: sojourn keys revoke %s\n", explain(err), k.ID)
 		}
-		return nil
 	}, nil
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"sojourn/domain/policy"
+)
+
+func policyOf(t *testing.T, text string) (policy.Policy, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "p.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, source, err := loadPolicy(path)
+	if err == nil && source != text {
+		t.Errorf("the text of the policy is %q", source)
+	}
+	return p, err
+}
+
+func TestPolicyFile(t *testing.T) {
+	p, err := policyOf(t, "currency: EUR\nlifecycle: {at_risk_days: 30}\nevents:\n  - {names: [Invoice Paid, Paid], meaning: purchase, channel: server, source: erp}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := policy.Default()
+	want.Currency, want.Lifecycle.AtRiskDays = "EUR", 30
+	want.Events = []policy.Mapping{{Names: []string{"Invoice Paid", "Paid"}, Meaning: policy.Purchase, Channel: policy.Server, Source: "erp"}}
+	if !reflect.DeepEqual(p, want) {
+		t.Errorf("got  %+v\nwant %+v", p, want)
+	}
+	if p, _, err := loadPolicy(""); err != nil || !reflect.DeepEqual(p, policy.Default()) {
+		t.Errorf("without a file: %+v, %v", p, err)
+	}
+}
+
+func TestPolicyMistakes(t *testing.T) {
+	for text, want := range map[string]string{
+		"currncy: EUR\n":                         `p.yaml:1:1: unknown key "currncy"; did you mean "currency"?`,
+		"currency: euro\n":                       `p.yaml:1:11: currency: "euro" is no currency`,
+		"lifecycle:\n  at_risk_days: many\n":     `p.yaml:2:17: this should be a whole number`,
+		"lifecycle:\n  at_risk_days: 200\n":      `p.yaml:1:1: lifecycle.churned_days: 120 must be more than at_risk_days`,
+		"events:\n  - {name: A, meaning: buy}\n": `p.yaml:2:24: events[0].meaning: "buy" is no meaning`,
+		"events:\n  - name: A\n":                 `p.yaml:2:5: events[0].meaning: is missing`,
+		"events:\n  - nme: A\n":                  `p.yaml:2:5: unknown key "nme" under events[0]; did you mean "name"?`,
+		"events:\n\t- name: A\n":                 `p.yaml:2:1: `,
+		"channels:\n  - {channel: pigeon}\n":     `p.yaml:2:15: channels[0].channel: "pigeon" is no channel`,
+		"events: none\n":                         `p.yaml:1:9: this should be a list`,
+		"standard: true\nstandard: false\n":      `p.yaml:2:1: `,
+	} {
+		_, err := policyOf(t, text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q:\ngot  %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+// TestDefaultPolicyFile reads what sojourn policy default prints: as it stands it
+// is the default policy, and with its comments taken away and standard turned
+// off it still means the same.
+func TestDefaultPolicyFile(t *testing.T) {
+	status, text, _ := sojourn(t.Context(), "policy", "default")
+	if status != 0 {
+		t.Fatal(status)
+	}
+	canonical := func(p policy.Policy) string {
+		b, err := p.MarshalCanonical()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	p, err := policyOf(t, text)
+	if err != nil || canonical(p) != canonical(policy.Default()) {
+		t.Fatalf("%v\n%s", err, canonical(p))
+	}
+
+	head, names, _ := strings.Cut(text, "# The standard names:\n")
+	head = strings.Replace(head, "standard: true", "standard: false", 1)
+	head = strings.Replace(head, "events: []", "", 1)
+	names = regexp.MustCompile(`(?m)^#`).ReplaceAllString(names, " ")
+	p, err = policyOf(t, head+"events:\n"+names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := policy.Default().Expanded().Events; !reflect.DeepEqual(p.Events, want) {
+		t.Errorf("got  %+v\nwant %+v", p.Events, want)
+	}
+}
+
+func TestPolicyCheck(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p.yaml")
+	if err := os.WriteFile(path, []byte("currency: eur\nstandrd: true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, errOut := sojourn(t.Context(), "policy", "check", path)
+	if status != 1 || !strings.Contains(errOut, "p.yaml:2:1: ") {
+		t.Errorf("%d %s", status, errOut)
+	}
+}
