@@ -148,28 +148,6 @@ func (db *DB) MaxPosition(ctx context.Context, g Generation) (uint64, error) {
 	return position, nil
 }
 
-// TrimTouchpoints deletes the touchpoints of a generation above a position, and
-// returns how many there were. With it a runner makes its writes exactly once:
-// it trims to its checkpoint before it goes on after a crash. The rows are
-// hidden from every reader when it returns, and stay so after a crash. Where
-// there are none it only reads an index.
-func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64) (uint64, error) {
-	var rows uint64
-	table := fmt.Sprintf("%s.touchpoints_%s", db.database, g)
-	row := db.QueryRow(ctx, "SELECT count() FROM "+table+" WHERE position > {position:UInt64}", Named("position", position))
-	if err := row.Scan(&rows); err != nil {
-		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
-	}
-	if rows == 0 {
-		return 0, nil
-	}
-	stmt := fmt.Sprintf("DELETE FROM %s WHERE position > %d SETTINGS lightweight_deletes_sync = 2", table, position)
-	if err := db.Exec(ctx, stmt); err != nil {
-		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
-	}
-	return rows, nil
-}
-
 func (db *DB) execFile(ctx context.Context, file string, g Generation) error {
 	text, err := sqlFiles.ReadFile(file)
 	if err != nil {

@@ -28,6 +28,7 @@ ENGINE = MergeTree
 PARTITION BY toYYYYMM(occurred_at)
 ORDER BY (subject, occurred_at)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0,
+    number_of_free_entries_in_pool_to_execute_mutation = 0,
     lightweight_mutation_projection_mode = 'rebuild';
 
 CREATE TABLE IF NOT EXISTS subjects_g7
