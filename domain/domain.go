@@ -116,7 +116,7 @@ const KeySize = 32
 func NewKeyer(key []byte) Keyer {
 	key = append([]byte(nil), key...)
 	// Taking the key in costs more than a sum, so MACs are used again.
-	return Keyer{&sync.Pool{New: func() any { return &keyedMAC{Hash: hmac.New(sha256.New, key)} }}}
+	return Keyer{&sync.Pool{New: func() any { return &keyedMAC{hmac.New(sha256.New, key), make([]byte, 0, 128)} }}}
 }
 
 // Stream is the name of the stream that holds the touchpoints of s: its kind, a
