@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// binary is the program under test. It lies in a tree like that of a checkout,
-// so it finds the ClickHouse library by itself, as bin/sojourn does.
+// binary is the program under test. It lies in a checkout, or in a tree like one,
+// and finds the ClickHouse library by itself.
 var binary string
 
 // repository is the root of the checkout.
@@ -33,30 +33,27 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build puts the binary into dir: the one that SOJOURN_E2E_BINARY names, as
-// make test does, else one built from the sources as they are.
+// build takes the binary that SOJOURN_E2E_BINARY names, as make test does; else
+// it builds one from the sources as they are, in a tree like that of a checkout.
 func build(dir string) error {
 	var err error
 	if repository, err = filepath.Abs(".."); err != nil {
 		return err
 	}
-	binary = filepath.Join(dir, "bin", "sojourn")
-	library := filepath.Join(dir, "warehouse", "chdb", "lib")
-	for _, parent := range []string{filepath.Dir(binary), filepath.Dir(library)} {
-		if err := os.MkdirAll(parent, 0o755); err != nil {
-			return err
-		}
-	}
-	if err := os.Symlink(filepath.Join(repository, "warehouse", "chdb", "lib"), library); err != nil {
-		return err
-	}
 	if given := os.Getenv("SOJOURN_E2E_BINARY"); given != "" {
-		program, err := os.ReadFile(given)
+		binary, err = filepath.Abs(given)
+		if err == nil {
+			_, err = os.Stat(binary)
+		}
 		if err != nil {
 			return fmt.Errorf("SOJOURN_E2E_BINARY: %w", err)
 		}
-		return os.WriteFile(binary, program, 0o755)
+		return nil
 	}
+	if err := checkout(dir); err != nil {
+		return err
+	}
+	binary = filepath.Join(dir, "bin", "sojourn")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	args := append([]string{"build"}, raceFlags...)
@@ -66,4 +63,16 @@ func build(dir string) error {
 		return fmt.Errorf("build the binary: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// checkout makes a directory in which bin/sojourn finds the ClickHouse library
+// as it does in a checkout.
+func checkout(dir string) error {
+	library := filepath.Join(dir, "warehouse", "chdb", "lib")
+	for _, parent := range []string{filepath.Join(dir, "bin"), filepath.Dir(library)} {
+		if err := os.MkdirAll(parent, 0o755); err != nil {
+			return err
+		}
+	}
+	return os.Symlink(filepath.Join(repository, "warehouse", "chdb", "lib"), library)
 }
