@@ -31,7 +31,6 @@ type committer struct {
 	answered atomic.Int64  // calls in the group that was answered last
 	finished chan struct{} // closed when run has returned
 	swept    uint32        // the segment that was active at the last sweep
-	wedged   bool          // Pebble panicked while it held its locks
 
 	commits, appended, repeats, known atomic.Uint64
 	streamCount                       atomic.Int64
@@ -58,6 +57,7 @@ func (c *committer) init(s *Store) {
 	c.acks = make(chan commit, 2)
 	c.finished = make(chan struct{})
 	c.disk.s = s
+	c.streams = make(map[string]*stream)
 }
 
 // run takes group after group until the queue is stopped and empty.
@@ -77,24 +77,22 @@ func (c *committer) run() {
 
 // acknowledge makes known what is durable, in the order of the commits.
 func (c *committer) acknowledge() {
-	var broken error
 	for done := range c.acks {
 		err := done.err
 		if done.batch != nil {
-			if syncErr := done.batch.SyncWait(); syncErr != nil && broken == nil {
-				broken = fmt.Errorf("sync the log: %w", syncErr)
-				c.s.fail(broken)
+			if syncErr := done.batch.SyncWait(); syncErr != nil {
+				c.s.fail(fmt.Errorf("sync the log: %w", syncErr))
 			}
-			if broken != nil {
-				err = c.s.failureErr()
-			} else if closeErr := done.batch.Close(); closeErr != nil {
-				c.s.log.Warn("batch not closed", "error", closeErr)
-			}
-		} else if broken != nil {
-			// Duplicates of something that never became durable.
+		}
+		// A write that failed is known by now (failStop), whatever Pebble thinks.
+		// Nothing behind it is acknowledged, repeats neither.
+		if err == nil {
 			err = c.s.failureErr()
 		}
 		if err == nil && done.batch != nil {
+			if closeErr := done.batch.Close(); closeErr != nil {
+				c.s.log.Warn("batch not closed", "error", closeErr)
+			}
 			c.s.durable.Store(uint64(done.last))
 			c.s.advanced.notify()
 			c.commits.Add(1)
@@ -196,8 +194,8 @@ func (c *committer) commit(g *group) commit {
 	markRead(g)
 	c.appended.Add(uint64(len(c.pending)))
 	clear(c.pending) // lets go of the callers' events
-	if err := c.apply(batch); err != nil {
-		c.s.fail(err)
+	if err := c.s.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
+		c.s.fail(fmt.Errorf("write the log: %w", err))
 		return commit{group: g, err: c.s.failureErr()}
 	}
 	return commit{group: g, batch: batch, last: c.s.index.Load().active.end() - 1}
@@ -214,25 +212,6 @@ func markRead(g *group) {
 	for _, call := range g.calls {
 		call.state.CompareAndSwap(callReading, callRead)
 	}
-}
-
-// apply writes the batch to Pebble's log. Pebble panics where it cannot change
-// to another log file; its locks are lost then.
-func (c *committer) apply(batch *pebble.Batch) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			c.wedged = true
-			cause, ok := r.(error)
-			if !ok {
-				cause = fmt.Errorf("%v", r)
-			}
-			err = fmt.Errorf("write the log: %w", cause)
-		}
-	}()
-	if err := c.s.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
-		return fmt.Errorf("write the log: %w", err)
-	}
-	return nil
 }
 
 // encode packs the pending events into log records, from a position on.

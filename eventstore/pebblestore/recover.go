@@ -41,13 +41,12 @@ func (s *Store) recover() error {
 		return fmt.Errorf("%w: it ends at position %d, the indexes at %d", ErrCorrupt, head, m.indexed)
 	}
 	s.durable.Store(uint64(head))
-	if anew {
+	if anew && head > 0 {
 		if err := s.streams.DeleteRange(streamLower, streamUpper, pebble.Sync); err != nil {
 			return fmt.Errorf("remove the old stream index: %w", err)
 		}
 	}
 	s.index.Store(&indexState{active: newSegment(1, m.indexed+1, s.opts.SegmentEvents)})
-	s.committer.streams = make(map[string]*stream)
 	if err := s.openRuns(log, m); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ var (
 // goroutines at once.
 type Store struct {
 	opts     Options
-	fs       vfs.FS
+	fs       *failStop
 	log      *slog.Logger
 	db       *pebble.DB // the log
 	streams  *pebble.DB // the stream index and the manifest
@@ -59,8 +59,9 @@ type Store struct {
 	readers   map[*logReader]struct{}
 	closed    bool // readers are refused
 
-	failed  chan struct{} // closed when the store has failed
-	failure atomic.Pointer[error]
+	condemned atomic.Bool   // the stream index was found damaged
+	failed    chan struct{} // closed when the store has failed
+	failure   atomic.Pointer[error]
 
 	closing   chan struct{} // closed when Close begins
 	stopIndex chan struct{} // closed when the indexer is to end
@@ -80,11 +81,23 @@ type indexState struct {
 // Open opens the store in a directory and makes it where there is none. What the
 // indexes on disk do not reach is read again: about a million events take half a
 // second. Index files that are damaged or missing are made anew from the log.
-func Open(dir string, opts Options) (_ *Store, err error) {
+func Open(dir string, opts Options) (*Store, error) {
+	s, err := open(dir, opts)
+	if err != nil && s.condemned.Load() {
+		// The stream index turned out to be damaged: it is made anew now.
+		s, err = open(dir, opts)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// open returns the store even with an error.
+func open(dir string, opts Options) (s *Store, err error) {
 	opts = opts.withDefaults()
-	s := &Store{
+	s = &Store{
 		opts:      opts,
-		fs:        opts.FS,
 		log:       opts.Logger,
 		indexDir:  opts.FS.PathJoin(dir, "streams"),
 		runDir:    opts.FS.PathJoin(dir, "ids"),
@@ -93,41 +106,75 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 		closing:   make(chan struct{}),
 		stopIndex: make(chan struct{}),
 	}
+	s.fs = newFailStop(opts.FS, s.fail, s.closing)
+	s.opts.FS = s.fs
 	s.queue.init(opts.QueueBytes)
+	s.committer.init(s)
 	logDir := s.fs.PathJoin(dir, "log")
 	for _, d := range []string{logDir, s.indexDir, s.runDir} {
-		if err := s.fs.MkdirAll(d, 0o755); err != nil {
-			return nil, fmt.Errorf("open event store: %w", err)
+		if err := makeDir(s.fs, d); err != nil {
+			return s, fmt.Errorf("open event store: %w", err)
 		}
 	}
 	lock, err := pebble.LockDirectory(logDir, s.fs)
 	if err != nil {
-		return nil, lockError(dir, err)
+		return s, lockError(dir, err)
 	}
 	// The database holds the lock, too, until it is closed.
 	defer func() { err = errors.Join(err, lock.Close()) }()
 
-	po := PebbleOptions(opts)
+	po := PebbleOptions(s.opts)
 	defer po.Cache.Unref()
 	po.Lock = lock
 	po.Logger = pebbleLogger{log: s.log, fail: s.fail}
 	po.EventListener = s.listener(func() {})
-	if s.db, err = pebble.Open(logDir, po); err != nil {
-		return nil, fmt.Errorf("open event store %s: %w", dir, err)
+	if s.db, err = s.openPebble(logDir, po); err != nil {
+		return s, fmt.Errorf("open event store %s: %w", dir, err)
 	}
 	if s.streams, err = s.openStreams(po.Cache); err != nil {
-		return nil, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.db.Close())
+		return s, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.db.Close())
 	}
 	if err := s.recover(); err != nil {
 		s.closeRuns()
-		return nil, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.streams.Close(), s.db.Close())
+		return s, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.streams.Close(), s.db.Close())
 	}
-	s.committer.init(s)
 	s.done.Add(3)
 	go func() { defer s.done.Done(); s.committer.run() }()
 	go func() { defer s.done.Done(); s.committer.acknowledge() }()
 	go func() { defer s.done.Done(); s.runIndexer() }()
 	return s, nil
+}
+
+// openPebble opens a database. Where the disk fails meanwhile, Pebble may not
+// return; what it holds is given up then, until the process ends.
+func (s *Store) openPebble(dir string, po *pebble.Options) (*pebble.DB, error) {
+	type result struct {
+		db  *pebble.DB
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			// Pebble panics where it cannot name its format durably.
+			if p := recover(); p != nil {
+				r = result{err: fmt.Errorf("open database: %v", p)}
+			}
+			opened <- r
+		}()
+		r.db, r.err = pebble.Open(dir, po)
+	}()
+	select {
+	case r := <-opened:
+		return r.db, r.err
+	case <-s.failed:
+	}
+	if !s.fs.stopped.Load() { // something it read is damaged: it returns
+		if r := <-opened; r.db != nil {
+			return nil, errors.Join(s.failureErr(), r.db.Close())
+		}
+	}
+	return nil, s.failureErr()
 }
 
 // openStreams opens the database of the stream index. One that is damaged is
@@ -142,7 +189,7 @@ func (s *Store) openStreams(cache *pebble.Cache) (*pebble.DB, error) {
 		err = errors.New("it was found damaged when it was read")
 	} else if oserror.IsNotExist(err) {
 		var db *pebble.DB
-		if db, err = pebble.Open(s.indexDir, po); err == nil {
+		if db, err = s.openPebble(s.indexDir, po); err == nil {
 			return db, nil
 		}
 		if !pebble.IsCorruptionError(err) && !oserror.IsNotExist(err) {
@@ -155,10 +202,10 @@ func (s *Store) openStreams(cache *pebble.Cache) (*pebble.DB, error) {
 	if err := s.fs.RemoveAll(s.indexDir); err != nil {
 		return nil, fmt.Errorf("remove damaged stream index: %w", err)
 	}
-	if err := s.fs.MkdirAll(s.indexDir, 0o755); err != nil {
+	if err := makeDir(s.fs, s.indexDir); err != nil {
 		return nil, fmt.Errorf("make stream index anew: %w", err)
 	}
-	db, err := pebble.Open(s.indexDir, po)
+	db, err := s.openPebble(s.indexDir, po)
 	if err != nil {
 		return nil, fmt.Errorf("make stream index anew: %w", err)
 	}
@@ -170,6 +217,7 @@ const condemnedName = "DAMAGED"
 
 // condemnStreams leaves a mark for the next Open.
 func (s *Store) condemnStreams() {
+	s.condemned.Store(true)
 	f, err := s.fs.Create(s.fs.PathJoin(s.indexDir, condemnedName), vfs.WriteCategoryUnspecified)
 	if err == nil {
 		err = errors.Join(f.Sync(), f.Close(), syncDir(s.fs, s.indexDir))
@@ -284,7 +332,7 @@ const stuckTimeout = 5 * time.Second
 
 // Close finishes the appends under way, ends all iterators with ErrClosed and
 // releases the directory. It may be called more than once. After a failure that
-// left Pebble's log writer stuck, the directory stays locked until the process
+// keeps Pebble from returning, the directory stays locked until the process
 // ends, and the error says so.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() { s.closeErr = s.close() })
@@ -307,9 +355,6 @@ func (s *Store) close() error {
 	s.done.Wait()
 	s.closeReaders()
 	s.closeRuns()
-	if s.committer.wedged {
-		return fmt.Errorf("close event store: the log writer is broken, the directory stays locked: %w", s.failureErr())
-	}
 	if err := errors.Join(s.streams.Close(), s.db.Close()); err != nil {
 		return fmt.Errorf("close event store: %w", err)
 	}
