@@ -108,6 +108,16 @@ func (p *process) wait(within time.Duration) int {
 	}
 }
 
+// over tells whether the process has ended.
+func (p *process) over() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -221,7 +231,7 @@ func (s *server) ready() {
 	s.t.Helper()
 	s.greeted()
 	eventually(s.t, time.Minute, "the server is ready", func() error {
-		if s.hasEnded() {
+		if s.over() {
 			s.t.Fatalf("the server ended: %s", s.err.String())
 		}
 		res, err := tlsClient.Get(s.url + "/readyz")
@@ -246,7 +256,7 @@ func (s *server) greeted() {
 	eventually(s.t, time.Minute, "the server prints its address", func() error {
 		m := addressLine.FindStringSubmatch(s.out.String())
 		if m == nil || !strings.Contains(s.out.String(), "Try:") {
-			if s.hasEnded() {
+			if s.over() {
 				s.t.Fatalf("the server ended: %s", s.err.String())
 			}
 			return errors.New("it has not")
@@ -257,15 +267,6 @@ func (s *server) greeted() {
 		}
 		return nil
 	})
-}
-
-func (s *server) hasEnded() bool {
-	select {
-	case <-s.ended:
-		return true
-	default:
-		return false
-	}
 }
 
 // stop asks the server to stop, and checks that it does so cleanly and in time
