@@ -77,7 +77,7 @@ func text(t testing.TB, db *warehouse.DB, query string, args ...any) []string {
 	t.Helper()
 	rows, err := db.Query(context.Background(), query, args...)
 	must(t, err)
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var all []string
 	for rows.Next() {
 		var s string

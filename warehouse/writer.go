@@ -24,7 +24,7 @@ func insertContext(ctx context.Context, extra ...clickhouse.QueryOption) context
 		"async_insert": 0,
 		// A server that remembers the rows of a cut insert would drop them in its
 		// repetition, although they have been trimmed meanwhile.
-		"insert_deduplicate":             0,
+		"insert_deduplicate":              0,
 		"max_partitions_per_insert_block": 0,
 	}))...)
 }

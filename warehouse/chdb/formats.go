@@ -8,7 +8,37 @@ var rowFormats = setOf(`TabSeparated TSV TabSeparatedRaw TSVRaw Raw CSV JSONEach
 	JSONCompactEachRow JSONStringsEachRow JSONCompactStringsEachRow TSKV LineAsString RowBinary Native RawBLOB
 	Null MsgPack BSONEachRow`)
 
-func isRowFormat(format string) bool { return rowFormats[strings.ToLower(format)] }
+// headedFormats are row formats with so many lines of names and types before the
+// rows. The engine writes them before each part; all but the first are cut.
+var headedFormats = map[string]int{
+	"csvwithnames": 1, "csvwithnamesandtypes": 2,
+	"tsvwithnames": 1, "tsvwithnamesandtypes": 2, "tabseparatedwithnames": 1, "tabseparatedwithnamesandtypes": 2,
+	"tsvrawwithnames": 1, "tsvrawwithnamesandtypes": 2, "tabseparatedrawwithnames": 1, "tabseparatedrawwithnamesandtypes": 2,
+	"jsoncompacteachrowwithnames": 1, "jsoncompacteachrowwithnamesandtypes": 2,
+	"jsoncompactstringseachrowwithnames": 1, "jsoncompactstringseachrowwithnamesandtypes": 2,
+}
+
+func isRowFormat(format string) bool {
+	format = strings.ToLower(format)
+	return rowFormats[format] || headedFormats[format] > 0
+}
+
+// cutHeader cuts the names and types off a part of a result. They are lines; in
+// CSV one may hold a line break within quotes.
+func cutHeader(format string, part []byte) []byte {
+	format = strings.ToLower(format)
+	csv := strings.HasPrefix(format, "csv")
+	quoted := false
+	for left := headedFormats[format]; left > 0 && len(part) > 0; part = part[1:] {
+		switch {
+		case part[0] == '"' && csv:
+			quoted = !quoted
+		case part[0] == '\n' && !quoted:
+			left--
+		}
+	}
+	return part
+}
 
 // contentType is what ClickHouse answers for a format.
 func contentType(format string) string {

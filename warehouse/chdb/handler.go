@@ -226,7 +226,7 @@ func (h *handler) statement(r *http.Request, args url.Values, out *output) error
 	if h.public && !s.stream && errors.As(err, &e) && (e.Code == 396 || e.Code == 241) {
 		e.Message += " A result in the format " + s.format + " is held in memory as a whole; ask for one that is written row by row, such as JSONEachRow."
 	}
-	if err != nil && context.Cause(ctx) == errTime {
+	if err != nil && errors.Is(context.Cause(ctx), errTime) {
 		return &Exception{Code: 159, Message: "Timeout exceeded. (TIMEOUT_EXCEEDED)"}
 	}
 	return err

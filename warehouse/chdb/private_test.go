@@ -183,6 +183,30 @@ func TestLargeResultsAreNotHeld(t *testing.T) {
 	}
 }
 
+// TestHeadersStandOnce reads formats with names in many parts.
+func TestHeadersStandOnce(t *testing.T) {
+	t.Parallel()
+	e := shop(t)
+	for format, header := range map[string]string{
+		"CSVWithNames":                        "\"a\n\"\"b\"\"\",\"n\"\n",
+		"CSVWithNamesAndTypes":                "\"a\n\"\"b\"\"\",\"n\"\n\"String\",\"UInt64\"\n",
+		"TSVWithNames":                        `a\n"b"` + "\tn\n",
+		"TabSeparatedWithNamesAndTypes":       `a\n"b"` + "\tn\nString\tUInt64\n",
+		"JSONCompactEachRowWithNames":         `["a\n\"b\"", "n"]` + "\n",
+		"JSONCompactEachRowWithNamesAndTypes": `["a\n\"b\"", "n"]` + "\n" + `["String", "UInt64"]` + "\n",
+	} {
+		const rows = 300_000
+		status, body, _ := ask(t, http.MethodGet, at(e, "SELECT 'x' AS `a\n\"b\"`, number AS n FROM numbers(300000) FORMAT "+format), "")
+		rest, found := strings.CutPrefix(body, header)
+		if status != 200 || !found || strings.Count(rest, "\n") != rows || strings.Contains(rest, "String") || strings.Contains(rest, "b\"") {
+			t.Errorf("%s: %d, %d lines, %.60q", format, status, strings.Count(rest, "\n"), body)
+		}
+		if _, body, _ := ask(t, http.MethodGet, at(e, "SELECT 'x' AS `a\n\"b\"`, number AS n FROM numbers(0) FORMAT "+format), ""); body != header {
+			t.Errorf("%s without rows: %q", format, body)
+		}
+	}
+}
+
 func TestInsertsOverHTTP(t *testing.T) {
 	t.Parallel()
 	e := shop(t)
@@ -239,7 +263,7 @@ func TestACutInsertWritesNothing(t *testing.T) {
 		for i := range rows {
 			fmt.Fprintln(&data, i)
 		}
-		fmt.Fprintf(conn, "POST /?query=INSERT+INTO+sojourn.n+FORMAT+TSV HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", data.Len()+100, data.String())
+		_, _ = fmt.Fprintf(conn, "POST /?query=INSERT+INTO+sojourn.n+FORMAT+TSV HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", data.Len()+100, data.String())
 		_ = conn.Close()
 	}
 	until(t, "no insert runs", func() bool {

@@ -166,7 +166,7 @@ func TestADocumentIsBounded(t *testing.T) {
 	for _, query := range []string{
 		"SELECT repeat('x', 10000) FROM numbers(1000000) FORMAT JSON",
 		"SELECT repeat('x', 10000) FROM numbers(1000000) FORMAT JSON SETTINGS max_result_bytes = 0",
-		"SELECT toString(number), repeat('x', 1000) FROM numbers(1000000) FORMAT CSVWithNames",
+		"SELECT toString(number), repeat('x', 1000) FROM numbers(1000000) FORMAT PrettyCompactMonoBlock",
 	} {
 		status, body, _ := ask(t, http.MethodGet, at(e, query, "max_result_bytes", "0"), "")
 		if status == http.StatusOK {

@@ -2,6 +2,7 @@ package chdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -243,7 +244,7 @@ func (e *engine) runStream(ctx context.Context, c *conn, s *statement, out sink)
 		return err
 	}
 	for first := true; ; first = false {
-		done, err := e.part(c, stream, first, out)
+		done, err := e.part(c, stream, s.format, first, out)
 		if done || err != nil {
 			if err != nil {
 				e.lib.streamCancel(c.handle, stream.p)
@@ -257,7 +258,7 @@ func (e *engine) runStream(ctx context.Context, c *conn, s *statement, out sink)
 	}
 }
 
-func (e *engine) part(c *conn, stream result, first bool, out sink) (done bool, err error) {
+func (e *engine) part(c *conn, stream result, format string, first bool, out sink) (done bool, err error) {
 	r := result{e.lib, e.lib.streamFetch(c.handle, stream.p)}
 	defer r.free()
 	if err := r.err(); err != nil {
@@ -271,6 +272,9 @@ func (e *engine) part(c *conn, stream result, first bool, out sink) (done bool, 
 	b := r.bytes()
 	if len(b) == 0 {
 		return true, nil
+	}
+	if !first {
+		b = cutHeader(format, b)
 	}
 	return false, out.write(b)
 }
@@ -309,11 +313,11 @@ func (e *engine) insert(ctx context.Context, s *statement, data io.Reader) (stat
 	buf := make([]byte, insertPart)
 	for end := false; !end; {
 		n, rerr := fill(data, buf)
-		if rerr != nil && rerr != io.EOF {
+		if rerr != nil && !errors.Is(rerr, io.EOF) {
 			e.lib.insertCancel(stream)
 			return stats{}, fmt.Errorf("read the data of an insert: %w", rerr)
 		}
-		end = rerr == io.EOF
+		end = rerr != nil
 		if n > 0 && e.lib.insertAppend(stream, unsafe.Pointer(&buf[0]), uintptr(n)) != 0 {
 			err := failed()
 			if err == nil {
