@@ -38,9 +38,6 @@ const (
 	// DefaultWaitTimeout is how long a read waits for the views to hold the
 	// position given as after.
 	DefaultWaitTimeout = 10 * time.Second
-
-	defaultLimit = 50
-	maxLimit     = 1000
 )
 
 // Views answers questions about customers from what the projections keep.

@@ -222,7 +222,7 @@ func askAs(t *testing.T, s *httptest.Server, method, path, body, auth string) (i
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -525,7 +525,7 @@ func lines(t *testing.T, s *httptest.Server, method, path string, line any) func
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { res.Body.Close() })
+	t.Cleanup(func() { _ = res.Body.Close() })
 	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/x-ndjson" {
 		t.Fatalf("%s: %s", path, res.Status)
 	}

@@ -72,12 +72,10 @@ func TestSameSeedSameMessages(t *testing.T) {
 // TestBelievable holds the shop to what one would expect of a real one.
 func TestBelievable(t *testing.T) {
 	type life struct {
-		user            bool
-		anonymousFirst  bool
-		orders, refunds int
-		seen            bool
-		lead            bool
-		orderAt         map[string]time.Time
+		user           bool
+		anonymousFirst bool
+		orders         int
+		orderAt        map[string]time.Time
 	}
 	lives := map[string]*life{}  // by user, else by visitor
 	users := map[string]string{} // visitor to user
@@ -224,8 +222,11 @@ func TestValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for _, bad := range []demo.Config{
-		{Customers: 0, Days: 1, End: cfg.End}, {Customers: 1, Days: 0, End: cfg.End}, {Customers: 1, Days: 1},
-		{Customers: 10_000_001, Days: 1, End: cfg.End}, {Customers: 1, Days: 3651, End: cfg.End},
+		{Customers: 0, Days: 1, End: cfg.End},
+		{Customers: 1, Days: 0, End: cfg.End},
+		{Customers: 1, Days: 1},
+		{Customers: 10_000_001, Days: 1, End: cfg.End},
+		{Customers: 1, Days: 3651, End: cfg.End},
 	} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v is valid", bad)

@@ -35,8 +35,14 @@ var products = [...]product{
 var categories = [...]string{"Lighting", "Furniture", "Kitchen", "Textiles", "Decoration", "Garden", "Gifts"}
 
 var pages = [...][2]string{
-	{"/", "Home"}, {"/sale", "Sale"}, {"/stories", "Stories"}, {"/help", "Help"}, {"/about", "About us"},
-	{"/delivery", "Delivery"}, {"/account", "Account"}, {"/stores", "Stores"},
+	{"/", "Home"},
+	{"/sale", "Sale"},
+	{"/stories", "Stories"},
+	{"/help", "Help"},
+	{"/about", "About us"},
+	{"/delivery", "Delivery"},
+	{"/account", "Account"},
+	{"/stores", "Stores"},
 }
 
 var searches = [...]string{"lamp", "blanket", "gift", "mug", "oak table", "vase", "kitchen knife", "garden", "rug", "christmas"}

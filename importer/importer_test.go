@@ -286,7 +286,7 @@ func TestCDNOW(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	m, err := importer.LoadMapping("../docs/examples/cdnow.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -261,7 +261,7 @@ func lines(r io.Reader) iter.Seq2[textLine, error] {
 			if last && len(text) == 0 {
 				return
 			}
-			ok := true
+			var ok bool
 			switch {
 			case tooLong || len(text) > maxLine:
 				ok = yield(textLine{}, &RowError{number, fmt.Errorf("longer than %d bytes", maxLine)})

@@ -91,7 +91,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 		return nil, c.explain(err)
 	}
 	if res.StatusCode >= 300 {
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		return nil, statusError(res)
 	}
 	return res, nil
@@ -135,7 +135,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any) e
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if out == nil {
 		return nil
 	}
@@ -194,7 +194,7 @@ func (c *Client) Ready(ctx context.Context) (Ready, error) {
 	if err != nil {
 		return r, c.explain(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusServiceUnavailable {
 		return r, statusError(res)
 	}
@@ -237,7 +237,7 @@ func stream[T any](ctx context.Context, c *Client, method, path string) iter.Seq
 			yield(line, err)
 			return
 		}
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		d := json.NewDecoder(bufio.NewReaderSize(res.Body, 1<<16))
 		for {
 			var line T

@@ -44,7 +44,7 @@ func server(t *testing.T, answer func(n int, w http.ResponseWriter) bool) (*clie
 		}
 		w.Header().Set("Sojourn-Position", fmt.Sprint(n))
 		w.Header().Set("Sojourn-Rejected", "1")
-		fmt.Fprint(w, `{"success":true}`)
+		_, _ = fmt.Fprint(w, `{"success":true}`)
 	}))
 	t.Cleanup(s.Close)
 	c, err := client.New(s.URL, "")

@@ -194,7 +194,7 @@ func (s *Sender) post(body []byte) (Sent, error) {
 	if err != nil {
 		return sent, s.c.explain(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
 		return sent, statusError(res)
 	}

@@ -97,9 +97,11 @@ func TestConfigMistakes(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"--clickhouse-listen", "0.0.0.0:8123", "--clickhouse-password", "p"},
-		{"--clickhouse-listen", "localhost:8123"}, {"--clickhouse-listen", "[::1]:8123"},
+		{"--clickhouse-listen", "localhost:8123"},
+		{"--clickhouse-listen", "[::1]:8123"},
 		{"--clickhouse", "clickhouse://u:p@host:9000/sojourn", "--clickhouse-listen", "0.0.0.0:1"},
-		{"--public-url", "https://example.com/track"}, {"--listen", ":8080"},
+		{"--public-url", "https://example.com/track"},
+		{"--listen", ":8080"},
 	} {
 		if _, err := load(t, args, nil, ""); err != nil {
 			t.Errorf("%v: %v", args, err)

@@ -8,6 +8,7 @@ import (
 
 	"sojourn/api/client"
 	"sojourn/warehouse/chdb"
+	"sojourn/yamlfile"
 )
 
 // explain makes one line of an error, with what to do about it.
@@ -28,8 +29,9 @@ func explain(err error) string {
 	case errors.As(err, &status) && status.Status == 401 && status.Detail != "":
 		text = addHint(text, "give it with --token or SOJOURN_ADMIN_TOKEN, or name the server's data directory with --data")
 	}
-	// Problems of files come a line each; all else is one line.
-	if !strings.Contains(text, ".yaml:") && !strings.Contains(text, ".yml:") {
+	// Mistakes in a file come a line each; all else is one line.
+	var mistake *yamlfile.Error
+	if !errors.As(err, &mistake) {
 		text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	}
 	return text

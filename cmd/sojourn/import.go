@@ -57,7 +57,7 @@ func newImport() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		defer file.Close()
+		defer func() { _ = file.Close() }()
 		cl, writeKey, done, err := writeKey(c.Context(), &r, key, m.Source, c.ErrOrStderr())
 		if err != nil {
 			return err

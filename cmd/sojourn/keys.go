@@ -32,7 +32,7 @@ func newKeys() *cobra.Command {
 					return err
 				}
 				// The key alone on standard output: KEY=$(sojourn keys create shop).
-				fmt.Fprintf(c.ErrOrStderr(), "key %s of source %s; it is shown this once:\n", k.ID, k.Source)
+				_, _ = fmt.Fprintf(c.ErrOrStderr(), "key %s of source %s; it is shown this once:\n", k.ID, k.Source)
 				_, err = fmt.Fprintln(c.OutOrStdout(), k.WriteKey)
 				return err
 			},
@@ -51,13 +51,13 @@ func newKeys() *cobra.Command {
 					return err
 				}
 				w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-				fmt.Fprintln(w, "ID\tSOURCE\tCREATED\tREVOKED")
+				_, _ = fmt.Fprintln(w, "ID\tSOURCE\tCREATED\tREVOKED")
 				for _, k := range keys {
 					revoked := ""
 					if k.RevokedAt != nil {
 						revoked = k.RevokedAt.Format(time.RFC3339)
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.ID, k.Source, k.CreatedAt.Format(time.RFC3339), revoked)
+					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.ID, k.Source, k.CreatedAt.Format(time.RFC3339), revoked)
 				}
 				return w.Flush()
 			},

@@ -61,7 +61,7 @@ func startServer(t *testing.T, data string, more ...string) running {
 		}
 		if h, err := readHolder(data); err == nil && h.URL != "" {
 			if res, err := http.Get(h.URL + "/readyz"); err == nil {
-				res.Body.Close()
+				_ = res.Body.Close()
 				if res.StatusCode == http.StatusOK {
 					r.url = h.URL
 					return r
@@ -90,7 +90,7 @@ func (r running) get(t *testing.T, path string, v any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %s %v %s", path, res.Status, err, b)
