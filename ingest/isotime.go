@@ -140,7 +140,7 @@ func instant(year, month, day, hour, minute, second string) (domain.Millis, bool
 	h, ok4 := number(hour)
 	mi, ok5 := number(minute)
 	s, ok6 := number(second)
-	if !(ok1 && ok2 && ok3 && ok4 && ok5 && ok6) ||
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 ||
 		mo < 1 || mo > 12 || d < 1 || d > daysIn(y, mo) || h > 23 || mi > 59 || s > 59 {
 		return 0, false
 	}

@@ -149,9 +149,7 @@ type Reject struct {
 
 // ParseReject reads a reject.v1 or refusal.v1 event. Whether it was replayed
 // since is not in it.
-func ParseReject(e eventstore.Recorded) (Reject, error) { return parseReject(e) }
-
-func parseReject(e eventstore.Recorded) (Reject, error) {
+func ParseReject(e eventstore.Recorded) (Reject, error) {
 	var m rejectMetadata
 	if err := json.Unmarshal(e.Metadata, &m); err != nil {
 		return Reject{}, fmt.Errorf("read reject %s: %w", e.ID, err)
@@ -207,7 +205,7 @@ func (s *Service) Rejects(ctx context.Context, cursor string, limit int) (Reject
 			break
 		}
 		revision = e.Revision
-		r, err := parseReject(e)
+		r, err := ParseReject(e)
 		if err != nil {
 			return RejectPage{}, err
 		}

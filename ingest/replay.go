@@ -86,7 +86,7 @@ func (s *Service) readRejects(ctx context.Context, from, head uint64, filter *Re
 			break
 		}
 		if e.Type == domain.TypeReject {
-			r, err := parseReject(e)
+			r, err := ParseReject(e)
 			if err != nil {
 				return nil, 0, err
 			}

@@ -25,9 +25,7 @@ type call struct {
 	wire   wire
 }
 
-// maxKept bounds the memory that a call leaves for the next.
-const maxKept = MaxBody + 1
-
+// keep leaves the memory of a call to the next.
 func (h *Handler) keep(c *call) {
 	c.wire.r = nil
 	c.parsed.writeKey = nil

@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"testing"
+
+	"sojourn/ingest/internal/ingesttest"
 )
 
 var fuzzSeeds = []string{
@@ -27,7 +29,7 @@ func FuzzTracking(f *testing.F) {
 		f.Add("batch", []byte(seed), true)
 	}
 	f.Fuzz(func(t *testing.T, path string, body []byte, zipped bool) {
-		s := start(t)
+		s := startOver(t, ingesttest.Over(t, ingesttest.NewMemory()))
 		target := &url.URL{Path: "/v1/" + path}
 		sent := string(body)
 		if zipped {
@@ -93,7 +95,7 @@ func FuzzPixel(f *testing.F) {
 	f.Add("track", "data=eyJ1c2VySWQiOiJ1In0&writeKey=%s")
 	f.Add("page", "userId=u&properties.a=1&properties=x&context.=1&.x=2&writeKey=%s")
 	f.Fuzz(func(t *testing.T, kind, query string) {
-		s := start(t)
+		s := startOver(t, ingesttest.Over(t, ingesttest.NewMemory()))
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL = &url.URL{Path: "/v1/pixel/" + kind + "x", RawQuery: query + "&writeKey=" + s.Key}
 		if a := s.do(r); a.StatusCode != 200 || a.Header.Get("Content-Type") != "image/gif" {

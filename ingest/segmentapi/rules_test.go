@@ -1,6 +1,7 @@
 package segmentapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sojourn/domain"
+	"sojourn/eventstore"
 	"sojourn/ingest"
 	"sojourn/ingest/internal/ingesttest"
 	"sojourn/ingest/segmentapi"
@@ -527,6 +531,95 @@ func TestAClosedStoreIs503(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.refused(s.post("/v1/page", `{"userId":"u"}`), 503, "stopping")
+}
+
+// failing is a log that takes nothing.
+type failing struct {
+	ingest.Log
+	err error
+}
+
+func (f failing) AppendMany(context.Context, []eventstore.Append) ([]eventstore.Result, error) {
+	return nil, fmt.Errorf("append: %w", f.err)
+}
+
+func TestAnswersToTheStore(t *testing.T) {
+	for err, want := range map[error]struct {
+		status int
+		code   string
+	}{
+		eventstore.ErrOverloaded:  {429, "overloaded"},
+		eventstore.ErrUnavailable: {503, "unavailable"},
+		eventstore.ErrClosed:      {503, "stopping"},
+		context.DeadlineExceeded:  {503, "unavailable"},
+	} {
+		s := startOver(t, ingesttest.Start(t, func(c *ingest.Config) { c.Log = failing{c.Log, err} }))
+		for range 2 { // what failed once can be tried again
+			a := s.post("/v1/page", `{"messageId":"m","userId":"u"}`)
+			s.refused(a, want.status, want.code)
+			if (a.Header.Get("Retry-After") == "1") != (want.status == 429) {
+				t.Fatalf("Retry-After %q", a.Header.Get("Retry-After"))
+			}
+		}
+		s.refused(s.post("/v1/page", `{`), 400, "invalid_json")
+		s.pixel("/v1/pixel/page?userId=u&writeKey=" + s.Key)
+	}
+}
+
+func TestCountsForASender(t *testing.T) {
+	s := start(t)
+	body := `{"batch":[{"type":"page","messageId":"m","userId":"u"},{"type":"bad"}]}`
+	a := s.ok(s.post("/v1/batch", body))
+	if a.Header.Get("Sojourn-Rejected") != "1" || a.Header.Get("Sojourn-Duplicates") != "" {
+		t.Fatalf("%v", a.Header)
+	}
+	if a = s.ok(s.post("/v1/batch", body)); a.Header.Get("Sojourn-Duplicates") != "1" {
+		t.Fatalf("%v", a.Header)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	env := ingesttest.Start(t, func(c *ingest.Config) { c.Metrics = ingest.NewMetrics(registry) })
+	s := startOver(t, env, func(c *segmentapi.Config) { c.Registerer = registry })
+	body := `{"batch":[{"type":"page","messageId":"m","userId":"u"},{"type":"bad"},{"type":"page"}]}`
+	s.ok(s.post("/v1/batch", body))
+	s.ok(s.post("/v1/batch", body))
+	s.refused(s.post("/v1/page", `{`), 400, "invalid_json")
+	s.refused(s.do(httptest.NewRequest(http.MethodPost, "/v1/page", strings.NewReader(`{}`))), 401, "missing_write_key")
+	if _, err := s.Service.Replay(t.Context(), ingest.ReplayFilter{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"sojourn_tracking_requests_total batch": 2, "sojourn_tracking_requests_total page": 2,
+		"sojourn_tracking_refused_total invalid_json": 1, "sojourn_tracking_refused_total missing_write_key": 1,
+		"sojourn_tracking_bytes_total":              float64(2*len(body) + 1 + 2),
+		"sojourn_ingest_accepted_total":             1,
+		"sojourn_ingest_duplicates_total":           1,
+		"sojourn_ingest_rejects_total no_id":        2,
+		"sojourn_ingest_rejects_total too_deep":     0,
+		"sojourn_ingest_rejects_total unknown_type": 2,
+		"sojourn_ingest_in_flight_bytes":            0,
+		"sojourn_ingest_replayed_total":             0,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v, want %v", name, v, want)
+		}
+	}
 }
 
 func TestASlowBodyIs408(t *testing.T) {

@@ -19,9 +19,18 @@ import (
 // until a test moves it.
 var Now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
+// Store is a log with its index of event ids.
+type Store interface {
+	ingest.Log
+	ingest.KeyLog
+	eventstore.IDIndex
+	Head(ctx context.Context) (eventstore.Position, error)
+	Close() error
+}
+
 // Env is a service and what it stands on.
 type Env struct {
-	Store   *pebblestore.Store
+	Store   Store
 	Service *ingest.Service
 	Keys    *ingest.Keys
 	Keyer   domain.Keyer
@@ -51,7 +60,7 @@ func New(t TB, change ...func(*ingest.Config)) *Env {
 }
 
 // Over starts a service over a store.
-func Over(t TB, store *pebblestore.Store, change ...func(*ingest.Config)) *Env {
+func Over(t TB, store Store, change ...func(*ingest.Config)) *Env {
 	t.Helper()
 	e := &Env{Store: store, Keyer: domain.NewKeyer(make([]byte, domain.KeySize)), Clock: &Clock{T: Now}}
 	c := ingest.Config{
