@@ -29,12 +29,12 @@ run: build ## Start Sojourn, fill it with a demo shop, and print what to try
 
 .PHONY: test
 test: build ## Run every test
-	deploy/test-setup.sh
-	$(GO) test -timeout 20m ./...
+	@deploy/test-setup.sh
+	SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -timeout 20m ./...
 
 .PHONY: race
-race: build ## Run every test with the race detector (needs a C compiler)
-	deploy/test-setup.sh
+race: $(LIB) ## Run every test with the race detector (needs a C compiler)
+	@deploy/test-setup.sh
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m ./...
 
 .PHONY: lint
@@ -46,7 +46,7 @@ bench: build ## Measure the figures of docs/performance.md (takes minutes)
 	bin/sojourn bench
 
 .PHONY: fuzz
-fuzz: ## Fuzz each endpoint and parser for a minute
+fuzz: $(LIB) ## Fuzz each endpoint and parser for a minute
 	deploy/fuzz.sh 60s
 
 .PHONY: clean
