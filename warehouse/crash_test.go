@@ -42,7 +42,7 @@ func TestExactlyOnceAcrossKills(t *testing.T) {
 	must(t, db.CreateGeneration(ctx, 1))
 	must(t, db.Activate(ctx, 1))
 
-	const rows, batch, kills = 60_000, 1_500, 6
+	const rows, batch, kills = 20_000, 1_000, 4
 	stop := make(chan struct{})
 	var killer sync.WaitGroup
 	killer.Go(func() {

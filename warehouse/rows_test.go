@@ -237,9 +237,9 @@ func TestTrimTouchpoints(t *testing.T) {
 	ctx := context.Background()
 	db := warehousetest.Open(t)
 	must(t, db.CreateGeneration(ctx, 1))
-	must(t, db.WriteTouchpoints(ctx, 1, block(0, 200_000, 10_000)))
+	must(t, db.WriteTouchpoints(ctx, 1, block(0, 100_000, 10_000)))
 	for _, step := range []struct{ position, removed, left uint64 }{
-		{200_000, 0, 200_000}, {195_000, 5_000, 195_000}, {195_000, 0, 195_000},
+		{100_000, 0, 100_000}, {95_000, 5_000, 95_000}, {95_000, 0, 95_000},
 	} {
 		began := time.Now()
 		n, err := db.TrimTouchpoints(ctx, 1, step.position)
@@ -255,11 +255,11 @@ func TestTrimTouchpoints(t *testing.T) {
 			t.Errorf("the last position is %d (%v), want %d", last, err, step.left)
 		}
 	}
-	if err := db.WriteTouchpoints(ctx, 1, block(195_000, 200_000, 10_000)); err != nil {
+	if err := db.WriteTouchpoints(ctx, 1, block(95_000, 100_000, 10_000)); err != nil {
 		t.Error(err)
 	}
-	if n := value[uint64](t, db, "SELECT uniqExact(event_id) FROM touchpoints_g1"); n != 200_000 {
-		t.Errorf("%d different rows after the repetition, want 200000", n)
+	if n := value[uint64](t, db, "SELECT uniqExact(event_id) FROM touchpoints_g1"); n != 100_000 {
+		t.Errorf("%d different rows after the repetition, want 100000", n)
 	}
 }
 
