@@ -70,16 +70,16 @@ func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err
 			err = errors.Join(err, v.discard(g))
 		}
 	}()
-	// Most of it happens while the old views go on.
-	for {
-		head, err := v.cfg.Store.Head(ctx)
-		if err != nil {
-			return err
-		}
-		if head <= g.fold.position+10_000 {
+	// Most of it happens while the old views go on. Where they come to read so fast
+	// that the new ones do not get nearer, they stand still a little longer.
+	for behind := ^uint64(0); ; {
+		to := v.active.state.checkpoint().Position
+		left := uint64(to - min(to, g.fold.position))
+		if left <= 10_000 || left > behind/2 {
 			break
 		}
-		if err := g.runTo(ctx, head, 0, progress.upTo(head)); err != nil {
+		behind = left
+		if err := g.runTo(ctx, to, 0, progress.upTo(to)); err != nil {
 			return errors.Join(err, g.settle())
 		}
 	}

@@ -151,10 +151,15 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	return readErr
 }
 
+// clean reports whether all that was read has been flushed.
+func (g *generation) clean() bool {
+	f := g.fold
+	return len(f.changed) == 0 && len(f.touched) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
+}
+
 // idle reports whether the events read since the last flush change nothing.
 func (g *generation) idle(clock domain.Millis) (bool, error) {
-	f := g.fold
-	if len(f.changed) > 0 || len(f.touched) > 0 || g.rows != nil && g.rows.Len() > 0 || len(g.corrections) > 0 {
+	if !g.clean() || len(g.corrections) > 0 {
 		return false, nil
 	}
 	at, ok, err := g.state.nextDeadline()

@@ -316,6 +316,10 @@ func (v *Views) stopLoop() {
 func (v *Views) follow(ctx context.Context, g *generation) {
 	wait := 500 * time.Millisecond
 	var err error
+	if !g.clean() {
+		// It was stopped in the middle of a batch.
+		err = g.recover(ctx)
+	}
 	for {
 		started := time.Now()
 		if err == nil {

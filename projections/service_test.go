@@ -433,3 +433,60 @@ func TestLostViews(t *testing.T) {
 		t.Errorf("the log grew from %d to %d: %v", head, after, err)
 	}
 }
+
+// Rebuilding and verifying while messages come loses none and finds nothing
+// wrong.
+func TestRebuildAndVerifyUnderLoad(t *testing.T) {
+	s := newSite(t)
+	stop := make(chan struct{})
+	sent := make(chan int)
+	go func() {
+		n := 0
+		defer func() { sent <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			parts := make([]eventstore.Append, 20)
+			for i := range parts {
+				stream, e := bought(fmt.Sprint("m", n), fmt.Sprint(n%50), day0-domain.Millis(n), 1).event()
+				parts[i] = eventstore.Append{Stream: stream, Events: []eventstore.NewEvent{e}}
+				n++
+			}
+			r, err := s.store.AppendMany(context.Background(), parts)
+			if err == nil && n%1000 == 0 {
+				err = s.views.WaitFor(context.Background(), r[0].Position)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for i := range 4 {
+		if i%2 == 0 {
+			if err := s.views.Rebuild(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		if v := s.verify(); !v.Equal() {
+			t.Errorf("verify: %+v", v)
+		}
+	}
+	close(stop)
+	n := <-sent
+	head, err := s.store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wait(head)
+	if got := s.rows("SELECT count() AS x FROM touchpoints"); got[0] != fmt.Sprint(n) {
+		t.Errorf("%s touchpoints, %d were sent", got, n)
+	}
+	if v := s.verify(); !v.Equal() {
+		t.Errorf("verify: %+v", v)
+	}
+}
