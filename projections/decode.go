@@ -64,8 +64,10 @@ type decoder struct {
 	logger *slog.Logger
 	// statements says whether the fold wants to hear of statements.
 	statements bool
-	rows       *warehouse.TouchpointBlock
-	text       []byte
+	// hurry says whether a batch ends by time, too.
+	hurry bool
+	rows  *warehouse.TouchpointBlock
+	text  []byte
 }
 
 // read sends the events after a position, up to another and at most limit of
@@ -87,7 +89,7 @@ func (d *decoder) read(ctx context.Context, store eventstore.Store, after, to ev
 		d.decode(&e, &c.arrivals[len(c.arrivals)-1])
 		n++
 		full := limit > 0 && (n >= limit || n%256 == 0 && d.rows != nil && d.rows.Bytes() >= maxBatchBytes ||
-			n%1024 == 0 && time.Since(start) >= maxBatchTime)
+			d.hurry && n%1024 == 0 && time.Since(start) >= maxBatchTime)
 		if full {
 			break
 		}

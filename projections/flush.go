@@ -128,6 +128,10 @@ func (f *fold) flush(clock domain.Millis, batch *pebble.Batch) (*flush, error) {
 		if err := batch.Set(subjectKey(s.stream), buf, nil); err != nil {
 			return nil, err
 		}
+		if s.stored {
+			continue
+		}
+		s.stored = true
 		if err := batch.Set(idKey(s.id), []byte(s.stream), nil); err != nil {
 			return nil, err
 		}

@@ -64,7 +64,7 @@ func openState(fs vfs.FS, dir string, cacheBytes int64, logger *slog.Logger) (*s
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	db, err := pebble.Open(dir, &pebble.Options{
-		FS: fs, Cache: cache, MemTableSize: 16 << 20, Logger: pebbleLogger{logger},
+		FS: fs, Cache: cache, MemTableSize: 32 << 20, Logger: pebbleLogger{logger},
 		FormatMajorVersion: pebble.FormatNewest,
 	})
 	if err != nil {

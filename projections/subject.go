@@ -37,8 +37,9 @@ type subject struct {
 	// no row.
 	moved uuid.UUID
 
-	cust  *cust // where cached: the customer it belongs to
-	dirty bool
+	cust   *cust // where cached: the customer it belongs to
+	dirty  bool
+	stored bool // the state knows its id
 }
 
 // edge is a join as its anonymous subject keeps it. Of the joins that name the
@@ -106,7 +107,7 @@ func parseSubject(stream string, b []byte) (*subject, error) {
 	if !ok {
 		return nil, fmt.Errorf("%q is no subject's stream", stream)
 	}
-	s := &subject{stream: stream, id: domain.SubjectID(stream), kind: kind}
+	s := &subject{stream: stream, id: domain.SubjectID(stream), kind: kind, stored: true}
 	r := reader{b: b}
 	if v := r.byte(); v != stateVersion {
 		return nil, fmt.Errorf("state record has version %d", v)
