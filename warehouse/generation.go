@@ -156,7 +156,7 @@ func (db *DB) execFile(ctx context.Context, file string, g Generation) error {
 	return db.Exec(ctx, db.render(string(text), g))
 }
 
-// render fills the placeholders of a SQL file.
+// render fills in the names that a SQL file leaves open.
 func (db *DB) render(text string, g Generation) string {
 	return strings.NewReplacer(
 		"{database}", db.database,

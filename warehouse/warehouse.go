@@ -158,7 +158,7 @@ func (db *DB) Ping(ctx context.Context) error { return db.conn.Ping(ctx) }
 func (db *DB) Database() string { return db.database }
 
 // Exec runs a statement that returns no rows. Arguments are clickhouse.Named
-// values for {name:Type} placeholders.
+// values for {name:Type} parameters.
 func (db *DB) Exec(ctx context.Context, query string, args ...any) error {
 	return db.conn.Exec(ctx, query, args...)
 }
@@ -181,5 +181,5 @@ func (db *DB) Select(ctx context.Context, dest any, query string, args ...any) e
 	return db.conn.Select(ctx, dest, query, args...)
 }
 
-// Named is the value of a {name:Type} placeholder.
+// Named is the value of a {name:Type} parameter.
 func Named(name string, value any) driver.NamedValue { return clickhouse.Named(name, value) }

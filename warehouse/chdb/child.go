@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -130,7 +131,7 @@ func serveChild(cfg childConfig, log *slog.Logger, status *os.File, gone <-chan 
 		}
 		hosts := map[string]bool{}
 		for _, h := range cfg.Hosts {
-			hosts[h] = true
+			hosts[strings.ToLower(h)] = true
 		}
 		outside := newServer(&handler{
 			engine: eng, log: log, public: true, database: cfg.Database, password: cfg.Password, hosts: hosts,

@@ -206,7 +206,7 @@ func guardToken(tokens []token, i int, t token, p params, databases map[string]b
 	case t.punct(";"):
 		return refuse("more than one statement")
 	case t.punct("{"):
-		return guardPlaceholder(tokens[i:], p, databases)
+		return guardParameter(tokens[i:], p, databases)
 	case t.punct("\\"), t.punct("@"):
 		return refuse("the character %s", t.text)
 	case t.is("OUTFILE", "INFILE"):
@@ -240,10 +240,10 @@ func guardToken(tokens []token, i int, t token, p params, databases map[string]b
 	return nil
 }
 
-// guardPlaceholder looks at {name:Identifier}, whose value names a table.
-func guardPlaceholder(tokens []token, p params, databases map[string]bool) error {
+// guardParameter looks at {name:Identifier}, whose value names a table.
+func guardParameter(tokens []token, p params, databases map[string]bool) error {
 	if len(tokens) < 4 || !tokens[1].name() || !tokens[2].punct(":") {
-		return nil // no placeholder; the engine says so
+		return nil // no parameter; the engine says so
 	}
 	if !tokens[3].is("Identifier") {
 		return nil

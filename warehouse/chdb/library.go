@@ -82,7 +82,7 @@ func openLibrary(path string) (*library, error) {
 	return lib, nil
 }
 
-// params are the values of {name:Type} placeholders, as the engine wants them:
+// params are the values of {name:Type} parameters, as the engine wants them:
 // text in the escaping of tab-separated values.
 type params struct {
 	names, values []string

@@ -190,7 +190,7 @@ func TestADocumentIsBounded(t *testing.T) {
 
 func TestHostsAndOrigins(t *testing.T) {
 	t.Parallel()
-	e := shop(t, func(c *chdb.Config) { c.Hosts = []string{"ch.example"} })
+	e := shop(t, func(c *chdb.Config) { c.Hosts = []string{"CH.example"} })
 	for _, c := range []struct {
 		name, value string
 		status      int

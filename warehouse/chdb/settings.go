@@ -1,8 +1,11 @@
 package chdb
 
 import (
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // clientSettings are the settings that a request from outside may send: how
@@ -79,4 +82,65 @@ func bounded(value string, limit uint64) (string, error) {
 		n = limit
 	}
 	return strconv.FormatUint(n, 10), nil
+}
+
+// privateSettings passes the request's settings on.
+func (h *handler) privateSettings(args url.Values) ([]string, error) {
+	var set []string
+	for name, values := range args {
+		if isRequestArgument(name) {
+			continue
+		}
+		if !h.engine.settings[name] {
+			return nil, &Exception{Code: 115, Message: "Setting " + clip(name) + " is neither a builtin setting nor started with the prefix 'SQL_' registered for user-defined settings. (UNKNOWN_SETTING)"}
+		}
+		set = append(set, name+"="+values[0])
+	}
+	slices.Sort(set)
+	return set, nil
+}
+
+// A result in a format that is one document, such as JSON, is made whole in
+// memory that no limit of the engine's on a statement counts.
+const (
+	maxDocumentRows  = 1_000_000
+	maxDocumentBytes = 128 << 20
+)
+
+// publicSettings takes what the list has, keeps the limits, and puts what the
+// outside cannot change behind it.
+func (h *handler) publicSettings(args url.Values, document bool) ([]string, error) {
+	limits := map[string]uint64{
+		"max_execution_time": uint64(h.maxTime / time.Second),
+		"max_memory_usage":   h.maxMem,
+		"max_threads":        h.threads,
+	}
+	if document {
+		limits["max_result_rows"], limits["max_result_bytes"] = maxDocumentRows, maxDocumentBytes
+	}
+	var set []string
+	for name, values := range args {
+		if isRequestArgument(name) {
+			continue
+		}
+		if !clientSettings[name] || !h.engine.settings[name] {
+			return nil, refuse("the setting %s", clip(name))
+		}
+		value := values[0]
+		if limit, isLimit := limits[name]; isLimit {
+			var err error
+			if value, err = bounded(value, limit); err != nil {
+				return nil, err
+			}
+			delete(limits, name)
+		}
+		if name != "log_comment" {
+			set = append(set, name+"="+value)
+		}
+	}
+	for name, limit := range limits {
+		set = append(set, name+"="+strconv.FormatUint(limit, 10))
+	}
+	slices.Sort(set)
+	return append(set, "allow_introspection_functions=0", "allow_ddl=0", "readonly=1"), nil
 }
