@@ -11,17 +11,37 @@ import (
 // eventOverhead is what an event costs in the queue beside its bytes.
 const eventOverhead = 64
 
+// single is an append of one part, in one allocation.
+type single struct {
+	call   call
+	part   [1]eventstore.Append
+	result [1]eventstore.Result
+}
+
 // Append appends events to one stream, atomically. An append of no events
 // changes nothing and succeeds whatever is expected.
 func (s *Store) Append(ctx context.Context, stream string, expected eventstore.Expected, events ...eventstore.NewEvent) (eventstore.Result, error) {
-	results, err := s.AppendMany(ctx, []eventstore.Append{{Stream: stream, Expected: expected, Events: events}})
+	if err := ctx.Err(); err != nil {
+		return eventstore.Result{}, err
+	}
+	one := &single{part: [1]eventstore.Append{{Stream: stream, Expected: expected, Events: events}}}
+	bytes, err := measure(&one.part[0])
 	if err != nil {
 		return eventstore.Result{}, err
 	}
-	if err := results[0].Err; err != nil {
+	c := &one.call
+	c.parts, c.results, c.bytes = one.part[:], one.result[:], bytes
+	g, err := s.queue.put(ctx, c, max(s.opts.QueueWait, 0))
+	if err == nil {
+		err = s.await(ctx, c, g)
+	}
+	if err == nil {
+		err = one.result[0].Err
+	}
+	if err != nil {
 		return eventstore.Result{}, err
 	}
-	return results[0], nil
+	return one.result[0], nil
 }
 
 // AppendMany appends to many streams. A call whose events take more than 4 MiB

@@ -3,7 +3,6 @@ package pebblestore
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 // but for the counters.
 type committer struct {
 	s        *Store
-	streams  map[string]*stream
+	streams  streamTable
 	lastTime int64 // recorded_at of the last event, Unix ms
 
 	// Reused from group to group.
@@ -24,6 +23,7 @@ type committer struct {
 	pending []pendingEvent
 	bodies  []int
 	heads   []*stream
+	names   []uint64 // hashes of the parts' streams
 	touched uint64
 	disk    diskLookup
 
@@ -34,14 +34,6 @@ type committer struct {
 
 	commits, appended, repeats, known atomic.Uint64
 	streamCount                       atomic.Int64
-}
-
-// stream is the head of a stream: what the next append to it needs.
-type stream struct {
-	name    string
-	next    uint64 // revision of the next event; 0 where there is no stream
-	segment uint32 // number of the last segment that holds events of it
-	local   uint32 // its place there
 }
 
 // commit is a group on its way to the disk.
@@ -57,7 +49,7 @@ func (c *committer) init(s *Store) {
 	c.acks = make(chan commit, 2)
 	c.finished = make(chan struct{})
 	c.disk.s = s
-	c.streams = make(map[string]*stream)
+	c.streams = newStreamTable()
 }
 
 // run takes group after group until the queue is stopped and empty.
@@ -139,9 +131,9 @@ func (c *committer) awaitIndexer() {
 // sweep forgets the heads of streams that only the disk holds, once there are
 // too many.
 func (c *committer) sweep() {
-	c.streamCount.Store(int64(len(c.streams)))
+	c.streamCount.Store(int64(c.streams.n))
 	state := c.s.index.Load()
-	if len(c.streams) <= c.s.opts.MaxStreams || c.swept == state.active.number {
+	if c.streams.n <= c.s.opts.MaxStreams || c.swept == state.active.number {
 		return
 	}
 	c.swept = state.active.number
@@ -149,11 +141,7 @@ func (c *committer) sweep() {
 	if len(state.frozen) > 0 {
 		oldest = state.frozen[0].number
 	}
-	for name, st := range c.streams {
-		if st.segment < oldest {
-			delete(c.streams, name)
-		}
-	}
+	c.streams.keep(oldest)
 }
 
 // commit decides a group and hands it to Pebble. The order is what makes it
@@ -249,16 +237,13 @@ func (c *committer) encode(first eventstore.Position) *pebble.Batch {
 }
 
 // stream returns the head of a stream, from memory or from the disk.
-func (c *committer) stream(name string) (*stream, error) {
-	if st, ok := c.streams[name]; ok {
+func (c *committer) stream(hash uint64, name string) (*stream, error) {
+	if st := c.streams.get(hash, name); st != nil {
 		return st, nil
 	}
 	next, err := c.disk.nextRevision(name)
 	if err != nil {
 		return nil, err
 	}
-	// The name is cloned, or else it might keep a whole request alive.
-	st := &stream{name: strings.Clone(name), next: next}
-	c.streams[st.name] = st
-	return st, nil
+	return c.streams.add(hash, name, next), nil
 }

@@ -55,12 +55,18 @@ func (c *committer) decideParts(parts []eventstore.Append, results []eventstore.
 	heads := slices.Grow(c.heads[:0], len(parts))[:len(parts)]
 	clear(heads)
 	c.heads = heads
+	c.names = c.names[:0]
+	for i := range parts {
+		hash := c.streams.hash(parts[i].Stream)
+		c.names = append(c.names, hash)
+		c.touched ^= c.streams.slot(hash)
+	}
 	for i := range parts {
 		if results[i].Err != nil || len(parts[i].Events) == 0 {
 			continue
 		}
 		var err error
-		if heads[i], err = c.stream(parts[i].Stream); err != nil {
+		if heads[i], err = c.stream(c.names[i], parts[i].Stream); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,9 @@
 package pebblestore
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -152,38 +154,92 @@ func (s *Store) ingest(g *segment, runs []*run) (err error) {
 
 // writeStreams writes the blocks of all streams in the order of their keys.
 func (g *segment) writeStreams(w *sstable.Writer) error {
-	order := make([]uint32, len(g.streams))
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	slices.SortFunc(order, func(a, b uint32) int {
-		x, y := g.streams[a].name, g.streams[b].name
-		if len(x) != len(y) {
-			return len(x) - len(y)
-		}
-		return strings.Compare(x, y)
-	})
 	var (
-		places     []eventstore.Position
-		key, value []byte
+		events, begin = g.byStream()
+		places        []eventstore.Position
+		key, value    []byte
 	)
-	for _, local := range order {
+	for _, local := range g.byKey() {
 		st := &g.streams[local]
-		places = places[:0]
-		v := view{g: g, first: st.first, count: st.count, last: st.last}
-		for _, p := range v.backwards {
-			places = append(places, p)
-		}
-		slices.Reverse(places)
-		for at := (len(places) - 1) / placesPerBlock * placesPerBlock; at >= 0; at -= placesPerBlock {
+		own := events[begin[local]:][:st.count]
+		for at := (len(own) - 1) / placesPerBlock * placesPerBlock; at >= 0; at -= placesPerBlock {
+			places = places[:0]
+			for _, i := range own[at:min(at+placesPerBlock, len(own))] {
+				places = append(places, g.position(i))
+			}
 			key = appendStreamKey(key[:0], st.name, st.first+uint64(at))
-			value = appendPlaces(value[:0], places[at:min(at+placesPerBlock, len(places))])
+			value = appendPlaces(value[:0], places)
 			if err := w.Set(key, value); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// byStream returns the segment's events, grouped by stream and in order, and
+// where each stream's begin. Following the chains would wait for memory at each
+// step.
+func (g *segment) byStream() (events, begin []uint32) {
+	begin = make([]uint32, len(g.streams))
+	next := make([]uint32, len(g.streams))
+	sum := uint32(0)
+	for i := range g.streams {
+		begin[i], next[i] = sum, sum
+		sum += g.streams[i].count
+	}
+	events = make([]uint32, g.n)
+	for i := range g.n {
+		local := g.local[i]
+		events[next[local]] = uint32(i)
+		next[local]++
+	}
+	return events, begin
+}
+
+// byKey returns the places of the streams in the order of their keys: by length
+// and then by name.
+func (g *segment) byKey() []uint32 {
+	type sortKey struct {
+		length uint32
+		local  uint32
+		head   uint64 // the name's bytes behind what all names begin with
+	}
+	common := len(g.streams[0].name)
+	for i := range g.streams {
+		common = commonPrefix(g.streams[0].name[:common], g.streams[i].name)
+	}
+	keys := make([]sortKey, len(g.streams))
+	for i := range g.streams {
+		name := g.streams[i].name
+		var head [8]byte
+		copy(head[:], name[common:])
+		keys[i] = sortKey{uint32(len(name)), uint32(i), binary.BigEndian.Uint64(head[:])}
+	}
+	slices.SortFunc(keys, func(a, b sortKey) int {
+		switch {
+		case a.length != b.length:
+			return cmp.Compare(a.length, b.length)
+		case a.head != b.head:
+			return cmp.Compare(a.head, b.head)
+		}
+		return strings.Compare(g.streams[a.local].name, g.streams[b.local].name)
+	})
+	order := make([]uint32, len(keys))
+	for i := range keys {
+		order[i] = keys[i].local
+	}
+	return order
+}
+
+func commonPrefix(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
 }
 
 // Runs are merged four at a time. maxMergedRun bounds a merge, and with it the

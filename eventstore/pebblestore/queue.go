@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type group struct {
 	bytes int64
 	done  chan struct{} // closed when the outcome stands
 	err   error         // read after done
+	ended bool
 }
 
 // maxGroupBytes bounds what is gathered for one commit, so that a batch stays
@@ -51,7 +53,7 @@ type queue struct {
 	groups   []*group  // the last one still gathers
 	bytes    int64     // of all calls that are not answered yet
 	waiting  int64     // of those that are not taken yet
-	inflight int       // groups that are being synced
+	inflight []*group  // taken, and not answered yet
 	limit    int64
 	stopErr  error         // why nothing is taken any more
 	room     chan struct{} // closed when bytes are given back; nil while nobody waits
@@ -150,7 +152,7 @@ func (q *queue) takeable() bool {
 	if len(q.groups) == 0 {
 		return q.stopErr != nil
 	}
-	return q.inflight == 0 || q.inflight < 2 && q.waiting >= pipelineBytes
+	return len(q.inflight) == 0 || len(q.inflight) < 2 && q.waiting >= pipelineBytes
 }
 
 // take waits for the next group; nil means that the queue is stopped and empty.
@@ -183,23 +185,49 @@ func (q *queue) take(expect int) *group {
 	g := q.groups[0]
 	q.groups = q.groups[1:]
 	q.waiting -= g.bytes
-	q.inflight++
+	q.inflight = append(q.inflight, g)
 	return g
 }
 
 // finish ends a group that was taken and gives its bytes back.
 func (q *queue) finish(g *group, err error) {
-	g.err = err
 	q.mu.Lock()
-	q.inflight--
+	q.inflight = slices.DeleteFunc(q.inflight, func(other *group) bool { return other == g })
 	q.bytes -= g.bytes
 	q.wakeRoom()
 	if q.starved && q.takeable() {
 		q.starved = false
 		q.ready.Signal()
 	}
+	first := g.end(err)
 	q.mu.Unlock()
-	close(g.done)
+	// Those who wake up want the lock at once.
+	if first {
+		close(g.done)
+	}
+}
+
+// abandon answers every group that was not answered yet: after a failure the
+// committer may be stuck in the disk for good.
+func (q *queue) abandon(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, list := range [][]*group{q.inflight, q.groups} {
+		for _, g := range list {
+			if g.end(err) {
+				close(g.done)
+			}
+		}
+	}
+}
+
+// end sets a group's outcome, unless it stands already. The queue's lock is held.
+func (g *group) end(err error) bool {
+	if g.ended {
+		return false
+	}
+	g.ended, g.err = true, err
+	return true
 }
 
 // await returns when the outcome of a call stands. A context that ends, or a
@@ -208,39 +236,24 @@ func (q *queue) finish(g *group, err error) {
 // under way has a known outcome.
 func (s *Store) await(ctx context.Context, c *call, g *group) error {
 	if ctx.Done() == nil {
-		select {
-		case <-g.done:
-			return g.err
-		case <-s.failed:
-		}
+		<-g.done
 	} else {
 		select {
 		case <-g.done:
-			return g.err
 		case <-ctx.Done():
 			if c.state.CompareAndSwap(callWaiting, callWithdrawn) {
 				return ctx.Err()
 			}
-			select {
-			case <-g.done:
-				return g.err
-			case <-s.failed:
-			}
-		case <-s.failed:
+			<-g.done
 		}
 	}
-	// The store has failed; the committer may still be stuck in the disk, but it
-	// must not read events that the caller has taken back.
-	for c.state.Load() == callReading {
+	if g.err == nil {
+		return nil
+	}
+	// The committer may not have read the call yet, or not to its end: the events
+	// are the caller's again when this returns.
+	for !c.state.CompareAndSwap(callWaiting, callWithdrawn) && c.state.Load() == callReading {
 		runtime.Gosched()
 	}
-	if c.state.CompareAndSwap(callWaiting, callWithdrawn) {
-		return s.failureErr()
-	}
-	select {
-	case <-g.done:
-		return g.err
-	default:
-		return s.failureErr()
-	}
+	return g.err
 }

@@ -169,10 +169,10 @@ func (s *Store) replay(log *logReader, first, last eventstore.Position) error {
 			}
 		}
 		g := state.active
-		st, ok := c.streams[e.Stream]
-		if !ok {
-			st = &stream{name: strings.Clone(e.Stream)}
-			c.streams[st.name] = st
+		name := c.streams.hash(e.Stream)
+		st := c.streams.get(name, e.Stream)
+		if st == nil {
+			st = c.streams.add(name, e.Stream, 0)
 		}
 		if st.segment != g.number {
 			st.segment, st.local = g.number, g.streamAt(st.name, e.Revision)

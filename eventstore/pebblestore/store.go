@@ -264,6 +264,7 @@ func (s *Store) fail(cause error) {
 	s.log.Error("event store stopped accepting appends", "error", cause)
 	close(s.failed)
 	s.queue.stop(err)
+	s.queue.abandon(err)
 }
 
 // failureErr is the reason of the failure, or nil.
