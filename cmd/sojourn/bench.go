@@ -39,7 +39,15 @@ func newBench() *cobra.Command {
 		ctx, cancel := context.WithTimeout(c.Context(), benchWithin)
 		defer cancel()
 		config.Progress = c.ErrOrStderr()
-		config.Library = os.Getenv("SOJOURN_CLICKHOUSE_LIBRARY")
+		config.Library = os.Getenv(envName("clickhouse-library"))
+		config.Server = func(dir string) bench.Command {
+			return bench.Command{Args: []string{
+				"serve", "--data", dir, "--listen", "127.0.0.1:0", "--clickhouse-listen", "127.0.0.1:0", "--log-level", "warn",
+			}}
+		}
+		config.Import = func(dir, mapping, file string) bench.Command {
+			return bench.Command{Args: []string{"import", "--data", dir, "--format", "jsonl", "--mapping", mapping, file}}
+		}
 		report, err := bench.Run(ctx, config)
 		if err != nil {
 			return fmt.Errorf("bench: %w", err)

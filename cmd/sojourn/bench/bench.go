@@ -112,6 +112,7 @@ type bench struct {
 	report *Report
 	shop   demo.Config
 	start  time.Time
+	rate   float64 // of figure 2, events a second
 }
 
 // Run takes the figures. It leaves nothing behind, whatever happens.

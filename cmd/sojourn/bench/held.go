@@ -45,6 +45,8 @@ func (b *bench) held(ctx context.Context) (err error) {
 	}{
 		{[]int{3}, b.fold},
 		{[]int{4}, b.replay},
+		{[]int{2, 5, 6}, b.intake}, // 5 and 6 go by its rate
+		{[]int{5, 6, 7, 8}, b.served},
 	} {
 		if b.wants(part.figures...) {
 			if err := part.take(ctx, d); err != nil {
