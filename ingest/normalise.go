@@ -55,7 +55,29 @@ type envelope struct {
 	sentAt       Scalar
 	context      []byte
 	integrations []byte
+
+	// What readSentAt found: the batch's time of sending, where there is one.
+	sent sentTime
 }
+
+type sentTime struct {
+	at   domain.Millis
+	text string
+	set  bool
+	bad  bool
+}
+
+func readSentTime(v Scalar) (t sentTime) {
+	if len(v) == 0 || v[0] == 'n' {
+		return t
+	}
+	t.set = true
+	t.at, t.text, t.bad = readTime(v)
+	return t
+}
+
+// readSentAt reads the time of sending once for all messages of a batch.
+func (e *envelope) readSentAt() { e.sent = readSentTime(e.sentAt) }
 
 // kindOf is the type of the call, 0 where the message does not say a known one.
 func (m *Message) kindOf() domain.Kind {
@@ -181,27 +203,23 @@ func (m *Message) eventName(h *domain.Header) *fault {
 // times sets when the message happened. A sender whose clock is wrong says the
 // same wrong time twice, so where there are both, only the time between counts.
 func (m *Message) times(env *envelope, h *domain.Header) *fault {
-	sent, bad := Scalar(nil), false
+	sent := &env.sent
 	if m.isSet(m.sentAt) {
-		sent = m.Raw[m.sentAt.start:m.sentAt.end]
-	} else if len(env.sentAt) > 0 && env.sentAt[0] != 'n' {
-		sent = env.sentAt
+		own := readSentTime(m.Raw[m.sentAt.start:m.sentAt.end])
+		sent = &own
 	}
-	h.SentAt = ""
-	var sentAt domain.Millis
-	if sent != nil {
-		if sentAt, h.SentAt, bad = readTime(sent); bad {
-			return &fault{CodeBadTime, `"sentAt" is no time that can be read (ISO 8601)`}
-		}
+	if sent.bad {
+		return &fault{CodeBadTime, `"sentAt" is no time that can be read (ISO 8601)`}
 	}
+	h.SentAt = sent.text
 	h.OccurredAt = env.receivedAt
 	if m.isSet(m.timestamp) {
 		t, _, bad := readTime(m.Raw[m.timestamp.start:m.timestamp.end])
 		if bad {
 			return &fault{CodeBadTime, `"timestamp" is no time that can be read (ISO 8601)`}
 		}
-		if sent != nil {
-			t += env.receivedAt - sentAt
+		if sent.set {
+			t += env.receivedAt - sent.at
 		}
 		h.OccurredAt = t
 	}

@@ -132,6 +132,7 @@ func (s *Service) replayChunk(ctx context.Context, rejects []Reject, result *Rep
 			source: r.Source, receivedAt: domain.MillisOf(r.ReceivedAt),
 			sentAt: Scalar(r.SentAt), context: []byte(r.Context), integrations: []byte(r.Integrations),
 		}
+		env.readSentAt()
 		if err := s.prepare(sc, env, &m, true); err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (c *Config) setDefaults() error {
 type Service struct {
 	log       Log
 	index     eventstore.IDIndex
-	keyer     domain.Keyer
+	streams   *streams
 	logger    *slog.Logger
 	metrics   *Metrics
 	clock     func() time.Time
@@ -93,7 +93,7 @@ func New(c Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		log: c.Log, index: c.Index, keyer: c.Keyer, logger: c.Logger, metrics: c.Metrics,
+		log: c.Log, index: c.Index, streams: newStreams(c.Keyer), logger: c.Logger, metrics: c.Metrics,
 		clock: c.Clock, rand: c.Rand,
 		admission: newAdmission(c.MaxInFlight),
 		claims:    claims{byID: make(map[uuid.UUID]*flight)},
@@ -141,6 +141,7 @@ func (s *Service) Ingest(ctx context.Context, b *Batch, limit int) (Outcome, err
 	if env.receivedAt == 0 {
 		env.receivedAt = s.Now()
 	}
+	env.readSentAt()
 	// What has been sent for is finished even where the caller hangs up: others
 	// may wait for it.
 	ctx = context.WithoutCancel(ctx)
@@ -291,7 +292,7 @@ func (s *Service) prepare(sc *scratch, env *envelope, m *Message, within bool) e
 	start := len(sc.metadata)
 	sc.metadata = h.Append(sc.metadata)
 	it.metadata = sc.metadata[start:len(sc.metadata):len(sc.metadata)]
-	it.stream = s.keyer.Stream(h.Subject())
+	it.stream = s.streams.of(h.Subject())
 	it.id = domain.EventID(env.source, it.messageID)
 	return nil
 }
