@@ -10,8 +10,14 @@ import (
 	"sojourn/warehouse/chdb"
 )
 
+// asSojourn is set where a child of a test is to be sojourn itself.
+const asSojourn = "TEST_BINARY_AS_SOJOURN"
+
 func TestMain(m *testing.M) {
 	chdb.ChildMain()
+	if os.Getenv(asSojourn) != "" {
+		main()
+	}
 	os.Exit(m.Run())
 }
 

@@ -90,6 +90,8 @@ func (l *Line) verdict() string {
 
 // Print writes the report as a table.
 func (r *Report) Print(w io.Writer) error {
+	// They are taken in another order, as some need what others leave.
+	slices.SortStableFunc(r.Lines, func(a, b Line) int { return strings.Compare(a.Figure, b.Figure) })
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s; %d events on a store that holds %d; medians of %d rounds; took %s\n\n",
 		r.Machine, r.Events, r.Held, r.Rounds, r.Took)
