@@ -71,7 +71,7 @@ type generation struct {
 // any, and forgets whatever was in memory.
 func (g *generation) recover(ctx context.Context) error {
 	if g.writing != nil {
-		<-g.writing
+		_ = <-g.writing // where it failed, that is why it starts anew
 		g.writing = nil
 	}
 	at := g.state.checkpoint()
