@@ -39,7 +39,7 @@ func (s *streams) of(subject domain.Subject) string {
 	if len(subject.Value) > maxRemembered {
 		return s.keyer.Stream(subject)
 	}
-	slot := &s.slots[maphash.String(s.seed, subject.Value)%streamSlots]
+	slot := &s.slots[maphash.String(s.seed, subject.Value)%uint64(len(s.slots))]
 	if known := slot.Load(); known != nil && known.subject == subject {
 		return known.name
 	}
