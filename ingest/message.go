@@ -159,9 +159,6 @@ func (m *Message) WriteKey() Scalar {
 	return m.Raw[m.writeKey.start:m.writeKey.end]
 }
 
-// IsObject reports whether the message is a JSON object.
-func (m *Message) IsObject() bool { return m.object }
-
 // text reads a field that is a string or a number, a number in its own digits.
 // ok is false where the field holds something else; a missing field and null
 // are "" and ok. The string may share the message's bytes.

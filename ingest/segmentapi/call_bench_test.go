@@ -51,7 +51,7 @@ var sent atomic.Uint64
 func (s *server) drive(b *testing.B, handler http.Handler) {
 	srv := httptest.NewServer(handler)
 	defer srv.Close()
-	b.SetParallelism(16)
+	b.SetParallelism(64)
 	b.ReportAllocs()
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
