@@ -19,13 +19,13 @@ type committer struct {
 	lastTime int64 // recorded_at of the last event, Unix ms
 
 	// Reused from group to group.
-	facts   []fact
-	pending []pendingEvent
-	bodies  []int
-	heads   []*stream
-	names   []uint64 // hashes of the parts' streams
-	touched uint64
-	disk    diskLookup
+	facts    []fact
+	pending  []pendingEvent
+	bodies   []int
+	refs     []partRef
+	gathered int // events in refs
+	touched  uint64
+	disk     diskLookup
 
 	acks     chan commit
 	answered atomic.Int64  // calls in the group that was answered last
@@ -63,35 +63,47 @@ func (c *committer) run() {
 		}
 		c.awaitIndexer()
 		c.sweep()
-		c.acks <- c.commit(g)
+		done := c.commit(g)
+		if c.s.queue.alone() {
+			// Nothing to do until the sync is over: one goroutine less to wake.
+			c.settle(done)
+		} else {
+			c.acks <- done
+		}
 	}
 }
 
-// acknowledge makes known what is durable, in the order of the commits.
+// acknowledge settles commits that another one follows at once.
 func (c *committer) acknowledge() {
 	for done := range c.acks {
-		err := done.err
-		if done.batch != nil {
-			if syncErr := done.batch.SyncWait(); syncErr != nil {
-				c.s.fail(fmt.Errorf("sync the log: %w", syncErr))
-			}
-		}
-		// A write that failed is known by now (failStop), whatever Pebble thinks.
-		// Nothing behind it is acknowledged, repeats neither.
-		if err == nil {
-			err = c.s.failureErr()
-		}
-		if err == nil && done.batch != nil {
-			if closeErr := done.batch.Close(); closeErr != nil {
-				c.s.log.Warn("batch not closed", "error", closeErr)
-			}
-			c.s.durable.Store(uint64(done.last))
-			c.s.advanced.notify()
-			c.commits.Add(1)
-		}
-		c.answered.Store(int64(len(done.group.calls)))
-		c.s.queue.finish(done.group, err)
+		c.settle(done)
 	}
+}
+
+// settle waits for a commit's sync and makes known what is durable. Commits are
+// settled in their order.
+func (c *committer) settle(done commit) {
+	err := done.err
+	if done.batch != nil {
+		if syncErr := done.batch.SyncWait(); syncErr != nil {
+			c.s.fail(fmt.Errorf("sync the log: %w", syncErr))
+		}
+	}
+	// A write that failed is known by now (failStop), whatever Pebble thinks.
+	// Nothing behind it is acknowledged, repeats neither.
+	if err == nil {
+		err = c.s.failureErr()
+	}
+	if err == nil && done.batch != nil {
+		if closeErr := done.batch.Close(); closeErr != nil {
+			c.s.log.Warn("batch not closed", "error", closeErr)
+		}
+		c.s.durable.Store(uint64(done.last))
+		c.s.advanced.notify()
+		c.commits.Add(1)
+	}
+	c.answered.Store(int64(len(done.group.calls)))
+	c.s.queue.finish(done.group, err)
 }
 
 // stopped waits for run to return: for ever, or for a while once the store has
@@ -163,16 +175,20 @@ func (c *committer) commit(g *group) commit {
 			return c.refuse(g, err)
 		}
 		if call.seal {
+			if err := c.decide(); err != nil {
+				return c.refuse(g, c.cannotLookUp(err))
+			}
 			c.s.mu.Lock()
 			c.s.rotate(c.s.opts.SegmentEvents)
 			c.s.mu.Unlock()
 			continue
 		}
-		if err := c.decide(call); err != nil {
-			err = fmt.Errorf("look up what is known: %w", err)
-			c.s.fail(err)
-			return c.refuse(g, c.s.failureErr())
+		if err := c.gather(call); err != nil {
+			return c.refuse(g, c.cannotLookUp(err))
 		}
+	}
+	if err := c.decide(); err != nil {
+		return c.refuse(g, c.cannotLookUp(err))
 	}
 	if len(c.pending) == 0 {
 		markRead(g)
@@ -189,9 +205,18 @@ func (c *committer) commit(g *group) commit {
 	return commit{group: g, batch: batch, last: c.s.index.Load().active.end() - 1}
 }
 
+// cannotLookUp stops the store: some of a group may be decided, and what the
+// rest needs cannot be read.
+func (c *committer) cannotLookUp(err error) error {
+	c.s.fail(fmt.Errorf("look up what is known: %w", err))
+	return c.s.failureErr()
+}
+
 // refuse answers a whole group with an error.
 func (c *committer) refuse(g *group, err error) commit {
 	clear(c.pending)
+	clear(c.refs)
+	c.refs, c.gathered = c.refs[:0], 0
 	markRead(g)
 	return commit{group: g, err: err}
 }

@@ -1,8 +1,6 @@
 package pebblestore
 
 import (
-	"slices"
-
 	"github.com/google/uuid"
 
 	"sojourn/eventstore"
@@ -21,78 +19,99 @@ type fact struct {
 	position  eventstore.Position
 }
 
-// decide settles all parts of a call, some hundred events at a time.
-func (c *committer) decide(call *call) error {
-	for from := 0; from < len(call.parts); {
-		to, events := from, 0
-		for to < len(call.parts) && (to == from || events+len(call.parts[to].Events) <= decideEvents) {
-			events += len(call.parts[to].Events)
-			to++
+// partRef is a part of some call and the place of its result.
+type partRef struct {
+	part   *eventstore.Append
+	result *eventstore.Result
+	head   *stream // nil where there is nothing to decide
+	hash   uint64  // of the stream's name
+}
+
+// gather adds the parts of a call to those that are decided together, some
+// hundred events at a time.
+func (c *committer) gather(call *call) error {
+	for i := range call.parts {
+		p, res := &call.parts[i], &call.results[i]
+		if res.Err != nil || len(p.Events) == 0 {
+			continue
 		}
-		if err := c.decideParts(call.parts[from:to], call.results[from:to], events); err != nil {
-			return err
+		if c.gathered+len(p.Events) > decideEvents {
+			if err := c.decide(); err != nil {
+				return err
+			}
 		}
-		from = to
+		c.refs = append(c.refs, partRef{part: p, result: res})
+		c.gathered += len(p.Events)
 	}
 	return nil
 }
 
-// decideParts settles some parts. They fit into the active segment as a whole,
-// so that what one of them adds is found there by the next.
-func (c *committer) decideParts(parts []eventstore.Append, results []eventstore.Result, events int) error {
+// decide settles the parts that were gathered. They fit into the active segment
+// as a whole, so that what one of them adds is found there by the next.
+func (c *committer) decide() error {
+	if len(c.refs) == 0 {
+		return nil
+	}
 	state := c.s.index.Load()
-	if state.active.n+events > len(state.active.ids) {
+	if state.active.n+c.gathered > len(state.active.ids) {
 		c.s.mu.Lock()
-		c.s.rotate(max(events, c.s.opts.SegmentEvents))
+		c.s.rotate(max(c.gathered, c.s.opts.SegmentEvents))
 		c.s.mu.Unlock()
 		state = c.s.index.Load()
 	}
-	if err := c.lookUp(state, parts, results); err != nil {
+	if err := c.lookUp(state); err != nil {
 		return err
 	}
 	// The heads are looked up before the lock is taken, because that may read the
 	// disk; readers wait for the lock.
-	heads := slices.Grow(c.heads[:0], len(parts))[:len(parts)]
-	clear(heads)
-	c.heads = heads
-	c.names = c.names[:0]
-	for i := range parts {
-		hash := c.streams.hash(parts[i].Stream)
-		c.names = append(c.names, hash)
-		c.touched ^= c.streams.slot(hash)
-	}
-	for i := range parts {
-		if results[i].Err != nil || len(parts[i].Events) == 0 {
-			continue
-		}
-		var err error
-		if heads[i], err = c.stream(c.names[i], parts[i].Stream); err != nil {
-			return err
-		}
+	if err := c.findHeads(); err != nil {
+		return err
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	at := 0
-	for i := range parts {
-		if heads[i] == nil {
+	for i := range c.refs {
+		r := &c.refs[i]
+		n := len(r.part.Events)
+		c.decidePart(state.active, r.head, r.part, r.result, c.facts[at:at+n])
+		at += n
+	}
+	clear(c.refs) // lets go of the callers' events
+	c.refs, c.gathered = c.refs[:0], 0
+	return nil
+}
+
+// findHeads looks the streams up, pass by pass: the loads of a pass do not
+// depend on one another.
+func (c *committer) findHeads() error {
+	for i := range c.refs {
+		r := &c.refs[i]
+		r.hash = c.streams.hash(r.part.Stream)
+		c.touched ^= c.streams.slot(r.hash)
+	}
+	for i := range c.refs {
+		c.refs[i].head = c.streams.guess(c.refs[i].hash)
+	}
+	for i := range c.refs {
+		r := &c.refs[i]
+		if r.head != nil && r.head.name == r.part.Stream {
 			continue
 		}
-		n := len(parts[i].Events)
-		c.decidePart(state.active, heads[i], &parts[i], &results[i], c.facts[at:at+n])
-		at += n
+		var err error
+		if r.head, err = c.stream(r.hash, r.part.Stream); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // lookUp gathers what the frozen segments and the runs know of the events.
-func (c *committer) lookUp(state *indexState, parts []eventstore.Append, results []eventstore.Result) error {
+func (c *committer) lookUp(state *indexState) error {
 	c.facts = c.facts[:0]
-	for i := range parts {
-		if results[i].Err != nil {
-			continue
-		}
-		for k := range parts[i].Events {
-			c.facts = append(c.facts, fact{hash: c.s.seed.idHash(parts[i].Events[k].ID)})
+	for i := range c.refs {
+		events := c.refs[i].part.Events
+		for k := range events {
+			c.facts = append(c.facts, fact{hash: c.s.seed.idHash(events[k].ID)})
 		}
 	}
 	// One pass for each table: the loads of a pass do not depend on one another.
@@ -116,18 +135,15 @@ func (c *committer) lookUp(state *indexState, parts []eventstore.Append, results
 		return nil
 	}
 	at := 0
-	for i := range parts {
-		if results[i].Err != nil {
-			continue
-		}
-		for k := range parts[i].Events {
+	for i := range c.refs {
+		p := c.refs[i].part
+		for k := range p.Events {
 			f := &c.facts[at]
 			at++
 			if !f.here {
 				continue
 			}
-			f.here = false
-			if err := c.disk.known(state, f, parts[i].Events[k].ID, parts[i].Stream); err != nil {
+			if err := c.disk.known(state, f, p.Events[k].ID, p.Stream); err != nil {
 				return err
 			}
 		}

@@ -189,6 +189,14 @@ func (q *queue) take(expect int) *group {
 	return g
 }
 
+// alone says whether only one group is under way and too little waits to begin
+// another before it is synced.
+func (q *queue) alone() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.inflight) == 1 && q.waiting < pipelineBytes
+}
+
 // finish ends a group that was taken and gives its bytes back.
 func (q *queue) finish(g *group, err error) {
 	q.mu.Lock()

@@ -15,16 +15,14 @@ import (
 // events. The committer alone adds to the active segment; a frozen one does not
 // change and goes away once it is written out.
 //
-// slots may be read at any time: what a slot points to is written before the
+// The table may be read at any time: what a slot points to is written before the
 // slot. Everything else of an active segment is read under Store.mu.
 type segment struct {
 	number uint32
 	base   eventstore.Position // of index 0
 	n      int                 // events in the segment
 
-	// A slot is a hash (44 bits) and an index (20 bits); 0 is empty.
-	slots     []uint64
-	homeShift uint
+	table atomic.Pointer[idTable]
 
 	ids    []uuid.UUID
 	local  []uint32 // the stream's place in streams
@@ -46,19 +44,56 @@ type segmentStream struct {
 const repeatBit = 1 << 31
 
 func newSegment(number uint32, base eventstore.Position, capacity int) *segment {
-	// Half full at most: a probe for an unknown id looks at 1.5 slots.
-	slotBits := uint(bits.Len(uint(capacity*2 - 1)))
-	return &segment{
-		number:    number,
-		base:      base,
-		slots:     make([]uint64, 1<<slotBits),
-		homeShift: 64 - slotBits,
-		ids:       make([]uuid.UUID, capacity),
-		local:     make([]uint32, capacity),
-		offset:    make([]uint32, capacity),
-		prev:      make([]uint32, capacity),
-		byName:    make(map[string]uint32),
+	g := &segment{
+		number: number,
+		base:   base,
+		ids:    make([]uuid.UUID, capacity),
+		local:  make([]uint32, capacity),
+		offset: make([]uint32, capacity),
+		prev:   make([]uint32, capacity),
+		byName: make(map[string]uint32),
 	}
+	g.table.Store(newIDTable(min(minTableBits, bits.Len(uint(capacity*2-1)))))
+	return g
+}
+
+// idTable is the open-addressing table of a segment. It is doubled when it is
+// more than 70 % full, so that a young segment's table fits into the caches.
+type idTable struct {
+	// A slot is a hash (44 bits) and an index (20 bits); 0 is empty.
+	slots []uint64
+	shift uint // 64 less the number of bits that choose a slot
+}
+
+const minTableBits = 12
+
+func newIDTable(slotBits int) *idTable {
+	return &idTable{slots: make([]uint64, 1<<slotBits), shift: 64 - uint(slotBits)}
+}
+
+// home is the slot where the search for a hash begins. It is made of the
+// hash's top bits, so that the table is nearly sorted by hash.
+func (t *idTable) home(hash uint64) uint64 { return hash << slotIndexBits >> t.shift }
+
+// add puts a slot into the first free place.
+func (t *idTable) add(slot uint64) {
+	mask := uint64(len(t.slots) - 1)
+	i := t.home(slot >> slotIndexBits)
+	for t.slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	atomic.StoreUint64(&t.slots[i], slot)
+}
+
+// doubled returns a table of twice the size. Both are walked from end to end.
+func (t *idTable) doubled() *idTable {
+	next := newIDTable(64 - int(t.shift) + 1)
+	for _, slot := range t.slots {
+		if slot != 0 {
+			next.add(slot)
+		}
+	}
+	return next
 }
 
 func (g *segment) full() bool { return g.n == len(g.ids) }
@@ -68,15 +103,12 @@ func (g *segment) end() eventstore.Position { return g.base + eventstore.Positio
 
 func (g *segment) position(i uint32) eventstore.Position { return g.base + eventstore.Position(i) }
 
-// home is the slot where the search for a hash begins. It is made of the
-// hash's top bits, so that the table is nearly sorted by hash.
-func (g *segment) home(hash uint64) uint64 { return hash << slotIndexBits >> g.homeShift }
-
 // findFirst returns the index of the first event of an id.
 func (g *segment) findFirst(hash uint64, id uuid.UUID) (uint32, bool) {
-	mask := uint64(len(g.slots) - 1)
-	for i := g.home(hash); ; i = (i + 1) & mask {
-		slot := atomic.LoadUint64(&g.slots[i])
+	t := g.table.Load()
+	mask := uint64(len(t.slots) - 1)
+	for i := t.home(hash); ; i = (i + 1) & mask {
+		slot := atomic.LoadUint64(&t.slots[i])
 		if slot == 0 {
 			return 0, false
 		}
@@ -91,9 +123,10 @@ func (g *segment) findFirst(hash uint64, id uuid.UUID) (uint32, bool) {
 
 // findRepeat returns the index of the repeat of an id in a stream.
 func (g *segment) findRepeat(hash uint64, id uuid.UUID, local uint32) (uint32, bool) {
-	mask := uint64(len(g.slots) - 1)
-	for i := g.home(hash); ; i = (i + 1) & mask {
-		slot := atomic.LoadUint64(&g.slots[i])
+	t := g.table.Load()
+	mask := uint64(len(t.slots) - 1)
+	for i := t.home(hash); ; i = (i + 1) & mask {
+		slot := atomic.LoadUint64(&t.slots[i])
 		if slot == 0 {
 			return 0, false
 		}
@@ -134,12 +167,12 @@ func (g *segment) add(hash uint64, id uuid.UUID, local uint32, repeat bool) {
 	st.count++
 	g.n++
 
-	mask := uint64(len(g.slots) - 1)
-	i := g.home(hash)
-	for g.slots[i] != 0 {
-		i = (i + 1) & mask
+	t := g.table.Load()
+	if g.n*10 > len(t.slots)*7 {
+		t = t.doubled()
+		g.table.Store(t)
 	}
-	atomic.StoreUint64(&g.slots[i], hash<<slotIndexBits|uint64(at))
+	t.add(hash<<slotIndexBits | uint64(at))
 }
 
 // revision is the revision of the event at an index.
@@ -211,19 +244,20 @@ func (g *segment) sorted() []entry {
 	}
 	// Entries that wrapped round the end of the table stand at its beginning and
 	// belong behind all others.
+	t := g.table.Load()
 	wrapped := 0
-	for wrapped < len(g.slots) && g.slots[wrapped] != 0 {
+	for wrapped < len(t.slots) && t.slots[wrapped] != 0 {
 		wrapped++
 	}
-	wraps := func(i int) bool { return i < wrapped && g.home(g.slots[i]>>slotIndexBits) > uint64(i) }
-	for i, slot := range g.slots {
+	wraps := func(i int) bool { return i < wrapped && t.home(t.slots[i]>>slotIndexBits) > uint64(i) }
+	for i, slot := range t.slots {
 		if slot != 0 && !wraps(i) {
 			insert(slot)
 		}
 	}
 	for i := range wrapped {
 		if wraps(i) {
-			insert(g.slots[i])
+			insert(t.slots[i])
 		}
 	}
 	return out
@@ -236,9 +270,10 @@ func less(a, b entry) bool {
 // mayContain says whether the segment may hold a hash; it does not if it says
 // so.
 func (g *segment) mayContain(hash uint64) bool {
-	mask := uint64(len(g.slots) - 1)
-	for i := g.home(hash); ; i = (i + 1) & mask {
-		slot := atomic.LoadUint64(&g.slots[i])
+	t := g.table.Load()
+	mask := uint64(len(t.slots) - 1)
+	for i := t.home(hash); ; i = (i + 1) & mask {
+		slot := atomic.LoadUint64(&t.slots[i])
 		if slot == 0 {
 			return false
 		}
@@ -251,8 +286,9 @@ func (g *segment) mayContain(hash uint64) bool {
 // touch brings the slots where the search for some hashes begins into the
 // processor's cache. The sum keeps the compiler from dropping the loads.
 func (g *segment) touch(facts []fact) (sum uint64) {
+	t := g.table.Load()
 	for i := range facts {
-		sum += atomic.LoadUint64(&g.slots[g.home(facts[i].hash)])
+		sum += t.slots[t.home(facts[i].hash)]
 	}
 	return sum
 }

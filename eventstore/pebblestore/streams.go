@@ -41,6 +41,19 @@ func (t *streamTable) at(i int) *stream { return &t.pages[i/streamPageLen][i%str
 // slot returns the slot where the search for a hash begins.
 func (t *streamTable) slot(hash uint64) uint64 { return t.slots[hash&uint64(len(t.slots)-1)] }
 
+// guess returns the stream that stands first under a hash, or nil. Its name is
+// still to be compared.
+func (t *streamTable) guess(hash uint64) *stream {
+	slot := t.slot(hash)
+	if slot == 0 || slot>>32 != hash>>32 {
+		return nil
+	}
+	if st := t.at(int(uint32(slot)) - 1); st.hash == hash {
+		return st
+	}
+	return nil
+}
+
 func (t *streamTable) get(hash uint64, name string) *stream {
 	mask := uint64(len(t.slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {

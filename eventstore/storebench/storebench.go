@@ -292,7 +292,7 @@ func share(workers, n int, work func(i int) error) error {
 func (b *bench) storeWriters(ctx context.Context, l load) error {
 	return share(b.Writers, len(l.parts), func(i int) error {
 		p := &l.parts[i]
-		_, err := b.store.Append(ctx, p.Stream, p.Expected, p.Events...)
+		_, err := b.store.Append(context.WithoutCancel(ctx), p.Stream, p.Expected, p.Events...)
 		return err
 	})
 }
