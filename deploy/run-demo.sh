@@ -74,7 +74,7 @@ Sojourn is ready.
 
 Try, in another terminal:
   curl -s -H 'Authorization: Bearer $token' '$url/api/v1/stages?as_of=$(date -u -d '90 days ago' +%F 2>/dev/null || date -u -v-90d +%F)'
-  curl -s -H 'Authorization: Bearer $token' '$url/api/v1/customers?stage=won_back&limit=3'
+  curl -s -H 'Authorization: Bearer $token' '$url/api/v1/customers?stage=at_risk&limit=3'
 EOF
 if [[ -n $clickhouse ]]; then
   echo "  curl -s '$clickhouse/?query=SELECT+name,meaning,count()+FROM+touchpoints+GROUP+BY+ALL+ORDER+BY+3+DESC'"

@@ -299,8 +299,8 @@ func TestWrongSettings(t *testing.T) {
 // starts.
 const fullDisk = `
 set -eu
-mount -t tmpfs -o size=160m none "$1"
-head -c 88M /dev/zero >"$1/ballast"
+mount -t tmpfs -o size=400m none "$1"
+head -c 100M /dev/zero >"$1/ballast"
 "$2" serve --data "$1/data" --listen 127.0.0.1:0 --clickhouse-listen 127.0.0.1:0 && status=0 || status=$?
 echo "the first server ended with status $status"
 rm "$1/ballast"
@@ -335,13 +335,17 @@ func TestFullDisk(t *testing.T) {
 	key := s.writeKey("shop")
 	filler := strings.Repeat("not much that can be squeezed ", 800)
 	acked, ended := 0, errors.New("it still runs")
-	for n := 0; ended != nil && n < 100_000; n++ {
-		m := order(fmt.Sprint("user-", n), fmt.Sprint(n), n%300)
-		m["context"] = message{"page": message{"title": fmt.Sprint(n) + filler}}
-		a, err := track(s.url, key, "/v1/track", m)
+	for n := 0; ended != nil && n < 100_000; {
+		batch := make([]message, 15)
+		for i := range batch {
+			batch[i] = order(fmt.Sprint("user-", n), fmt.Sprint(n), n%300)
+			batch[i]["context"] = message{"page": message{"title": fmt.Sprint(n) + filler}}
+			n++
+		}
+		a, err := track(s.url, key, "/v1/batch", message{"batch": batch})
 		switch {
 		case err == nil && a.status == 200:
-			acked++
+			acked += len(batch)
 		case strings.Contains(s.out.String(), "the first server ended"):
 			ended = nil
 		case err == nil && a.status != 503 && a.status != 429:
