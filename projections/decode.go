@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +24,7 @@ type arrival struct {
 	position   eventstore.Position
 	recordedAt domain.Millis
 	stream     string
+	key        streamKey
 
 	// Of a touchpoint.
 	value  string // of its subject
@@ -68,6 +70,8 @@ type decoder struct {
 	hurry bool
 	rows  *warehouse.TouchpointBlock
 	text  []byte
+	// enough is set by the fold to end the batch here.
+	enough atomic.Bool
 }
 
 // read sends the events after a position, up to another and at most limit of
@@ -95,6 +99,9 @@ func (d *decoder) read(ctx context.Context, store eventstore.Store, after, to ev
 		}
 		if len(c.arrivals) == chunkEvents {
 			if !send(c) {
+				return nil
+			}
+			if d.enough.Load() {
 				return nil
 			}
 			c, d.text = next(), nil
@@ -136,7 +143,7 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 		return
 	}
 	a.kind = touchpoint
-	a.stream = d.keep(e.Stream)
+	a.stream, a.key = d.keep(e.Stream), keyOf(e.Stream)
 	a.value = d.keep(h.Subject().Value)
 	a.ref = lifecycle.Ref{At: h.OccurredAt, ID: e.ID}
 	rule := d.rules.compiled.Classify(h.Kind, h.Source, h.Name)

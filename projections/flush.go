@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sort"
+	"sync"
 	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -94,45 +96,47 @@ func (f *fold) whole(id uuid.UUID) (*cust, error) {
 	return c, nil
 }
 
+// piece is the part of a flush that one goroutine makes: of customers and
+// subjects that no other piece is about.
+type piece struct {
+	flush
+	touched []*subject // beside those the fold knows of
+	buf     []byte
+	err     error
+}
+
 // flush takes out what has changed since the last flush, as of a clock, and
-// encodes the state as it then is into batch.
-func (f *fold) flush(clock domain.Millis, batch *pebble.Batch) (*flush, error) {
-	out := &flush{to: f.position, clock: clock, aliases: f.aliases, state: batch}
+// encodes the state as it then is into a batch. newBatch makes an empty one.
+func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush, error) {
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
-	var buf []byte
-	for _, c := range f.changed {
-		c.changed = false
-		if len(c.members) > 0 {
-			c.advance(clock)
-			for _, m := range c.members {
-				f.moved(m, c.id, version, out)
-			}
-		}
-		if err := f.flushCustomer(c, version, out); err != nil {
-			return nil, err
-		}
-		buf = c.append(buf[:0])
-		if err := batch.Set(customerKey(c.id), buf, nil); err != nil {
-			return nil, err
-		}
-	}
+	pieces := inPieces(f.changed, newBatch, func(p *piece, c *cust) error {
+		return f.flushRecord(c, version, p)
+	})
 	for _, s := range f.touched {
 		if s.cust == nil && s.first == 0 {
 			// Only named in joins that do not stand: it is its own again.
-			f.moved(s, s.id, version, out)
+			moved(s, s.id, version, pieces[0])
 		}
 	}
-	for _, s := range f.touched {
-		s.dirty = false
-		buf = s.append(buf[:0])
-		if err := batch.Set(subjectKey(s.stream), buf, nil); err != nil {
-			return nil, err
+	for _, p := range pieces {
+		f.touched = append(f.touched, p.touched...)
+	}
+	pieces = append(pieces, inPieces(f.touched, newBatch, flushSubject)...)
+
+	out := &pieces[0].flush
+	out.to, out.clock, out.aliases = f.position, clock, f.aliases
+	for i, p := range pieces {
+		if p.err != nil {
+			return nil, p.err
 		}
-		if s.stored {
+		if i == 0 {
 			continue
 		}
-		s.stored = true
-		if err := batch.Set(idKey(s.id), []byte(s.stream), nil); err != nil {
+		out.rows.Subjects = append(out.rows.Subjects, p.rows.Subjects...)
+		out.rows.Customers = append(out.rows.Customers, p.rows.Customers...)
+		out.rows.Transitions = append(out.rows.Transitions, p.rows.Transitions...)
+		out.speeches = append(out.speeches, p.speeches...)
+		if err := errors.Join(out.state.Apply(p.state, nil), p.state.Close()); err != nil {
 			return nil, err
 		}
 	}
@@ -142,9 +146,65 @@ func (f *fold) flush(clock domain.Millis, batch *pebble.Batch) (*flush, error) {
 	return out, f.err
 }
 
+// inPieces does something for all of a list, in as many pieces as there are
+// processors where the list is long. The pieces are in the order of the list.
+func inPieces[T any](all []T, newBatch func() *pebble.Batch, do func(*piece, T) error) []*piece {
+	n := 1
+	if len(all) > 1000 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	pieces := make([]*piece, n)
+	var wait sync.WaitGroup
+	for i := range pieces {
+		p := &piece{flush: flush{state: newBatch()}}
+		pieces[i] = p
+		part := all[len(all)*i/n : len(all)*(i+1)/n]
+		wait.Go(func() {
+			for _, x := range part {
+				if p.err = do(p, x); p.err != nil {
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return pieces
+}
+
+// flushRecord takes out a customer: its rows, what is to be said of it, and its
+// record.
+func (f *fold) flushRecord(c *cust, version warehouse.Version, p *piece) error {
+	c.changed = false
+	if len(c.members) > 0 {
+		c.advance(domain.Millis(version.Clock))
+		for _, m := range c.members {
+			moved(m, c.id, version, p)
+		}
+	}
+	if err := f.flushCustomer(c, version, &p.flush); err != nil {
+		return err
+	}
+	p.buf = c.append(p.buf[:0])
+	return p.state.Set(customerKey(c.id), p.buf, nil)
+}
+
+// flushSubject takes out a subject's record.
+func flushSubject(p *piece, s *subject) error {
+	s.dirty = false
+	p.buf = s.append(p.buf[:0])
+	if err := p.state.Set(subjectKey(s.stream), p.buf, nil); err != nil {
+		return err
+	}
+	if s.stored {
+		return nil
+	}
+	s.stored = true
+	return p.state.Set(idKey(s.id), []byte(s.stream), nil)
+}
+
 // moved writes the subject's row where its customer is another than the table
 // has.
-func (f *fold) moved(s *subject, customer uuid.UUID, version warehouse.Version, out *flush) {
+func moved(s *subject, customer uuid.UUID, version warehouse.Version, out *piece) {
 	was := s.moved
 	if was == uuid.Nil {
 		was = s.id
@@ -156,7 +216,10 @@ func (f *fold) moved(s *subject, customer uuid.UUID, version warehouse.Version, 
 		SubjectID: s.id, Subject: s.String(), Kind: string(s.kind), CustomerID: customer, Version: version,
 	})
 	s.moved = customer
-	f.dirty(s)
+	if !s.dirty {
+		s.dirty = true
+		out.touched = append(out.touched, s)
+	}
 }
 
 func (f *fold) flushCustomer(c *cust, version warehouse.Version, out *flush) error {
@@ -293,16 +356,16 @@ func (f *fold) evict(limit int) {
 			continue
 		}
 		for _, m := range c.members {
-			delete(f.subjects, m.stream)
+			delete(f.subjects, keyOf(m.stream))
 		}
 		delete(f.customers, id)
 	}
-	for stream, s := range f.subjects {
+	for key, s := range f.subjects {
 		if len(f.subjects) <= keep {
 			return
 		}
 		if !s.dirty && s.cust == nil {
-			delete(f.subjects, stream)
+			delete(f.subjects, key)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -80,7 +81,7 @@ type fold struct {
 	// join.
 	aliases bool
 
-	subjects  map[string]*subject
+	subjects  map[streamKey]*subject
 	customers map[uuid.UUID]*cust
 	touched   []*subject  // dirty
 	moves     []ownership // of the event at hand
@@ -92,7 +93,7 @@ type fold struct {
 func newFold(rules *Rules, keyer domain.Keyer, state loader, logger *slog.Logger) *fold {
 	return &fold{
 		rules: rules, keyer: keyer, state: state, logger: logger,
-		subjects: map[string]*subject{}, customers: map[uuid.UUID]*cust{},
+		subjects: map[streamKey]*subject{}, customers: map[uuid.UUID]*cust{},
 	}
 }
 
@@ -114,7 +115,7 @@ func (f *fold) apply(a *arrival) error {
 }
 
 func (f *fold) touchpoint(a *arrival) {
-	s := f.subject(a.stream)
+	s := f.subjectAt(a.key, a.stream)
 	if f.err != nil {
 		return
 	}
@@ -166,7 +167,7 @@ func (f *fold) changesOwners(a *arrival, s *subject, fresh bool) bool {
 		f.move(j)
 	}
 	if fresh && s.kind == domain.User && f.aliases {
-		if a := f.peek(f.keyer.Stream(domain.Subject{Kind: domain.Anon, Value: s.value})); a != nil {
+		if a := f.find(f.keyer.Stream(domain.Subject{Kind: domain.Anon, Value: s.value})); a != nil {
 			f.move(a)
 		}
 	}
@@ -190,7 +191,7 @@ func (f *fold) ownerOf(a *subject) string {
 		edges[i] = a.edges[i].Edge
 	}
 	user, ok := customer.Joins(edges, func(value string) bool {
-		u := f.peek(f.keyer.Stream(domain.Subject{Kind: domain.User, Value: value}))
+		u := f.find(f.keyer.Stream(domain.Subject{Kind: domain.User, Value: value}))
 		return u != nil && u.first > 0
 	})
 	if !ok {
@@ -374,28 +375,44 @@ func firstOf(members []*subject) *subject {
 	return members[0]
 }
 
+// streamKey is the hash in the name of a subject's stream, by which subjects are
+// found faster than by the name.
+type streamKey [16]byte
+
+// keyOf is the zero key for a stream that is no subject's.
+func keyOf(stream string) (key streamKey) {
+	if n := len(stream) - 2*len(key); n > 0 {
+		if _, err := hex.Decode(key[:], []byte(stream[n:])); err != nil {
+			return streamKey{}
+		}
+	}
+	return key
+}
+
 // subject is the subject whose touchpoints stand in a stream, new where it is
 // not known yet.
-func (f *fold) subject(stream string) *subject {
-	if s := f.find(stream); s != nil || f.err != nil {
+func (f *fold) subject(stream string) *subject { return f.subjectAt(keyOf(stream), stream) }
+
+func (f *fold) subjectAt(key streamKey, stream string) *subject {
+	if s := f.findAt(key, stream); s != nil || f.err != nil {
 		return s
 	}
 	kind, ok := domain.SubjectStream(stream)
-	if !ok {
+	if !ok || key == (streamKey{}) {
 		f.err = fmt.Errorf("touchpoint in stream %q, which is no subject's", stream)
 		return nil
 	}
 	stream = strings.Clone(stream)
 	s := &subject{stream: stream, id: domain.SubjectID(stream), kind: kind}
-	f.subjects[stream] = s
+	f.subjects[key] = s
 	return s
 }
 
-// peek is the subject of a stream, or nil where it is not known.
-func (f *fold) peek(stream string) *subject { return f.find(stream) }
+// find is the subject of a stream, or nil where it is not known.
+func (f *fold) find(stream string) *subject { return f.findAt(keyOf(stream), stream) }
 
-func (f *fold) find(stream string) *subject {
-	if s, ok := f.subjects[stream]; ok {
+func (f *fold) findAt(key streamKey, stream string) *subject {
+	if s, ok := f.subjects[key]; ok {
 		return s
 	}
 	if f.err != nil {
@@ -412,7 +429,7 @@ func (f *fold) find(stream string) *subject {
 		f.err = fmt.Errorf("state of %s: %w", stream, err)
 		return nil
 	}
-	f.subjects[stream] = s
+	f.subjects[key] = s
 	return s
 }
 

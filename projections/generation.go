@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
 	"sojourn/domain"
@@ -28,12 +29,13 @@ type Sink interface {
 }
 
 // Limits of one batch: it ends at the first that is reached. The fewer batches,
-// the fewer versions of each customer are written; the time bounds only those
-// that somebody waits for.
+// the fewer versions of each customer are written; which is why one
+// may be large.
 const (
-	maxBatchEvents = 500_000
-	maxBatchBytes  = 192 << 20
-	maxBatchTime   = 3 * time.Second
+	maxBatchEvents  = 2_000_000
+	maxBatchTouched = 250_000 // subjects
+	maxBatchBytes   = 192 << 20
+	maxBatchTime    = 3 * time.Second // where somebody waits
 )
 
 // maxCached is how many subjects and how many customers a fold keeps in memory
@@ -111,7 +113,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	chunks, free := make(chan *chunk, chunksAhead), make(chan *chunk, chunksAhead+2)
-	d := decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent, hurry: !f.silent, rows: g.rows}
+	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent, hurry: !f.silent, rows: g.rows}
 	var readErr error
 	after := f.position
 	go func() {
@@ -142,6 +144,9 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 			if err = f.apply(&c.arrivals[i]); err != nil {
 				cancel()
 			}
+		}
+		if limit > 0 && len(f.touched) >= maxBatchTouched {
+			d.enough.Store(true)
 		}
 		select {
 		case free <- c:
@@ -202,7 +207,7 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		return err
 	}
 	from := g.state.checkpoint().Position
-	fl, err := f.flush(clock, g.state.db.NewBatch())
+	fl, err := f.flush(clock, func() *pebble.Batch { return g.state.db.NewBatch() })
 	if err != nil {
 		return err
 	}
