@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -29,15 +28,13 @@ func cdnowFile(t *testing.T) string {
 // bought, in the order of the file.
 func cdnowPurchases(t *testing.T, path string) (purchases map[string][]time.Time, rows int) {
 	t.Helper()
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	purchases = map[string][]time.Time{}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		columns := strings.Fields(lines.Text())
+	for line := range strings.Lines(string(text)) {
+		columns := strings.Fields(line)
 		if len(columns) == 0 {
 			continue
 		}
@@ -47,9 +44,6 @@ func cdnowPurchases(t *testing.T, path string) (purchases map[string][]time.Time
 		}
 		purchases[columns[0]] = append(purchases[columns[0]], day)
 		rows++
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
 	}
 	return purchases, rows
 }

@@ -39,7 +39,7 @@ func do(req *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
 	return answer{res.StatusCode, res.Header, string(body)}, err
 }
@@ -282,12 +282,15 @@ type readyState struct {
 
 func (s *server) readyState() (readyState, error) {
 	var r readyState
-	res, err := tlsClient.Get(s.url + "/readyz")
+	req, err := http.NewRequest("GET", s.url+"/readyz", nil)
 	if err != nil {
 		return r, err
 	}
-	defer res.Body.Close()
-	return r, json.NewDecoder(res.Body).Decode(&r)
+	a, err := do(req)
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal([]byte(a.body), &r)
 }
 
 // caughtUp waits until the views have read the whole log, their own statements

@@ -154,7 +154,7 @@ func TestKillUnderLoad(t *testing.T) {
 		s.ready()
 		l.server.Store(&s.url)
 	}
-	for round := range 12 {
+	for round := range 10 {
 		more(1 + random.IntN(60))
 		switch round % 6 {
 		case 1:
@@ -323,7 +323,7 @@ func arrivals(t *testing.T, s *server, key string) func(func(arrival) bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		lines := bufio.NewReaderSize(res.Body, 1<<20)
 		for {
 			line, err := lines.ReadBytes('\n')

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -234,19 +233,11 @@ func (s *server) ready() {
 		if s.over() {
 			s.t.Fatalf("the server ended: %s", s.err.String())
 		}
-		res, err := tlsClient.Get(s.url + "/readyz")
-		if err != nil {
-			return err
+		r, err := s.readyState()
+		if err == nil && !r.Ready {
+			err = fmt.Errorf("%+v", r)
 		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			return err
-		}
-		if res.StatusCode != 200 {
-			return fmt.Errorf("%d: %s", res.StatusCode, body)
-		}
-		return nil
+		return err
 	})
 }
 
