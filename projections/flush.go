@@ -140,6 +140,9 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 			return nil, err
 		}
 	}
+	// What stands behind the end of a slice is not collected.
+	clear(f.changed)
+	clear(f.touched)
 	f.changed, f.touched = f.changed[:0], f.touched[:0]
 	f.events = 0
 	f.clock, f.step = clock, max(f.step, clock)
@@ -367,6 +370,10 @@ func (f *fold) evict(limit int) {
 		if !s.dirty && s.cust == nil {
 			delete(f.subjects, key)
 		}
+	}
+	// A map keeps the room that it once took.
+	if len(f.subjects) == 0 && len(f.customers) == 0 {
+		f.subjects, f.customers = map[streamKey]*subject{}, map[uuid.UUID]*cust{}
 	}
 }
 
