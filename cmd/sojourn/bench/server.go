@@ -237,18 +237,17 @@ func (s *server) send(req *http.Request) (int, []byte, error) {
 	return res.StatusCode, body, err
 }
 
-// memory is the resident memory of the server and of its engine, in MiB. It is
-// read from /proc; elsewhere ok is false.
-func (s *server) memory() (own, engine float64, ok bool) {
-	own, ok = resident(s.process.Process.Pid)
-	if !ok {
-		return 0, 0, false
+// memory is the resident memory of the server and of its engine. It is read from
+// /proc; elsewhere ok is false.
+func (s *server) memory() (own, engine resident, ok bool) {
+	parent := strconv.Itoa(s.process.Process.Pid)
+	if own, ok = residentOf(parent); !ok {
+		return own, engine, false
 	}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, 0, false
+		return own, engine, false
 	}
-	parent := strconv.Itoa(s.process.Process.Pid)
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -257,29 +256,38 @@ func (s *server) memory() (own, engine float64, ok bool) {
 		// pid (name) state parent …
 		_, rest, found := strings.Cut(string(text), ") ")
 		if words := strings.Fields(rest); found && len(words) > 1 && words[1] == parent {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			if err != nil {
-				continue
-			}
-			m, _ := resident(pid)
-			engine += m
+			m, _ := residentOf(filepath.Base(filepath.Dir(path)))
+			engine.all += m.all
+			engine.files += m.files
 		}
 	}
-	return own, engine, engine > 0
+	return own, engine, engine.all > 0
 }
 
-func resident(pid int) (mib float64, ok bool) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+// resident is memory of a process in MiB; files is the part that are pages of
+// files, which the system takes back when it needs them.
+type resident struct{ all, files float64 }
+
+func residentOf(pid string) (r resident, ok bool) {
+	text, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
-		return 0, false
+		return r, false
 	}
 	for line := range strings.Lines(string(text)) {
-		if v, found := strings.CutPrefix(line, "VmRSS:"); found {
-			kb, err := strconv.ParseFloat(strings.Fields(v)[0], 64)
-			return kb / 1024, err == nil
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			continue
+		}
+		kib, err := strconv.ParseFloat(words[1], 64)
+		switch {
+		case err != nil:
+		case words[0] == "VmRSS:":
+			r.all = kib / 1024
+		case words[0] == "RssFile:":
+			r.files = kib / 1024
 		}
 	}
-	return 0, false
+	return r, r.all > 0
 }
 
 // served takes the figures that need the whole server: 5 to 8, and its memory.
@@ -346,8 +354,9 @@ func (b *bench) atRest(ctx context.Context, _ *data, s *server) error {
 		b.report.note("The memory of the processes is read from /proc, which this system does not have.")
 		return nil
 	}
-	b.report.add(Line{Figure: "mem", Name: "resident memory at rest, both processes", Unit: "MiB", Ours: own + engine, Floor: 1024, Most: true})
-	b.report.note("Of the resident memory %s MiB are the server's and %s MiB the ClickHouse engine's.", number(own), number(engine))
+	b.report.add(Line{Figure: "mem", Name: "resident memory at rest, both processes", Unit: "MiB", Ours: own.all + engine.all, Floor: 1024, Most: true})
+	b.report.note("Of the resident memory %s MiB are the server's (%s of them pages of files) and %s MiB the ClickHouse engine's (%s).",
+		number(own.all), number(own.files), number(engine.all), number(engine.files))
 	return nil
 }
 
