@@ -17,7 +17,7 @@ import (
 const (
 	blockVersion   = 1
 	blockHeaderLen = 1 + 4 + 8 + 4 // version, checksum, recorded at, events
-	blockTarget    = 16 << 10
+	blockTarget    = 8 << 10       // a read of one event unpacks as much
 
 	flagRepeat = 1
 )

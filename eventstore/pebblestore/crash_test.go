@@ -215,7 +215,7 @@ func (fs noReuse) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.F
 // again and again on the same data.
 func TestCrashAtAnyWrite(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(24) {
+	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 1))

@@ -118,7 +118,7 @@ func TestFailedWrite(t *testing.T) {
 // acknowledged may be lost.
 func TestFaultAtAnyWrite(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(40) {
+	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 4))

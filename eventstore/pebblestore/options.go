@@ -118,8 +118,8 @@ func PebbleOptions(o Options) *pebble.Options {
 	po.TargetFileSizes[0] = 32 << 20
 	for i := range po.Levels {
 		l := &po.Levels[i]
-		l.BlockSize = 32 << 10
-		l.IndexBlockSize = 32 << 10
+		l.BlockSize = blockTarget
+		l.IndexBlockSize = 64 << 10
 		if i > 0 {
 			po.TargetFileSizes[i] = 64 << 20
 		}

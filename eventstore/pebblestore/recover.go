@@ -47,13 +47,13 @@ func (s *Store) recover() error {
 		}
 	}
 	s.index.Store(&indexState{active: newSegment(1, m.indexed+1, s.opts.SegmentEvents)})
-	if err := s.openRuns(log, m); err != nil {
+	if err := s.openRuns(m); err != nil {
 		return err
 	}
 	if err := s.removeStrays(); err != nil {
 		return err
 	}
-	if err := s.replay(log, m.indexed+1, head); err != nil {
+	if err := s.replay(m.indexed+1, head); err != nil {
 		return err
 	}
 	s.log.Info("event store opened", "head", uint64(head), "read_again", uint64(head-m.indexed),
@@ -63,7 +63,7 @@ func (s *Store) recover() error {
 
 // openRuns opens the runs of the manifest; those that are damaged are written
 // anew from the log.
-func (s *Store) openRuns(log *logReader, m manifest) error {
+func (s *Store) openRuns(m manifest) error {
 	var runs []*run
 	publish := func() {
 		s.index.Store(&indexState{active: s.index.Load().active, runs: runs})
@@ -83,7 +83,7 @@ func (s *Store) openRuns(log *logReader, m manifest) error {
 		changed = true
 		for first := info.first; first <= info.last; first += eventstore.Position(s.opts.SegmentEvents) {
 			last := min(first+eventstore.Position(s.opts.SegmentEvents)-1, info.last)
-			r, err := s.rebuildRun(log, first, last)
+			r, err := s.rebuildRun(first, last)
 			if err != nil {
 				return err
 			}
@@ -98,10 +98,10 @@ func (s *Store) openRuns(log *logReader, m manifest) error {
 }
 
 // rebuildRun writes the run of some positions from the log.
-func (s *Store) rebuildRun(log *logReader, first, last eventstore.Position) (*run, error) {
+func (s *Store) rebuildRun(first, last eventstore.Position) (*run, error) {
 	info := runInfo{first: first, last: last, count: int(last - first + 1)}
 	entries := make([]entry, 0, info.count)
-	err := s.scan(log, first, last, func(e *eventstore.Recorded) error {
+	err := s.scan(first, last, func(e *eventstore.Recorded) error {
 		hash := s.seed.idHash(e.ID)
 		if e.Repeat {
 			hash = s.seed.repeatHash(e.ID, e.Stream)
@@ -151,12 +151,12 @@ func (s *Store) removeStrays() error {
 
 // replay adds the events behind the indexes on disk to segments again. Where
 // there are many, full segments are written out on the way.
-func (s *Store) replay(log *logReader, first, last eventstore.Position) error {
+func (s *Store) replay(first, last eventstore.Position) error {
 	if first > last {
 		return nil
 	}
 	c := &s.committer
-	return s.scan(log, first, last, func(e *eventstore.Recorded) error {
+	return s.scan(first, last, func(e *eventstore.Recorded) error {
 		state := s.index.Load()
 		if state.active.full() {
 			s.rotate(s.opts.SegmentEvents)
@@ -188,35 +188,6 @@ func (s *Store) replay(log *logReader, first, last eventstore.Position) error {
 		g.add(hash, e.ID, st.local, e.Repeat)
 		return nil
 	})
-}
-
-// scan visits the events at some positions, none of which may be missing. The
-// event is valid during the visit only.
-func (s *Store) scan(log *logReader, first, last eventstore.Position, visit func(*eventstore.Recorded) error) error {
-	var e eventstore.Recorded
-	next := first
-	ok, err := log.seek(first)
-	for ; ok && err == nil; ok, err = log.nextRecord() {
-		if log.next != next {
-			break
-		}
-		for log.more() {
-			if err := log.event(&e); err != nil {
-				return err
-			}
-			if err := visit(&e); err != nil {
-				return err
-			}
-			if e.Position == last {
-				return nil
-			}
-		}
-		next = log.next
-	}
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: nothing stands at position %d", ErrCorrupt, next)
 }
 
 func isDiskFull(err error) bool {

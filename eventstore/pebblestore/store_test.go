@@ -18,35 +18,52 @@ func smallOptions(fs vfs.FS) Options {
 	return Options{FS: fs, SegmentEvents: 32, MaxStreams: 4, CacheBytes: 1 << 20, MemTableBytes: 1 << 20}
 }
 
-func TestConformance(t *testing.T) {
-	t.Parallel()
-	storetest.Run(t, func(t testing.TB) eventstore.Store {
-		s, err := Open("store", Options{FS: vfs.NewMem(), CacheBytes: 1 << 20, MemTableBytes: 1 << 20, SegmentEvents: 1 << 16})
+func inMemory(o func(vfs.FS) Options) storetest.Open {
+	return func(t testing.TB) eventstore.Store {
+		s, err := Open("store", o(vfs.NewMem()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
-	})
+	}
+}
+
+func largeSegments(fs vfs.FS) Options {
+	return Options{FS: fs, CacheBytes: 1 << 20, MemTableBytes: 1 << 20, SegmentEvents: 1 << 16}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, inMemory(largeSegments))
 }
 
 func TestConformanceSmallSegments(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t testing.TB) eventstore.Store {
-		s, err := Open("store", smallOptions(vfs.NewMem()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	})
+	storetest.Run(t, inMemory(smallOptions))
 }
 
 func TestConformanceOnDisk(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t testing.TB) eventstore.Store {
-		s, err := Open(t.(*testing.T).TempDir(), smallOptions(vfs.Default))
+		s, err := Open(t.(*testing.T).TempDir(), Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	})
+}
+
+func TestModel(t *testing.T) {
+	t.Parallel()
+	storetest.RunModel(t, inMemory(largeSegments))
+}
+
+// TestModelSmallSegments freezes and merges after every few events.
+func TestModelSmallSegments(t *testing.T) {
+	t.Parallel()
+	storetest.RunModel(t, inMemory(func(fs vfs.FS) Options {
+		o := smallOptions(fs)
+		o.SegmentEvents = 4
+		return o
+	}))
 }

@@ -33,13 +33,13 @@ type Config struct {
 	Rounds int
 	// Writers append one event a call (default 512).
 	Writers int
-	// WriterEvents are appended by all writers together in a round (default 300,000).
+	// WriterEvents are appended by all writers together in a round (default 500,000).
 	WriterEvents int
 	// BatchSize is how many events a batch has (default 1,000).
 	BatchSize int
 	// BatchCallers append batches side by side (default 4).
 	BatchCallers int
-	// BatchEvents are appended in batches in a round (default 600,000).
+	// BatchEvents are appended in batches in a round (default 1,000,000).
 	BatchEvents int
 	// Progress, if not nil, is told what is being done.
 	Progress func(what string)
@@ -56,10 +56,10 @@ func (c Config) withDefaults() Config {
 	set(&c.Held, 3_000_000)
 	set(&c.Rounds, 5)
 	set(&c.Writers, 512)
-	set(&c.WriterEvents, 300_000)
+	set(&c.WriterEvents, 500_000)
 	set(&c.BatchSize, 1_000)
 	set(&c.BatchCallers, 4)
-	set(&c.BatchEvents, 600_000)
+	set(&c.BatchEvents, 1_000_000)
 	if c.Progress == nil {
 		c.Progress = func(string) {}
 	}

@@ -13,9 +13,10 @@ import (
 	"sojourn/eventstore"
 )
 
-// testModel makes random calls on few streams and few ids, so that they collide
-// in every way, and compares all answers with those of the model.
-func testModel(t *testing.T, open Open) {
+// RunModel makes random calls on few streams and few ids, so that they collide
+// in every way, and compares all answers with those of a model that is as plain
+// as can be. It opens a hundred stores, or as many as -rapid.checks says.
+func RunModel(t *testing.T, open Open) {
 	rapid.Check(t, func(rt *rapid.T) {
 		ctx := t.Context()
 		s := open(t)

@@ -17,8 +17,8 @@ import (
 // Open returns a new, empty store. The suite closes it.
 type Open func(t testing.TB) eventstore.Store
 
-// Run runs the suite. Each test opens stores of its own, and the tests run in
-// parallel.
+// Run runs the suite. Each test opens a store of its own, and the tests run in
+// parallel. RunModel completes it.
 func Run(t *testing.T, open Open) {
 	tests := []struct {
 		name string
@@ -48,7 +48,6 @@ func Run(t *testing.T, open Open) {
 		{"ConcurrentAppends", testConcurrent},
 		{"ConcurrentRevisions", testConcurrentRevisions},
 		{"Close", testClose},
-		{"Model", testModel},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
