@@ -35,8 +35,23 @@ func (v *Views) Rebuild(ctx context.Context, progress Progress) error {
 		return ErrBusy
 	}
 	defer v.exclusive.Unlock()
+	if v.active == nil {
+		return errClosed
+	}
+	ctx, cancel := v.untilStop(ctx)
+	defer cancel()
 	return v.build(ctx, v.active.rules, progress)
 }
+
+// untilStop is a context that ends with Stop as well.
+func (v *Views) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(v.ctx, func() { cancel(errClosed) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// errClosed is answered once Stop has been called.
+var errClosed = errors.New("the views are closed")
 
 // buildUntilDone builds views under rules until it has succeeded or Stop is
 // called.
@@ -91,12 +106,14 @@ func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err
 		v.startLoop()
 		return errors.Join(err, g.settle())
 	}
-	// The switch. Once the pointer is durable, a start goes on from here.
-	if err := v.point(ctx, g.number); err != nil {
+	// The switch. Once the pointer is durable, a start goes on from here, and
+	// nothing stops it half way.
+	ctx = context.WithoutCancel(ctx)
+	if err := v.point(pointer{Generation: g.number, Built: true}); err != nil {
 		v.startLoop()
 		return err
 	}
-	switched = true
+	switched, g.built = true, true
 	err = v.cfg.DB.Activate(ctx, g.number)
 	v.mu.Lock()
 	v.active = g
@@ -155,6 +172,11 @@ func (v *Views) Verify(ctx context.Context, limit int, progress Progress) (_ *Ve
 		return nil, ErrBusy
 	}
 	defer v.exclusive.Unlock()
+	if v.active == nil {
+		return nil, errClosed
+	}
+	ctx, cancel := v.untilStop(ctx)
+	defer cancel()
 	// What the log holds now is to be verified, so the views are to hold it.
 	head, err := v.cfg.Store.Head(ctx)
 	if err != nil {
@@ -195,17 +217,8 @@ const statementsTable = "statements"
 // verifyStatements compares the statements that stand in the log with the
 // transitions that stand.
 func (g *generation) verifyStatements(ctx context.Context, r *Verification, limit int) error {
-	// What was said of the checkpoint stands behind it.
-	for e, err := range g.store.ReadAll(ctx, g.fold.position) {
-		if err != nil {
-			return err
-		}
-		if e.Type == domain.TypeStageEntered || e.Type == domain.TypeStageWithdrawn {
-			g.fold.statement(&e)
-			if g.fold.err != nil {
-				return g.fold.err
-			}
-		}
+	if err := g.hear(ctx); err != nil {
+		return err
 	}
 	if err := g.flush(ctx, g.fold.clock, false); err != nil {
 		return err

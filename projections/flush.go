@@ -267,6 +267,12 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, out *flush) err
 	if c.n < len(c.all) {
 		deadline = c.all[c.n].At
 	}
+	// A touchpoint that the clock has not reached counts when it does.
+	if next := domain.Millis(version.Clock) + 1; slices.ContainsFunc(c.members, func(m *subject) bool { return m.facts.LastSeen >= next && m.facts.Touchpoints > 0 }) {
+		if deadline == 0 || next < deadline {
+			deadline = next
+		}
+	}
 	if deadline != c.deadline {
 		if c.deadline != 0 {
 			if err := out.state.Delete(deadlineKey(c.deadline, c.id), nil); err != nil {

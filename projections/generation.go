@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -62,10 +61,13 @@ type generation struct {
 	rows    *warehouse.TouchpointBlock
 	blocks  [2]warehouse.TouchpointBlock
 	writing chan error // of the flush under way, nil where there is none
+	// broken says that a flush has failed: the fold is ahead of the state.
+	broken bool
 	// corrections are statements that stood otherwise than the state had it.
 	corrections map[uuid.UUID]said
 	flushedAt   time.Time
-	caughtUp    atomic.Bool
+	// built says that it became active when it was built already.
+	built       bool
 	batchEvents int // of a batch; tests make it small
 }
 
@@ -81,7 +83,7 @@ func (g *generation) recover(ctx context.Context) error {
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
 	f.aliases = at.Aliases
 	f.silent = !at.Reconciled
-	g.fold = f
+	g.fold, g.broken = f, false
 	g.corrections = nil
 	g.blocks[0].Reset()
 	g.blocks[1].Reset()
@@ -162,7 +164,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 // clean reports whether all that was read has been flushed.
 func (g *generation) clean() bool {
 	f := g.fold
-	return len(f.changed) == 0 && len(f.touched) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
+	return !g.broken && len(f.changed) == 0 && len(f.touched) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
 }
 
 // idle reports whether the events read since the last flush change nothing.
@@ -195,9 +197,9 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		return nil
 	}
 	for id, s := range g.corrections {
-		c := f.customer(id)
-		if f.err != nil {
-			return f.err
+		c, err := f.whole(id)
+		if err != nil {
+			return err
 		}
 		c.said = s
 		f.change(c)
@@ -234,6 +236,7 @@ func (g *generation) settle() error {
 	}
 	err := <-g.writing
 	g.writing = nil
+	g.broken = g.broken || err != nil
 	return err
 }
 
@@ -411,6 +414,23 @@ func (g *generation) runToEnd(ctx context.Context, progress func(eventstore.Posi
 	}
 }
 
+// hear learns from the log what was said after the fold's position, and nothing
+// else: what was said of a position stands behind it.
+func (g *generation) hear(ctx context.Context) error {
+	for e, err := range g.store.ReadAll(ctx, g.fold.position) {
+		if err != nil {
+			return err
+		}
+		if e.Type != domain.TypeStageEntered && e.Type != domain.TypeStageWithdrawn {
+			continue
+		}
+		if g.fold.statement(&e); g.fold.err != nil {
+			return g.fold.err
+		}
+	}
+	return nil
+}
+
 // reconcile makes the statements say what the views have, and from then on keeps
 // them so. What differs was found by no touchpoint and no clock, so it is
 // restated. The generation must have read everything.
@@ -422,6 +442,10 @@ func (g *generation) reconcile(ctx context.Context) error {
 	}
 	var after uuid.UUID
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		f.evict(maxCached)
 		ids, err := g.state.customers(after, 20_000)
 		if err != nil {
 			return err
@@ -479,7 +503,6 @@ func (g *generation) run(ctx context.Context, interval time.Duration) error {
 		if err := g.flush(ctx, clock, true); err != nil {
 			return err
 		}
-		g.caughtUp.Store(caughtUp)
 		if !caughtUp {
 			continue
 		}

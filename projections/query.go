@@ -53,21 +53,15 @@ type question struct {
 }
 
 // ask opens a question. While the state is read, no flush becomes visible.
-func (v *Views) ask(at At) (q *question, g *generation, err error) {
-	v.mu.RLock()
-	g = v.active
-	policies := v.policies
-	v.mu.RUnlock()
-	if g == nil {
-		return nil, nil, errors.New("the views are closed")
-	}
-	cp := g.state.at // the caller holds the state's lock for reading
-	q = &question{store: v.cfg.Store, rules: g.rules, at: cp, asOf: cp.Clock, known: domain.MaxTime}
+// The caller holds the lock of the generation's state for reading.
+func (v *Views) ask(g *generation, at At) *question {
+	cp := g.state.at
+	q := &question{store: v.cfg.Store, rules: g.rules, at: cp, asOf: cp.Clock, known: domain.MaxTime}
 	if !at.KnownAt.IsZero() {
 		q.history = true
 		q.known = domain.MillisOf(at.KnownAt)
 		q.asOf = q.known
-		for _, p := range policies {
+		for _, p := range v.policies {
 			if p.recordedAt <= q.known {
 				q.rules = p.Rules
 			}
@@ -79,7 +73,7 @@ func (v *Views) ask(at At) (q *question, g *generation, err error) {
 	}
 	q.fold = newFold(q.rules, v.cfg.Keyer, snapshot{g.state.db}, v.logger)
 	q.fold.clock = cp.Clock
-	return q, g, nil
+	return q
 }
 
 // Customer answers where a customer stands. ref is a customer's id or a subject
@@ -110,22 +104,18 @@ func (v *Views) answer(ctx context.Context, ref string, at At, entries bool) (*a
 	g := v.active
 	v.mu.RUnlock()
 	if g == nil {
-		return nil, errors.New("the views are closed")
+		return nil, errClosed
 	}
 	g.state.mu.RLock()
-	q, g, err := v.ask(at)
-	var members []*subject
-	var id uuid.UUID
-	var asked uuid.UUID
-	if err == nil {
-		members, asked, err = q.find(ctx, ref)
-	}
+	q := v.ask(g, at)
+	members, asked, err := q.find(ctx, ref)
 	g.state.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}
 	a := &answer{q: q, members: members}
 	var facts customer.Facts
+	var id uuid.UUID
 	if q.history || entries {
 		if facts, id, err = q.read(ctx, members, a, entries); err != nil {
 			return nil, err

@@ -106,15 +106,16 @@ func (v *Views) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	number, err := v.readPointer()
+	named, err := v.readPointer()
 	if err != nil {
 		return err
 	}
+	number := named.Generation
 	if number == 0 || !slices.Contains(numbers, number) || !v.exists(number) {
 		if v.active, err = v.create(ctx, latest); err != nil {
 			return err
 		}
-		if err := v.point(ctx, v.active.number); err != nil {
+		if err := v.point(pointer{Generation: v.active.number}); err != nil {
 			return err
 		}
 	} else if v.active, err = v.reopen(ctx, number); err != nil {
@@ -128,9 +129,10 @@ func (v *Views) open(ctx context.Context) (err error) {
 		return err
 	}
 	at := v.active.state.checkpoint()
+	v.active.built = named.Built
 	v.ready = at.Reconciled
 	v.startLoop()
-	if at.Reconciled && (v.active.rules.Version != latest.Version || at.Fold != foldVersion) {
+	if v.active.rules.Version != latest.Version || at.Fold != 0 && at.Fold != foldVersion {
 		v.logger.Info("building new views beside the old ones",
 			"policy_version", latest.Version, "old_policy_version", v.active.rules.Version)
 		v.done.Go(func() { v.buildUntilDone(latest) })
@@ -204,28 +206,30 @@ func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rule
 // pointer is the file that names the generation that answers.
 type pointer struct {
 	Generation warehouse.Generation `json:"generation"`
+	// Built says that it was built before it became active: only its statements
+	// may be left to reconcile.
+	Built bool `json:"built"`
 }
 
-func (v *Views) readPointer() (warehouse.Generation, error) {
+func (v *Views) readPointer() (p pointer, err error) {
 	b, err := os.ReadFile(filepath.Join(v.cfg.Dir, "active.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return p, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read which views are active: %w", err)
+		return p, fmt.Errorf("read which views are active: %w", err)
 	}
-	var p pointer
 	if err := json.Unmarshal(b, &p); err != nil {
 		v.logger.Warn("the file that names the active views is damaged; building them anew", "error", err)
-		return 0, nil
+		return pointer{}, nil
 	}
-	return p.Generation, nil
+	return p, nil
 }
 
 // point makes durable which generation answers: by writing the name beside the
 // old one, and renaming.
-func (v *Views) point(_ context.Context, n warehouse.Generation) error {
-	b, err := json.Marshal(pointer{n})
+func (v *Views) point(p pointer) error {
+	b, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
@@ -343,7 +347,13 @@ func (v *Views) follow(ctx context.Context, g *generation) {
 
 func (v *Views) followOnce(ctx context.Context, g *generation) error {
 	if g.fold.silent {
-		if err := g.runToEnd(ctx, nil); err != nil {
+		// Views that were built beside others go on where those stopped, and what
+		// has come since is news as ever. A first build has nobody to go on from.
+		catchUp := func() error { return g.runToEnd(ctx, nil) }
+		if g.built {
+			catchUp = func() error { return g.hear(ctx) }
+		}
+		if err := catchUp(); err != nil {
 			return errors.Join(g.settle(), err)
 		}
 		if err := g.reconcile(ctx); err != nil {
@@ -369,7 +379,11 @@ func (v *Views) setErr(err error) {
 func (v *Views) Stop() error {
 	v.cancel()
 	v.done.Wait()
+	v.exclusive.Lock() // a rebuild or verification has ended
+	defer v.exclusive.Unlock()
 	v.stopLoop()
+	v.readers.Lock() // no question is being answered any more
+	defer v.readers.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.active == nil {

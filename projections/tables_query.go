@@ -152,7 +152,7 @@ func (v *Views) Stages(ctx context.Context, asOf time.Time) (Stages, error) {
 	g := v.active
 	v.mu.RUnlock()
 	if g == nil {
-		return Stages{}, errors.New("the views are closed")
+		return Stages{}, errClosed
 	}
 	clock := g.state.checkpoint().Clock.Time()
 	if asOf.IsZero() {
