@@ -63,7 +63,7 @@ func TestSecondStart(t *testing.T) {
 		if err != nil || a.status != 200 {
 			t.Errorf("%d %s %v", a.status, a.body, err)
 		}
-		// The line above has another timestamp than the first: a reject.
+		// That was known, or under a known id with another time: a reject.
 		if n := s.count("SELECT count() FROM touchpoints"); n != 3 {
 			t.Errorf("there are %d touchpoints, want 3", n)
 		}

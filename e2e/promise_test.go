@@ -116,7 +116,9 @@ func TestViewsAreAFunctionOfTheSet(t *testing.T) {
 	}
 	random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	dir := filepath.Join(t.TempDir(), "data")
-	s = start(t, dir)
+	// Flushed often, the messages of a customer come in many steps.
+	const often = "--flush-interval=20ms"
+	s = start(t, dir, often)
 	key := s.writeKey("shop")
 	restarts := []int{len(shuffled) / 3, 2 * len(shuffled) / 3}
 	for done := 0; done < len(shuffled); {
@@ -127,7 +129,7 @@ func TestViewsAreAFunctionOfTheSet(t *testing.T) {
 				s.kill()
 			}
 			restarts = restarts[1:]
-			s = start(t, dir)
+			s = start(t, dir, often)
 		}
 		n := min(1+random.IntN(30), len(shuffled)-done)
 		if n > 1 {
