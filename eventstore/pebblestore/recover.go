@@ -101,12 +101,10 @@ func (s *Store) openRuns(m manifest) error {
 func (s *Store) rebuildRun(first, last eventstore.Position) (*run, error) {
 	info := runInfo{first: first, last: last, count: int(last - first + 1)}
 	entries := make([]entry, 0, info.count)
-	err := s.scan(first, last, func(e *eventstore.Recorded) error {
-		hash := s.seed.idHash(e.ID)
-		if e.Repeat {
-			hash = s.seed.repeatHash(e.ID, e.Stream)
+	err := s.scan(first, last, func(events []eventstore.Recorded) error {
+		for i := range events {
+			entries = append(entries, entry{hash: s.indexHash(&events[i]), position: events[i].Position})
 		}
-		entries = append(entries, entry{hash: hash, position: e.Position})
 		return nil
 	})
 	if err != nil {
@@ -149,45 +147,83 @@ func (s *Store) removeStrays() error {
 	return nil
 }
 
+// indexHash is the hash under which an event of the log is indexed.
+func (s *Store) indexHash(e *eventstore.Recorded) uint64 {
+	if e.Repeat {
+		return s.seed.repeatHash(e.ID, e.Stream)
+	}
+	return s.seed.idHash(e.ID)
+}
+
 // replay adds the events behind the indexes on disk to segments again. Where
 // there are many, full segments are written out on the way.
 func (s *Store) replay(first, last eventstore.Position) error {
 	if first > last {
 		return nil
 	}
-	c := &s.committer
-	return s.scan(first, last, func(e *eventstore.Recorded) error {
-		state := s.index.Load()
-		if state.active.full() {
-			s.rotate(s.opts.SegmentEvents)
-			if state = s.index.Load(); len(state.frozen) > 1 {
-				if err := s.writeSegment(state.frozen[0]); err != nil {
-					return err
+	streams := &s.committer.streams
+	type name struct {
+		hash uint64
+		head *stream
+	}
+	var names []name
+	return s.scan(first, last, func(events []eventstore.Recorded) error {
+		if err := s.makeRoom(len(events)); err != nil {
+			return err
+		}
+		// Pass by pass, as in findHeads.
+		names = names[:0]
+		for i := range events {
+			hash := streams.hash(events[i].Stream)
+			s.committer.touched ^= streams.slot(hash)
+			names = append(names, name{hash: hash})
+		}
+		for i := range names {
+			names[i].head = streams.guess(names[i].hash)
+		}
+		for i := range events {
+			e := &events[i]
+			st := names[i].head
+			if st == nil || st.name != e.Stream {
+				if st = streams.get(names[i].hash, e.Stream); st == nil {
+					st = streams.add(names[i].hash, e.Stream, 0)
 				}
-				c.sweep()
-				state = s.index.Load()
+			}
+			if err := s.readd(s.index.Load().active, st, e); err != nil {
+				return err
 			}
 		}
-		g := state.active
-		name := c.streams.hash(e.Stream)
-		st := c.streams.get(name, e.Stream)
-		if st == nil {
-			st = c.streams.add(name, e.Stream, 0)
-		}
-		if st.segment != g.number {
-			st.segment, st.local = g.number, g.streamAt(st.name, e.Revision)
-		} else if e.Revision != st.next {
-			return fmt.Errorf("%w: revision %d at position %d stands where %d is due",
-				ErrCorrupt, e.Revision, e.Position, st.next)
-		}
-		st.next = e.Revision + 1
-		hash := s.seed.idHash(e.ID)
-		if e.Repeat {
-			hash = s.seed.repeatHash(e.ID, e.Stream)
-		}
-		g.add(hash, e.ID, st.local, e.Repeat)
 		return nil
 	})
+}
+
+// makeRoom sees to it that the active segment takes some more events.
+func (s *Store) makeRoom(events int) error {
+	state := s.index.Load()
+	if state.active.n+events <= len(state.active.ids) {
+		return nil
+	}
+	s.rotate(max(events, s.opts.SegmentEvents))
+	if state = s.index.Load(); len(state.frozen) > 1 {
+		if err := s.writeSegment(state.frozen[0]); err != nil {
+			return err
+		}
+		s.committer.sweep()
+	}
+	return nil
+}
+
+// readd adds an event of the log to a segment.
+func (s *Store) readd(g *segment, st *stream, e *eventstore.Recorded) error {
+	if st.segment != g.number {
+		st.segment, st.local = g.number, g.streamAt(st.name, e.Revision)
+	} else if e.Revision != st.next {
+		return fmt.Errorf("%w: revision %d at position %d stands where %d is due",
+			ErrCorrupt, e.Revision, e.Position, st.next)
+	}
+	st.next = e.Revision + 1
+	g.add(s.indexHash(e), e.ID, st.local, e.Repeat)
+	return nil
 }
 
 func isDiskFull(err error) bool {

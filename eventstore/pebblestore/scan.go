@@ -6,10 +6,10 @@ import (
 	"sojourn/eventstore"
 )
 
-// scan visits the events at some positions, none of which may be missing. The
-// event is valid during the visit only. Records are read and checked in a
-// goroutine of their own, ahead of the visits.
-func (s *Store) scan(first, last eventstore.Position, visit func(*eventstore.Recorded) error) error {
+// scan visits the events at some positions, none of which may be missing, record
+// by record. They are valid during the visit only. Records are read and checked
+// in a goroutine of their own, ahead of the visits.
+func (s *Store) scan(first, last eventstore.Position, visit func([]eventstore.Recorded) error) error {
 	type record struct {
 		b   block
 		buf []byte
@@ -56,7 +56,7 @@ func (s *Store) scan(first, last eventstore.Position, visit func(*eventstore.Rec
 		<-done
 	}()
 	r := &logReader{s: s}
-	var e eventstore.Recorded
+	var events []eventstore.Recorded
 	next := first
 	for rec := range records {
 		if rec.err != nil {
@@ -69,18 +69,19 @@ func (s *Store) scan(first, last eventstore.Position, visit func(*eventstore.Rec
 		if err := r.skipTo(next); err != nil {
 			return err
 		}
-		for r.more() {
-			if err := r.event(&e); err != nil {
+		events = events[:0]
+		for r.more() && r.next <= last {
+			events = append(events, eventstore.Recorded{})
+			if err := r.event(&events[len(events)-1]); err != nil {
 				return err
-			}
-			if err := visit(&e); err != nil {
-				return err
-			}
-			if e.Position == last {
-				return nil
 			}
 		}
-		next = r.next
+		if err := visit(events); err != nil {
+			return err
+		}
+		if next = r.next; next > last {
+			return nil
+		}
 		select {
 		case free <- rec.buf:
 		default:
