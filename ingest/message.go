@@ -5,7 +5,7 @@ import (
 	"unsafe"
 
 	"sojourn/domain"
-	"sojourn/ingest/internal/jsonscan"
+	"sojourn/ingest/internal/jsonread"
 )
 
 // span is a part of a message's bytes; the zero span stands for what is missing.
@@ -38,41 +38,40 @@ type Message struct {
 // that becomes a touchpoint, the message itself counted.
 const MaxDepth = 256
 
-// parse reads the JSON value that begins at b[i], without white space
-// before it, into m, and returns the index after it. Of names that occur twice
-// the last one counts. The error is jsonscan.ErrSyntax where the value is not
-// valid JSON; a value that is no object is none.
-func (m *Message) parse(b []byte, i int) (int, error) {
+// parse reads the next JSON value into m. Of names that occur twice the last one
+// counts. The error is jsonread.ErrSyntax where the value is not valid JSON; a
+// value that is no object is none.
+func (m *Message) parse(d *jsonread.Decoder) error {
 	*m = Message{}
-	if i >= len(b) || b[i] != '{' {
-		end, _, err := jsonscan.Value(b, i)
-		if err == nil {
-			m.Raw = b[i:end:end]
-		}
-		return end, err
+	start, object, err := d.Enter('{')
+	if err != nil {
+		return err
+	}
+	if !object {
+		m.Raw, err = d.Value()
+		return err
 	}
 	m.object = true
-	start := i
-	mem, end, more, err := jsonscan.First(b, i)
-	for more {
-		at := mem.Value
-		var depth int
-		if end, depth, err = jsonscan.Value(b, at); err != nil {
-			return end, err
+	for {
+		if end, err := d.Leave(); end || err != nil {
+			m.Raw = d.Since(start)
+			m.deep = jsonread.Deeper(m.Raw, MaxDepth)
+			return err
 		}
-		if depth >= MaxDepth {
-			m.deep = true
+		name, err := d.Name()
+		if err != nil {
+			return err
 		}
-		if f := m.field(mem.Name); f != nil {
-			*f = span{uint32(at - start), uint32(end - start)}
+		f := m.field(name)
+		v, err := d.Value()
+		if err != nil {
+			return err
 		}
-		mem, end, more, err = jsonscan.Next(b, end)
+		if f != nil {
+			end := d.Offset() - start
+			*f = span{uint32(end - len(v)), uint32(end)}
+		}
 	}
-	if err != nil {
-		return end, err
-	}
-	m.Raw = b[start:end:end]
-	return end, nil
 }
 
 func (m *Message) field(name []byte) *span {
@@ -101,37 +100,29 @@ func (m *Message) field(name []byte) *span {
 	return nil
 }
 
-// ParseArray reads the array of messages that begins at b[i] and appends them
-// to dst. The error says that the text is not valid JSON; isArray is false, and
-// end the index after the value, where it is JSON but no array.
-func ParseArray(dst []Message, b []byte, i int) (msgs []Message, end int, isArray bool, err error) {
-	if i >= len(b) || b[i] != '[' {
-		end, _, err = jsonscan.Value(b, i)
-		return dst, end, false, err
+// ParseArray reads the array of messages that comes next and appends them to
+// dst. The error says that the text is not valid JSON; isArray is false where it
+// is JSON but no array.
+func ParseArray(dst []Message, d *jsonread.Decoder) (msgs []Message, isArray bool, err error) {
+	_, isArray, err = d.Enter('[')
+	if err != nil {
+		return dst, false, err
 	}
-	i = jsonscan.Space(b, i+1)
-	if i < len(b) && b[i] == ']' {
-		return dst, i + 1, true, nil
+	if !isArray {
+		_, err = d.Value()
+		return dst, false, err
 	}
 	for {
+		if end, err := d.Leave(); end || err != nil {
+			return dst, true, err
+		}
 		if len(dst) < cap(dst) {
 			dst = dst[:len(dst)+1]
 		} else {
 			dst = append(dst, Message{})
 		}
-		if i, err = dst[len(dst)-1].parse(b, i); err != nil {
-			return dst, i, true, err
-		}
-		if i = jsonscan.Space(b, i); i >= len(b) {
-			return dst, i, true, jsonscan.ErrSyntax
-		}
-		switch b[i] {
-		case ']':
-			return dst, i + 1, true, nil
-		case ',':
-			i = jsonscan.Space(b, i+1)
-		default:
-			return dst, i, true, jsonscan.ErrSyntax
+		if err := dst[len(dst)-1].parse(d); err != nil {
+			return dst, true, err
 		}
 	}
 }
@@ -141,12 +132,8 @@ func ParseArray(dst []Message, b []byte, i int) (msgs []Message, end int, isArra
 // as a reject.
 func ParseMessage(text []byte) (Message, error) {
 	var m Message
-	end, err := m.parse(text, jsonscan.Space(text, 0))
-	if err != nil {
+	if err := jsonread.Read(text, m.parse); err != nil {
 		return Message{}, err
-	}
-	if jsonscan.Space(text, end) != len(text) {
-		return Message{}, jsonscan.ErrSyntax
 	}
 	return m, nil
 }
@@ -177,7 +164,7 @@ func scalarText(v []byte) (s string, ok bool) {
 		for _, c := range inner {
 			if c == '\\' || c >= utf8.RuneSelf {
 				// Not only escapes: what is no UTF-8 is made so.
-				return string(jsonscan.AppendUnquoted(nil, v)), true
+				return alias(jsonread.Unquote(v)), true
 			}
 		}
 		return alias(inner), true

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"sojourn/ingest"
-	"sojourn/ingest/internal/jsonscan"
+	"sojourn/ingest/internal/jsonread"
 )
 
 // call is the memory of one call, used again by the next.
@@ -175,7 +175,7 @@ func (h *Handler) parse(c *call, ep endpoint, source string, room *ingest.Reserv
 		p.batch = ingest.Batch{Messages: append(p.batch.Messages[:0], m)}
 		key = m.WriteKey()
 	}
-	if errors.Is(parseErr, jsonscan.ErrSyntax) {
+	if errors.Is(parseErr, jsonread.ErrSyntax) {
 		return nil, source, errNoJSON
 	}
 	source, err := h.bodySource(source, key)

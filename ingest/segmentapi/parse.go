@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 
 	"sojourn/ingest"
-	"sojourn/ingest/internal/jsonscan"
+	"sojourn/ingest/internal/jsonread"
 )
 
 // errBatch says that a body is JSON but no batch.
@@ -19,66 +19,67 @@ type batchBody struct {
 	batch    ingest.Batch
 }
 
-// parseBatch reads the body of a batch call. Of names that occur twice the last
-// one counts. b keeps the memory of its messages from one call to the next.
+// parse reads the body of a batch call. Of names that occur twice the last one
+// counts. b keeps the memory of its messages from one call to the next.
 func (b *batchBody) parse(body []byte) error {
-	b.writeKey = nil
-	b.batch = ingest.Batch{Messages: b.batch.Messages[:0]}
-	i := jsonscan.Space(body, 0)
-	if i >= len(body) || body[i] != '{' {
-		return notObject(body, i)
-	}
 	isArray := false
-	mem, end, more, err := jsonscan.First(body, i)
-	for more {
-		at := mem.Value
-		if string(mem.Name) == "batch" {
-			b.batch.Messages, end, isArray, err = ingest.ParseArray(b.batch.Messages[:0], body, at)
-			if err != nil {
-				return err
-			}
-		} else {
-			if end, _, err = jsonscan.Value(body, at); err != nil {
-				return err
-			}
-			v := body[at:end:end]
-			switch string(mem.Name) {
-			case "writeKey":
-				b.writeKey = v
-			case "sentAt":
-				b.batch.SentAt = v
-			case "context":
-				b.batch.Context = object(v)
-			case "integrations":
-				b.batch.Integrations = object(v)
-			}
-		}
-		mem, end, more, err = jsonscan.Next(body, end)
-	}
+	err := jsonread.Read(body, func(d *jsonread.Decoder) (err error) {
+		b.writeKey = nil
+		b.batch = ingest.Batch{Messages: b.batch.Messages[:0]}
+		isArray, err = b.read(d)
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	if jsonscan.Space(body, end) != len(body) {
-		return jsonscan.ErrSyntax
 	}
 	if !isArray {
 		return errBatch
 	}
 	if (b.batch.Context != nil && !utf8.Valid(b.batch.Context)) || (b.batch.Integrations != nil && !utf8.Valid(b.batch.Integrations)) {
-		return fmt.Errorf("%w: context and integrations must be UTF-8", jsonscan.ErrSyntax)
+		return fmt.Errorf("%w: context and integrations must be UTF-8", jsonread.ErrSyntax)
 	}
 	return nil
 }
 
-func notObject(body []byte, i int) error {
-	end, _, err := jsonscan.Value(body, i)
+// read reports whether the body is an object with an array of messages.
+func (b *batchBody) read(d *jsonread.Decoder) (isArray bool, err error) {
+	_, isObject, err := d.Enter('{')
 	if err != nil {
-		return err
+		return false, err
 	}
-	if jsonscan.Space(body, end) != len(body) {
-		return jsonscan.ErrSyntax
+	if !isObject {
+		_, err = d.Value()
+		return false, err
 	}
-	return errBatch
+	for {
+		if end, err := d.Leave(); end || err != nil {
+			return isArray, err
+		}
+		name, err := d.Name()
+		if err != nil {
+			return false, err
+		}
+		if string(name) == "batch" {
+			if b.batch.Messages, isArray, err = ingest.ParseArray(b.batch.Messages[:0], d); err != nil {
+				return false, err
+			}
+			continue
+		}
+		v, err := d.Value()
+		if err != nil {
+			return false, err
+		}
+		switch string(name) {
+		case "writeKey":
+			b.writeKey = v
+		case "sentAt":
+			b.batch.SentAt = v
+		case "context":
+			b.batch.Context = object(v)
+		case "integrations":
+			b.batch.Integrations = object(v)
+		}
+	}
 }
 
 // object is v where it is a JSON object; anything else cannot be merged into a

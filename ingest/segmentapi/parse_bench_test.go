@@ -57,7 +57,7 @@ func BenchmarkParse(b *testing.B) {
 			b.ReportMetric(float64(b.N)*100/b.Elapsed().Seconds(), "events/s")
 		})
 	}
-	run("jsonscan", segmentapi.ParseOnly)
+	run("jsontext", segmentapi.ParseOnly)
 	run("encoding-json", func(body []byte) (int, error) {
 		var call struct {
 			WriteKey, SentAt      json.RawMessage

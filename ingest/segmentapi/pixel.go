@@ -48,8 +48,9 @@ func (h *Handler) fromQuery(r *http.Request, ep endpoint) (ingest.Outcome, error
 		return ingest.Outcome{}, err
 	}
 	if key := query.Get("writeKey"); source == "" && key != "" {
-		if source, err = h.bodySource("", ingest.Scalar(strconv.Quote(key))); err != nil {
-			return ingest.Outcome{}, err
+		var ok bool
+		if source, ok = h.keys.Source(key); !ok {
+			return ingest.Outcome{}, errWrongKey
 		}
 	}
 	var text []byte
