@@ -114,6 +114,22 @@ func functionAllowed(name string) bool {
 	}
 }
 
+// functionDenied reports whether a name is a denied function's, combinators
+// aside.
+func functionDenied(name string) bool {
+	name = strings.ToLower(name)
+	for {
+		if deniedFunctions[name] {
+			return true
+		}
+		short := combinators.ReplaceAllString(name, "")
+		if short == name || allowedFunctions[name] {
+			return false
+		}
+		name = short
+	}
+}
+
 func callAllowed(name string) bool {
 	return functionAllowed(name) || allowedTableFunctions[strings.ToLower(name)]
 }
@@ -228,6 +244,11 @@ func guardToken(tokens []token, i int, t token, p params, databases map[string]b
 			return refuse("the table system.%s", clip(next(2).text))
 		}
 	}
+	if t.name() && functionDenied(t.text) {
+		// Without parentheses, too: where a lambda is expected, the engine takes
+		// the bare name of a function for one.
+		return refuse("the name %s (a refused function's)", clip(t.text))
+	}
 	if t.name() && next(1).punct("(") {
 		name := strings.ToLower(t.text)
 		switch {
@@ -257,7 +278,7 @@ func guardParameter(tokens []token, p params, databases map[string]bool) error {
 			return err
 		}
 		for j, t := range value {
-			if !t.name() && !t.punct(".") {
+			if !t.name() && !t.punct(".") || functionDenied(t.text) {
 				return refuse("the identifier in parameter %s", clip(name))
 			}
 			if t.name() && j+1 < len(value) && !databases[t.text] || t.name() && strings.EqualFold(t.text, "system") {
@@ -296,6 +317,7 @@ func clip(s string) string {
 
 var (
 	treeFunction = regexp.MustCompile(`^\s*(?:Parametrized)?Function (\S+)`)
+	treeName     = regexp.MustCompile(`^\s*Identifier (\S+)`)
 	treeTable    = regexp.MustCompile(`^\s*TableIdentifier (\S+)`)
 	treeDenied   = regexp.MustCompile(`^\s*(?:InsertQuery|CreateQuery|AlterQuery|DropQuery|SystemQuery|SetQuery|BackupQuery|ParallelWithQuery|Explain EXPLAIN TABLE OVERRIDE)`)
 )
@@ -310,6 +332,13 @@ func guardTree(tree string, databases map[string]bool) error {
 		}
 		if m := treeFunction.FindStringSubmatch(line); m != nil && !callAllowed(m[1]) {
 			return refuse("the function %s", clip(m[1]))
+		}
+		if m := treeName.FindStringSubmatch(line); m != nil {
+			for part := range strings.SplitSeq(m[1], ".") {
+				if functionDenied(part) {
+					return refuse("the name %s (a refused function's)", clip(part))
+				}
+			}
 		}
 		if m := treeTable.FindStringSubmatch(line); m != nil {
 			database, table, found := strings.Cut(m[1], ".")

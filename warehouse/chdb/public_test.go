@@ -48,7 +48,7 @@ SELECT count(*) FILTER (WHERE name = 'x') FROM touchpoints
 SELECT GROUPING(subject), count() FROM touchpoints GROUP BY GROUPING SETS ((subject), ())
 SELECT 'file(''/etc/passwd'')', "subject", 'it''s; a /* string */ -- with $ # ü‘ in it' FROM touchpoints
 SELECT 1 AS "visits per day", 2 AS "größe" -- a comment; file('x')
-SELECT url, file, system FROM (SELECT 1 AS url, 2 AS file, 3 AS system)
+SELECT url, system FROM (SELECT 1 AS url, 3 AS system)
 SELECT formatDateTime(now(), '%Y'), version(), timezone(), currentDatabase(), hostName() != '', getSetting('max_threads') > 0
 SELECT name FROM system.tables WHERE database = 'sojourn'
 SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'touchpoints'
@@ -111,6 +111,8 @@ func TestAnswers(t *testing.T) {
 		{"/?query=SELECT+count()+FROM+{d:Identifier}.{t:Identifier}&param_d=sojourn&param_t=touchpoints", "", 200, "2\n", ""},
 		{"/?query=SELECT+count()+FROM+{d:Identifier}.{t:Identifier}&param_d=system&param_t=users", "", 403, "refused", ""},
 		{"/?query=SELECT+count()+FROM+{t:Identifier}&param_t=system.users", "", 403, "refused", ""},
+		{"/?query=SELECT+arrayMap({f:Identifier},['/etc/hostname'])&param_f=file", "", 403, "refused", ""},
+		{"/?query=SELECT+arrayMap({f:Identifier},['/etc/hostname'])&param_f=%60file%60", "", 403, "refused", ""},
 		{"/?query=SELECT+count()+FROM+{t:Identifier}&param_t=default.%22/etc/hostname%22", "", 403, "refused", ""},
 		{"/?query=SELECT+count()+FROM+{t:Identifier}&param_t=/etc/hostname", "", 403, "refused", ""},
 		{"/?query=SELECT+toHour(toDateTime(0))&session_timezone=Asia/Tokyo", "", 200, "9\n", ""},
