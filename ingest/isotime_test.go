@@ -78,7 +78,11 @@ func FuzzParseTime(f *testing.F) {
 	f.Add("20260301T123456+0100")
 	f.Fuzz(func(t *testing.T, text string) {
 		got, ok := parseTime(text)
-		if want, err := time.Parse(time.RFC3339Nano, text); err == nil && (!ok || got != domain.MillisOf(want)) && len(text) <= 64 {
+		want, err := time.Parse(time.RFC3339Nano, text)
+		if err == nil && text[len("2006-01-02T3")] == ':' {
+			return // time.Parse takes an hour of one digit, which is not RFC 3339
+		}
+		if err == nil && (!ok || got != domain.MillisOf(want)) && len(text) <= 64 {
 			t.Fatalf("%q is %s (%v), want %s", text, got, ok, domain.MillisOf(want))
 		}
 	})
