@@ -16,6 +16,7 @@ type single struct {
 	call   call
 	part   [1]eventstore.Append
 	result [1]eventstore.Result
+	hash   [1]uint64
 }
 
 // Append appends events to one stream, atomically. An append of no events
@@ -31,6 +32,7 @@ func (s *Store) Append(ctx context.Context, stream string, expected eventstore.E
 	}
 	c := &one.call
 	c.parts, c.results, c.bytes = one.part[:], one.result[:], bytes
+	s.prepare(c, one.hash[:0])
 	g, err := s.queue.put(ctx, c, max(s.opts.QueueWait, 0))
 	if err == nil {
 		err = s.await(ctx, c, g)
@@ -66,6 +68,7 @@ func (s *Store) AppendMany(ctx context.Context, parts []eventstore.Append) ([]ev
 	patience := max(s.opts.QueueWait, 0)
 	send := func(from, to int, bytes int64) error {
 		c := &call{parts: parts[from:to:to], results: results[from:to:to], bytes: bytes}
+		s.prepare(c, nil)
 		g, err := s.queue.put(ctx, c, patience)
 		if err != nil {
 			return err
@@ -115,6 +118,47 @@ func (s *Store) AppendMany(ctx context.Context, parts []eventstore.Append) ([]ev
 		return nil, err
 	}
 	return results, nil
+}
+
+// candidate marks the hash of an id that a frozen segment or a run may hold.
+const candidate = 1 << 63
+
+// prepare hashes a call's ids and asks the filters for them, which callers do
+// side by side and the committer would do alone.
+func (s *Store) prepare(c *call, hashes []uint64) {
+	n := 0
+	for i := range c.parts {
+		n += len(c.parts[i].Events)
+	}
+	if cap(hashes) < n {
+		hashes = make([]uint64, 0, n)
+	}
+	for i := range c.parts {
+		events := c.parts[i].Events
+		for k := range events {
+			hashes = append(hashes, s.seed.idHash(events[k].ID))
+		}
+	}
+	c.hashes, c.seen = hashes, s.index.Load()
+	c.seen.mark(hashes)
+}
+
+// mark marks the candidates among some hashes.
+func (state *indexState) mark(hashes []uint64) {
+	for _, g := range state.frozen {
+		for i, h := range hashes {
+			if g.mayContain(h &^ candidate) {
+				hashes[i] |= candidate
+			}
+		}
+	}
+	for _, r := range state.runs {
+		for i, h := range hashes {
+			if r.filter.mayContain(h &^ candidate) {
+				hashes[i] |= candidate
+			}
+		}
+	}
 }
 
 // refusal is the error that every append gets at present, or nil.

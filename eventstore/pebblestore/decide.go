@@ -23,15 +23,20 @@ type fact struct {
 type partRef struct {
 	part   *eventstore.Append
 	result *eventstore.Result
-	head   *stream // nil where there is nothing to decide
-	hash   uint64  // of the stream's name
+	hashes []uint64 // of its events' ids
+	seen   *indexState
+	head   *stream
+	hash   uint64 // of the stream's name
 }
 
 // gather adds the parts of a call to those that are decided together, some
 // hundred events at a time.
 func (c *committer) gather(call *call) error {
+	hashes := call.hashes
 	for i := range call.parts {
 		p, res := &call.parts[i], &call.results[i]
+		own := hashes[:len(p.Events)]
+		hashes = hashes[len(p.Events):]
 		if res.Err != nil || len(p.Events) == 0 {
 			continue
 		}
@@ -40,7 +45,7 @@ func (c *committer) gather(call *call) error {
 				return err
 			}
 		}
-		c.refs = append(c.refs, partRef{part: p, result: res})
+		c.refs = append(c.refs, partRef{part: p, result: res, hashes: own, seen: call.seen})
 		c.gathered += len(p.Events)
 	}
 	return nil
@@ -108,29 +113,24 @@ func (c *committer) findHeads() error {
 // lookUp gathers what the frozen segments and the runs know of the events.
 func (c *committer) lookUp(state *indexState) error {
 	c.facts = c.facts[:0]
-	for i := range c.refs {
-		events := c.refs[i].part.Events
-		for k := range events {
-			c.facts = append(c.facts, fact{hash: c.s.seed.idHash(events[k].ID)})
-		}
-	}
-	// One pass for each table: the loads of a pass do not depend on one another.
-	c.touched ^= state.active.touch(c.facts)
 	candidates := false
-	for _, g := range state.frozen {
-		for i := range c.facts {
-			f := &c.facts[i]
-			f.here = g.mayContain(f.hash) || f.here
-			candidates = candidates || f.here
+	for i := range c.refs {
+		r := &c.refs[i]
+		if r.seen != state {
+			// Something was frozen or written out since the caller looked.
+			for k := range r.hashes {
+				r.hashes[k] &^= candidate
+			}
+			state.mark(r.hashes)
+		}
+		for _, h := range r.hashes {
+			may := h&candidate != 0
+			candidates = candidates || may
+			c.facts = append(c.facts, fact{hash: h &^ candidate, here: may})
 		}
 	}
-	for _, r := range state.runs {
-		for i := range c.facts {
-			f := &c.facts[i]
-			f.here = r.filter.mayContain(f.hash) || f.here
-			candidates = candidates || f.here
-		}
-	}
+	// The loads do not depend on one another.
+	c.touched ^= state.active.touch(c.facts)
 	if !candidates {
 		return nil
 	}

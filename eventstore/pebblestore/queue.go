@@ -16,7 +16,9 @@ type call struct {
 	parts   []eventstore.Append
 	results []eventstore.Result
 	bytes   int64
-	seal    bool // asks for the active segment to be frozen; has no parts
+	hashes  []uint64    // of the parts' event ids in a row, some marked candidate
+	seen    *indexState // what candidate was found out from
+	seal    bool        // asks for the active segment to be frozen; has no parts
 	state   atomic.Int32
 }
 

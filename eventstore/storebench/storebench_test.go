@@ -55,7 +55,7 @@ func TestRun(t *testing.T) {
 		if len(f.Store) != *rounds || len(f.Raw) != *rounds || f.Ratio() <= 0 {
 			t.Errorf("%s: %+v", name, f)
 		}
-		t.Logf("%s: %v %.0f %.0f", name, f, f.Store, f.Raw)
+		t.Logf("%s: %v, rounds %.0f, raw %.0f", name, f, f.Store, f.Raw)
 	}
 	t.Logf("reopened in %v", report.Reopen)
 }
