@@ -321,8 +321,11 @@ func (s *Service) store(ctx context.Context, sc *scratch) error {
 	for {
 		f := &flight{done: make(chan struct{})}
 		sc.claimed, sc.later, sc.flights = s.claims.take(f, sc.items, pending, sc.claimed[:0], sc.later[:0], sc.flights[:0])
-		err := s.decide(ctx, sc)
-		s.claims.end(f, sc.items, sc.claimed)
+		err := func() error {
+			// Whatever happens: a claim that stays would hold up its id for ever.
+			defer s.claims.end(f, sc.items, sc.claimed)
+			return s.decide(ctx, sc)
+		}()
 		if err != nil {
 			return err
 		}

@@ -50,9 +50,6 @@ func (v *Views) untilStop(ctx context.Context) (context.Context, context.CancelF
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// errClosed is answered once Stop has been called.
-var errClosed = errors.New("the views are closed")
-
 // buildUntilDone builds views under rules until it has succeeded or Stop is
 // called.
 func (v *Views) buildUntilDone(rules *Rules) {
@@ -110,18 +107,27 @@ func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err
 	// nothing stops it half way.
 	ctx = context.WithoutCancel(ctx)
 	if err := v.point(pointer{Generation: g.number, Built: true}); err != nil {
+		// The name may have been written all the same.
+		err = errors.Join(err, v.point(pointer{Generation: old.number, Built: old.built}))
 		v.startLoop()
 		return err
 	}
 	switched, g.built = true, true
-	err = v.cfg.DB.Activate(ctx, g.number)
 	v.mu.Lock()
 	v.active = g
 	v.mu.Unlock()
 	v.moved.send()
 	v.startLoop() // its first work is to make the statements agree
-	if err != nil {
-		return fmt.Errorf("switch to the new views (a restart finishes it): %w", err)
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		err := v.cfg.DB.Activate(ctx, g.number)
+		if err == nil {
+			break
+		}
+		v.logger.Error("the tables still show the old views; trying again", "in", wait, "error", err)
+		if pause(v.ctx, wait) != nil {
+			// The old state is left to the next start, which finishes the switch.
+			return errors.Join(fmt.Errorf("switch to the new views (a start finishes it): %w", err), old.state.close())
+		}
 	}
 	v.logger.Info("switched to new views", "generation", g.number, "policy_version", rules.Version,
 		"position", at.Position, "took", time.Since(started).Round(time.Millisecond))
@@ -177,6 +183,9 @@ func (v *Views) Verify(ctx context.Context, limit int, progress Progress) (_ *Ve
 	}
 	ctx, cancel := v.untilStop(ctx)
 	defer cancel()
+	if s := v.Status(); s.Err != "" {
+		return nil, fmt.Errorf("the views have stopped: %s", s.Err)
+	}
 	// What the log holds now is to be verified, so the views are to hold it.
 	head, err := v.cfg.Store.Head(ctx)
 	if err != nil {
@@ -228,7 +237,7 @@ func (g *generation) verifyStatements(ctx context.Context, r *Verification, limi
 	}
 	var after uuid.UUID
 	for {
-		ids, err := g.state.customers(after, 20_000)
+		ids, err := g.state.customers(after, 5000)
 		if err != nil || len(ids) == 0 {
 			return err
 		}

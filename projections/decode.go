@@ -99,7 +99,7 @@ func (d *decoder) read(ctx context.Context, store eventstore.Store, after, to ev
 		}
 		if len(c.arrivals) == chunkEvents {
 			if !send(c) {
-				return nil
+				return context.Cause(ctx)
 			}
 			if d.enough.Load() {
 				return nil
@@ -107,7 +107,10 @@ func (d *decoder) read(ctx context.Context, store eventstore.Store, after, to ev
 			c, d.text = next(), nil
 		}
 	}
-	send(c)
+	if !send(c) {
+		// Its rows are made already: a batch that ends here is never flushed.
+		return context.Cause(ctx)
+	}
 	return nil
 }
 

@@ -78,12 +78,13 @@ func (g *generation) recover(ctx context.Context) error {
 		_ = <-g.writing // where it failed, that is why it starts anew
 		g.writing = nil
 	}
+	g.broken = true // until all of this has gone well
 	at := g.state.checkpoint()
 	f := newFold(g.rules, g.keyer, g.state, g.logger)
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
 	f.aliases = at.Aliases
 	f.silent = !at.Reconciled
-	g.fold, g.broken = f, false
+	g.fold = f
 	g.corrections = nil
 	g.blocks[0].Reset()
 	g.blocks[1].Reset()
@@ -95,8 +96,12 @@ func (g *generation) recover(ctx context.Context) error {
 		return err
 	}
 	in, ok, err := g.state.intent()
-	if err != nil || !ok {
+	if err != nil {
 		return err
+	}
+	if !ok {
+		g.broken = false
+		return nil
 	}
 	g.logger.Info("finishing the batch that was under way", "generation", g.number, "from", at.Position, "to", in.To)
 	if err := g.read(ctx, in.To, 0); err != nil {
@@ -105,7 +110,11 @@ func (g *generation) recover(ctx context.Context) error {
 	if err := g.flush(ctx, in.Clock, at.Reconciled); err != nil {
 		return err
 	}
-	return g.settle()
+	if err := g.settle(); err != nil {
+		return err
+	}
+	g.broken = false
+	return nil
 }
 
 // read folds the events after the fold's position, up to a position and at most
@@ -436,17 +445,18 @@ func (g *generation) hear(ctx context.Context) error {
 // restated. The generation must have read everything.
 func (g *generation) reconcile(ctx context.Context) error {
 	f := g.fold
-	f.silent = false
 	if err := g.settle(); err != nil {
 		return err
 	}
+	// Cut off half way, it is to be begun anew from the state.
+	f.silent, g.broken = false, true
 	var after uuid.UUID
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		f.evict(maxCached)
-		ids, err := g.state.customers(after, 20_000)
+		ids, err := g.state.customers(after, 5000)
 		if err != nil {
 			return err
 		}
@@ -468,6 +478,7 @@ func (g *generation) reconcile(ctx context.Context) error {
 			}
 		}
 		if last {
+			g.broken = false
 			return nil
 		}
 	}
@@ -536,8 +547,9 @@ func (g *generation) moreToRead(ctx context.Context) bool {
 func (g *generation) await(ctx context.Context, interval time.Duration) error {
 	tick, cancel := context.WithTimeout(ctx, interval)
 	err := g.store.Wait(tick, g.fold.position)
+	ticked := tick.Err() != nil
 	cancel()
-	if err != nil && tick.Err() == nil {
+	if err != nil && !ticked {
 		return err
 	}
 	if err := g.settle(); err != nil {

@@ -88,11 +88,13 @@ func Start(ctx context.Context, cfg Config) (*Views, error) {
 	v := &Views{cfg: cfg, logger: cfg.Logger}
 	v.ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := v.open(ctx); err != nil {
-		v.cancel()
-		return nil, err
+		return nil, errors.Join(err, v.Stop())
 	}
 	return v, nil
 }
+
+// errClosed is answered once Stop has been called.
+var errClosed = errors.New("the views are closed")
 
 func (v *Views) open(ctx context.Context) (err error) {
 	if v.policies, err = readPolicies(ctx, v.cfg.Store); err != nil {
@@ -428,6 +430,8 @@ func (v *Views) WaitFor(ctx context.Context, position eventstore.Position) error
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-v.ctx.Done():
+			return errClosed
 		case <-ch:
 		}
 	}

@@ -93,11 +93,18 @@ func locally(ctx context.Context, data *dataDir, config Config, job string) iter
 	return func(yield func(api.JobLine, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+		heard := true // false once the caller wants no more
+		say := func(line api.JobLine, err error) {
+			if heard {
+				heard = yield(line, err)
+			}
+			if !heard {
+				cancel()
+			}
+		}
 		result, err := withViews(ctx, data, config, func(views *projections.Views) (api.JobLine, error) {
 			progress := func(done, total uint64) {
-				if !yield(api.JobLine{Done: done, Total: total}, nil) {
-					cancel()
-				}
+				say(api.JobLine{Done: done, Total: total}, nil)
 			}
 			if job == "rebuild" {
 				return api.JobLine{Result: "ok"}, views.Rebuild(ctx, progress)
@@ -107,11 +114,11 @@ func locally(ctx context.Context, data *dataDir, config Config, job string) iter
 				return api.JobLine{}, err
 			}
 			for _, d := range v.Differences {
-				yield(api.JobLine{Difference: api.DifferenceText(d)}, nil)
+				say(api.JobLine{Difference: api.DifferenceText(d)}, nil)
 			}
 			return api.VerifiedLine(v), nil
 		})
-		yield(result, err)
+		say(result, err)
 	}
 }
 
