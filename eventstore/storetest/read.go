@@ -70,7 +70,7 @@ func testReadMissingStream(t *testing.T, open Open) {
 	mustAppend(ctx, t, s, "there", eventstore.Any{}, "1")
 	for _, dir := range []eventstore.Direction{eventstore.Forwards, eventstore.Backwards} {
 		for _, from := range []uint64{0, 5, eventstore.End} {
-			for _, stream := range []string{"missing", "ther", "there2"} {
+			for _, stream := range []string{"missing", "the", "there2"} {
 				if err := readError(t, s.ReadStream(ctx, stream, from, dir)); !errors.Is(err, eventstore.ErrStreamNotFound) {
 					t.Errorf("%s from %d: %v", stream, from, err)
 				}
