@@ -74,9 +74,8 @@ type generation struct {
 // recover starts from the state: it finishes the batch that was begun last, if
 // any, and forgets whatever was in memory.
 func (g *generation) recover(ctx context.Context) error {
-	if g.writing != nil {
-		_ = <-g.writing // where it failed, that is why it starts anew
-		g.writing = nil
+	if err := g.settle(); err != nil {
+		g.logger.Debug("the last flush has failed", "generation", g.number, "error", err)
 	}
 	g.broken = true // until all of this has gone well
 	at := g.state.checkpoint()
