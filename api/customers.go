@@ -24,7 +24,7 @@ func (q Asked) at() projections.At { return projections.At{AsOf: q.AsOf.Time, Kn
 
 // CustomerRef names a customer in a path.
 type CustomerRef struct {
-	ID string `path:"id" maxLength:"1024" doc:"A customer id, or one of the customer's subjects: user:42, anon:8f3a." example:"user:42"`
+	ID string `path:"id" maxLength:"32768" doc:"A customer id, or one of the customer's subjects: user:42, anon:8f3a." example:"user:42"`
 }
 
 type customerBody struct {

@@ -29,9 +29,16 @@ type Message struct {
 
 	object bool
 	deep   bool
+	fault  *fault // what is wrong with it before it is looked at
 
 	kind, messageID, userID, anonymousID, previousID span
 	event, name, timestamp, sentAt, writeKey         span
+}
+
+// Unusable is a message that is a reject, for a reason that its sender knows
+// before the service looks at it. Raw is kept as it stands.
+func Unusable(raw []byte, code Code, reason string) Message {
+	return Message{Raw: raw, fault: &fault{code, reason}}
 }
 
 // MaxDepth is how deep objects and arrays may stand in each other in a message

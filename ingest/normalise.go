@@ -19,6 +19,7 @@ const (
 	CodeTooDeep       Code = "too_deep"
 	CodeTooLarge      Code = "too_large"
 	CodeBatchTooLong  Code = "batch_too_long"
+	CodeContextTooBig Code = "context_too_large"
 	CodeUnknownType   Code = "unknown_type"
 	CodeNoEventName   Code = "no_event_name"
 	CodeNoID          Code = "no_id"
@@ -28,7 +29,7 @@ const (
 
 // RejectCodes are all reasons for which a message goes to the rejects.
 var RejectCodes = []Code{
-	CodeNotAnObject, CodeInvalidUTF8, CodeTooDeep, CodeTooLarge, CodeBatchTooLong,
+	CodeNotAnObject, CodeInvalidUTF8, CodeTooDeep, CodeTooLarge, CodeBatchTooLong, CodeContextTooBig,
 	CodeUnknownType, CodeNoEventName, CodeNoID, CodeBadTime, CodeContentDiffer,
 }
 
@@ -104,6 +105,9 @@ func (m *Message) ownID() string {
 // header reads a message into the header of its touchpoint, all but its message
 // id. The strings of h may share the message's bytes.
 func (m *Message) header(env *envelope, h *domain.Header) *fault {
+	if m.fault != nil {
+		return m.fault
+	}
 	if !m.object {
 		return &fault{CodeNotAnObject, "the message is no JSON object"}
 	}

@@ -49,19 +49,24 @@ func newBench() *cobra.Command {
 			return bench.Command{Args: []string{"import", "--data", dir, "--format", "jsonl", "--mapping", mapping, file}}
 		}
 		report, err := bench.Run(ctx, config)
+		if report != nil {
+			err = errors.Join(err, report.Print(c.OutOrStdout()))
+			if jsonFile != "" {
+				err = errors.Join(err, writeReport(report, jsonFile))
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("bench: %w", err)
 		}
-		if jsonFile != "" {
-			f, err := os.Create(jsonFile)
-			if err != nil {
-				return fmt.Errorf("bench: %w", err)
-			}
-			if err := errors.Join(report.JSON(f), f.Close()); err != nil {
-				return fmt.Errorf("bench: %w", err)
-			}
-		}
-		return report.Print(c.OutOrStdout())
+		return nil
 	}
 	return c
+}
+
+func writeReport(r *bench.Report, path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.JSON(f), f.Close())
 }

@@ -217,3 +217,22 @@ func (c *Config) engine(dir string, log *slog.Logger) chdb.Config {
 	}
 	return ec
 }
+
+// checkEngine finds out what would keep the embedded engine from starting,
+// before anything is written.
+func (c *Config) checkEngine() error {
+	if c.ClickHouse != "" {
+		return nil
+	}
+	if _, err := chdb.Locate(c.ClickHouseLibrary); err != nil {
+		return err
+	}
+	if c.ClickHouseListen == "off" {
+		return nil
+	}
+	l, err := net.Listen("tcp", c.ClickHouseListen)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}

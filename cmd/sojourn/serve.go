@@ -68,6 +68,9 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := c.checkEngine(); err != nil {
+		return err
+	}
 	data, err := openData(c.Data)
 	if err != nil {
 		return err
@@ -157,7 +160,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 	clickhouse := ""
 	if engine != nil && engine.PublicAddr() != "" {
-		clickhouse = "http://" + engine.PublicAddr()
+		clickhouse = "http://" + reachable(engine.PublicAddr())
 	}
 	greet(out, c, url, clickhouse, madeToken, time.Since(started))
 
@@ -227,14 +230,19 @@ func serverURL(c Config, addr net.Addr) string {
 	if c.TLSCert != "" {
 		scheme = "https"
 	}
-	host, port, err := net.SplitHostPort(addr.String())
+	return scheme + "://" + reachable(addr.String())
+}
+
+// reachable is an address at which this machine reaches a listener.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return scheme + "://" + addr.String()
+		return addr
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	return net.JoinHostPort(host, port)
 }
 
 // greet says where everything is, and what to try.
@@ -255,7 +263,11 @@ func greet(out io.Writer, c Config, url, clickhouse string, madeToken bool, took
 	fmt.Fprintf(&b, "\nTry:\n  sojourn demo --data %s\n", c.Data)
 	fmt.Fprintf(&b, "  curl -s -H \"Authorization: Bearer %s\" %s/api/v1/stages\n", token, url)
 	if clickhouse != "" {
-		fmt.Fprintf(&b, "  curl -s '%s/?query=SELECT+stage,+count()+FROM+customers+GROUP+BY+stage'\n", clickhouse)
+		user := ""
+		if c.ClickHousePassword != "" {
+			user = "-u default:$SOJOURN_CLICKHOUSE_PASSWORD "
+		}
+		fmt.Fprintf(&b, "  curl -s "+user+"'%s/?query=SELECT+stage,+count()+FROM+customers+GROUP+BY+stage'\n", clickhouse)
 	} else {
 		fmt.Fprintf(&b, "  sojourn tail --data %s\n", c.Data)
 	}

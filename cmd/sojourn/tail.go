@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -67,7 +70,7 @@ func printArrival(out io.Writer, l api.ArrivalLine, asJSON bool) error {
 		if len(message) > 120 {
 			message = message[:120] + "…"
 		}
-		_, err := fmt.Fprintf(out, "%s  %-8s  %-10s  %s  %s\n", at, l.Kind, l.Source, l.Reason, message)
+		_, err := fmt.Fprintf(out, "%s  %-8s  %-10s  %s  %s\n", at, l.Kind, l.Source, l.Reason, printable(message))
 		return err
 	}
 	name := l.Name
@@ -75,6 +78,16 @@ func printArrival(out io.Writer, l api.ArrivalLine, asJSON bool) error {
 		name = "-"
 	}
 	_, err := fmt.Fprintf(out, "%s  %-8s  %-10s  %-32s  %-12s  %-8s  %s  %s\n",
-		at, l.Type, l.Source, name, l.Meaning, l.Channel, l.OccurredAt.Format(time.RFC3339), l.Subject)
+		at, l.Type, l.Source, printable(name), l.Meaning, l.Channel, l.OccurredAt.Format(time.RFC3339), printable(l.Subject))
 	return err
+}
+
+// printable writes out what a terminal would obey: a browser's write key is
+// known to everybody, so names are what strangers have sent.
+func printable(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	q := strconv.Quote(s)
+	return q[1 : len(q)-1]
 }

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -187,8 +188,12 @@ func (h *Handler) parse(c *call, ep endpoint, source string, room *ingest.Reserv
 	}
 	b := &p.batch
 	shared := len(b.Context) + len(b.Integrations) + len(b.SentAt)
-	if shared > MaxShared || shared*len(b.Messages) > MaxExpanded {
-		return nil, source, errSharedTooLarge
+	if len(b.Messages) > 0 && (shared > MaxShared || shared*len(b.Messages) > MaxExpanded) {
+		// Beside every message it would take too much; the batch is kept as one
+		// reject, whole.
+		b.Context, b.Integrations, b.SentAt, shared = nil, nil, nil, 0
+		b.Messages = append(b.Messages[:0], ingest.Unusable(c.body, ingest.CodeContextTooBig, fmt.Sprintf(
+			"the batch's context, integrations and sentAt have more than %d bytes, or more than %d beside all its messages", MaxShared, MaxExpanded)))
 	}
 	// What the messages become: their bytes, headers, and what they share.
 	size := int64(len(c.body) + len(b.Messages)*(256+shared))

@@ -38,10 +38,6 @@ var (
 		status: http.StatusBadRequest, code: "batch_too_large",
 		message: "the body has more than 524288 bytes after decompression",
 	}
-	errSharedTooLarge = refusal{
-		status: http.StatusBadRequest, code: "context_too_large",
-		message: "the batch's context, integrations and sentAt have more than 32768 bytes, or more than 16777216 beside all its messages",
-	}
 	errEncoding   = refusal{status: http.StatusBadRequest, code: "unsupported_encoding", message: "the body's Content-Encoding must be gzip or none"}
 	errGzip       = refusal{status: http.StatusBadRequest, code: "invalid_gzip", message: "the body is not valid gzip"}
 	errIncomplete = refusal{status: http.StatusBadRequest, code: "incomplete_body", message: "the body ended before its length"}

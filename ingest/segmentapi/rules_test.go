@@ -102,9 +102,17 @@ func TestSizes(t *testing.T) {
 		s := start(t)
 		big := `{"x":"` + strings.Repeat("x", 32760) + `"}`
 		s.refused(s.post("/v1/batch", `{"context":`+big+`x","batch":[]}`), 400, "invalid_json")
-		s.refused(s.post("/v1/batch", `{"context":`+big+`,"integrations":{},"batch":[`+message("m", 100)+`]}`), 400, "context_too_large")
-		body := `{"context":{"x":"` + strings.Repeat("x", 20_000) + `"},"batch":[` + strings.TrimSuffix(strings.Repeat("0,", 1000), ",") + `]}`
-		s.refused(s.post("/v1/batch", body), 400, "context_too_large")
+		// Nothing is refused and nothing is lost: the batch is one reject, whole.
+		for _, body := range []string{
+			`{"context":` + big + `,"integrations":{},"batch":[` + message("m", 100) + `]}`,
+			`{"context":{"x":"` + strings.Repeat("x", 20_000) + `"},"batch":[` + strings.TrimSuffix(strings.Repeat("0,", 1000), ",") + `]}`,
+		} {
+			s := start(t)
+			s.ok(s.post("/v1/batch", body))
+			if r := s.onlyReject(); r.Code != ingest.CodeContextTooBig || string(r.Raw) != body {
+				t.Errorf("reject %s with %d bytes, %d were sent", r.Code, len(r.Raw), len(body))
+			}
+		}
 	})
 }
 

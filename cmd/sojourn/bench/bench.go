@@ -115,7 +115,8 @@ type bench struct {
 	rate   float64 // of figure 2, events a second
 }
 
-// Run takes the figures. It leaves nothing behind, whatever happens.
+// Run takes the figures. It leaves nothing behind, whatever happens. With an
+// error it returns what it has found so far, nil if that is nothing.
 func Run(ctx context.Context, c Config) (_ *Report, err error) {
 	c, err = c.withDefaults()
 	if err != nil {
@@ -141,12 +142,15 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		if !c.wants(part.figures...) {
 			continue
 		}
-		if err := part.take(ctx); err != nil {
-			return nil, err
+		if err == nil {
+			err = part.take(ctx)
 		}
 	}
 	b.report.Took = time.Since(b.start).Round(time.Second).String()
-	return b.report, nil
+	if len(b.report.Lines) == 0 {
+		return nil, err
+	}
+	return b.report, err
 }
 
 // say tells how far the run is.
