@@ -151,8 +151,8 @@ func jsonRows(r io.Reader) rows {
 				if len(text) == 0 {
 					continue
 				}
-				var object map[string]json.RawMessage
-				if err := json.Unmarshal(text, &object); err != nil || object == nil {
+				object := &jsonObject{}
+				if err := json.Unmarshal(text, &object.values); err != nil || object.values == nil {
 					if err == nil {
 						err = errors.New("no JSON object")
 					}
@@ -161,7 +161,7 @@ func jsonRows(r io.Reader) rows {
 					}
 					continue
 				}
-				if !yield(row{line: l.number, identity: text, cell: func(c column) cell { return jsonCell(object, c.name) }}, nil) {
+				if !yield(row{line: l.number, identity: text, cell: func(c column) cell { return object.cell(c.name) }}, nil) {
 					return
 				}
 			}
@@ -196,34 +196,59 @@ func fieldsIdentity(id []byte, fields []string) []byte {
 	return id
 }
 
-// jsonCell finds a key; one with dots may lead into objects.
-func jsonCell(object map[string]json.RawMessage, name string) cell {
-	if v, ok := object[name]; ok {
+// jsonObject is an object; those within it are read when they are first asked
+// for, and once.
+type jsonObject struct {
+	values map[string]json.RawMessage
+	inner  map[string]*jsonObject
+}
+
+// cell finds a key; one with dots may lead into objects.
+func (o *jsonObject) cell(name string) cell {
+	if v, ok := o.values[name]; ok {
 		return jsonValue(v)
 	}
 	first, rest, ok := strings.Cut(name, ".")
 	if !ok {
 		return cell{}
 	}
-	var inner map[string]json.RawMessage
-	if json.Unmarshal(object[first], &inner) != nil {
-		return cell{}
+	inner, ok := o.inner[first]
+	if !ok {
+		inner = &jsonObject{}
+		// What is no object has no values.
+		if json.Unmarshal(o.values[first], &inner.values) != nil {
+			inner.values = nil
+		}
+		if o.inner == nil {
+			o.inner = map[string]*jsonObject{}
+		}
+		o.inner[first] = inner
 	}
-	return jsonCell(inner, rest)
+	return inner.cell(rest)
 }
 
 func jsonValue(v json.RawMessage) cell {
-	c := cell{json: v, text: string(v), there: true}
+	c := cell{json: v, there: true}
 	switch v[0] {
 	case 'n':
 		return cell{}
 	case '"':
-		// The object was valid, so its strings are.
-		_ = json.Unmarshal(v, &c.text)
-		c.text = strings.TrimSpace(c.text)
+		c.text = strings.TrimSpace(jsonText(v))
 		c.there = c.text != ""
+	default:
+		c.text = string(v)
 	}
 	return c
+}
+
+// jsonText is the text of a string that is valid JSON and valid UTF-8.
+func jsonText(v json.RawMessage) string {
+	if bytes.IndexByte(v, '\\') < 0 {
+		return string(v[1 : len(v)-1])
+	}
+	var text string
+	_ = json.Unmarshal(v, &text) // it is valid
+	return text
 }
 
 type textLine struct {
