@@ -18,34 +18,37 @@ end=$data/demo-end   # the day before which it ends, so that it can be sent agai
 
 # A directory with a log but no demo is somebody's own: nothing is added to it.
 own=
-[[ -e $data/log && ! -e $end ]] && own=yes
+if [[ ! -s $end ]]; then
+  if [[ -e $data/log ]]; then
+    own=yes
+  else
+    mkdir -p -m 700 "$data"
+    date -u +%F >"$end"
+  fi
+fi
 
 greeting=$(mktemp)
-server='' demo=''
+server='' demo='' status=0
+# stop ends with the server's status, or with the one given.
 stop() {
-  trap '' INT TERM
-  if [[ -n $demo ]] && kill -0 "$demo" 2>/dev/null; then
-    kill -TERM "$demo" && wait "$demo" || true
+  trap '' INT TERM HUP
+  if [[ -n $demo ]] && kill -TERM "$demo" 2>/dev/null; then
+    wait "$demo" || true
   fi
-  status=0
   if [[ -n $server ]]; then
     kill -TERM "$server" 2>/dev/null || true
     wait "$server" || status=$?
   fi
   rm -f "$greeting"
-  exit "$status"
+  exit "${1:-$status}"
 }
-trap stop INT TERM
+trap stop INT TERM HUP
 
 "$sojourn" serve >"$greeting" &
 server=$!
 until grep -q '^Try:' "$greeting"; do
   if ! kill -0 "$server" 2>/dev/null; then
-    # It has said why.
-    status=0
-    wait "$server" || status=$?
-    rm -f "$greeting"
-    exit "$status"
+    stop # it has said why
   fi
   sleep 0.1
 done
@@ -55,12 +58,13 @@ clickhouse=$(line ClickHouse)
 token=${SOJOURN_ADMIN_TOKEN:-$(cat "$data/admin-token")}
 
 if [[ -z $own && ! -e $sent ]]; then
-  [[ -s $end ]] || date -u +%F >"$end"
   echo "Sending the history of a demo shop …"
   "$sojourn" demo --server "$url" --end "$(cat "$end")" \
     --customers "${DEMO_CUSTOMERS:-2000}" --days "${DEMO_DAYS:-365}" &
   demo=$!
-  wait "$demo"
+  if ! wait "$demo"; then
+    stop 1 # it has said why; the next run goes on
+  fi
   demo=''
   touch "$sent"
 fi
@@ -83,7 +87,6 @@ else
 fi
 printf '\nCtrl-C stops it; the data stays in %s.\n' "$data"
 
-status=0
-wait "$server" || status=$?
-rm -f "$greeting"
-exit "$status"
+# Until the server ends by itself, or a signal comes.
+wait "$server" || true
+stop
