@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/warehouse/chdb"
-	"sojourn/yamlfile"
 )
 
 // Config is what a server is configured by. A setting comes from its flag, else

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sojourn/api/client"
-	"sojourn/demo"
+	"sojourn/cmd/sojourn/demo"
 )
 
 func newDemo() *cobra.Command {

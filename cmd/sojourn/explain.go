@@ -7,8 +7,8 @@ import (
 	"syscall"
 
 	"sojourn/api/client"
+	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/warehouse/chdb"
-	"sojourn/yamlfile"
 )
 
 // explain makes one line of an error, with what to do about it.

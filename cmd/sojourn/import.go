@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sojourn/api/client"
-	"sojourn/importer"
+	"sojourn/cmd/sojourn/importer"
 )
 
 // exitBadRows is the status of an import that came to its end, but left out or

@@ -9,8 +9,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
+	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/domain/policy"
-	"sojourn/yamlfile"
 )
 
 // loadPolicy reads a policy file onto the default policy; without a file it is

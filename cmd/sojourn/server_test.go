@@ -25,8 +25,8 @@ import (
 
 	"sojourn/api"
 	"sojourn/api/client"
+	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/warehouse/chdb"
-	"sojourn/yamlfile"
 )
 
 // selfSigned writes a certificate for 127.0.0.1 and its key.

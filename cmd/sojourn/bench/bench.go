@@ -15,7 +15,7 @@ import (
 	"slices"
 	"time"
 
-	"sojourn/demo"
+	"sojourn/cmd/sojourn/demo"
 )
 
 // Config says what is measured, and on how much. Zero fields take their

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"sojourn/demo"
+	"sojourn/cmd/sojourn/demo"
 	"sojourn/domain"
 	"sojourn/eventstore"
 	"sojourn/ingest"

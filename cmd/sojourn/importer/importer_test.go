@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"sojourn/importer"
+	"sojourn/cmd/sojourn/importer"
 )
 
 // load writes a mapping to a file and reads it.
@@ -282,12 +282,12 @@ func TestLinesThatAreTooLongOrNoText(t *testing.T) {
 
 // TestCDNOW reads the real file with the mapping that the documentation shows.
 func TestCDNOW(t *testing.T) {
-	f, err := os.Open("../../shared/data/cdnow/CDNOW_sample.txt")
+	f, err := os.Open("../../../../shared/data/cdnow/CDNOW_sample.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	m, err := importer.LoadMapping("../docs/examples/cdnow.yaml")
+	m, err := importer.LoadMapping("../../../docs/examples/cdnow.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,11 +331,11 @@ func TestCDNOW(t *testing.T) {
 }
 
 func BenchmarkCSV(b *testing.B) {
-	data, err := os.ReadFile("../../shared/data/cdnow/CDNOW_sample.txt")
+	data, err := os.ReadFile("../../../../shared/data/cdnow/CDNOW_sample.txt")
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := importer.LoadMapping("../docs/examples/cdnow.yaml")
+	m, err := importer.LoadMapping("../../../docs/examples/cdnow.yaml")
 	if err != nil {
 		b.Fatal(err)
 	}

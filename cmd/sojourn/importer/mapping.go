@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/domain"
-	"sojourn/yamlfile"
 )
 
 // Mapping says what the rows of a file mean. Columns are named as in the header

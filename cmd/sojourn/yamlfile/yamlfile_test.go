@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"sojourn/yamlfile"
+	"sojourn/cmd/sojourn/yamlfile"
 )
 
 type inner struct {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"sojourn/demo"
+	"sojourn/cmd/sojourn/demo"
 )
 
 var cfg = demo.Config{Customers: 3000, Days: 730, Seed: 7, End: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
