@@ -99,7 +99,8 @@ func (r *Report) Print(w io.Writer) error {
 		out.WriteString("A quick run: these numbers say nothing about speed.\n\n")
 	}
 	tw := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "figure\twhat\tours\tyardstick\tratio\tfloor\tgoal\t")
+	// A tabwriter keeps what went wrong for Flush to tell.
+	_, _ = fmt.Fprintln(tw, "figure\twhat\tours\tyardstick\tratio\tfloor\tgoal\t")
 	for i := range r.Lines {
 		l := &r.Lines[i]
 		yard, ratio := "", ""
@@ -107,7 +108,7 @@ func (r *Report) Print(w io.Writer) error {
 			yard = number(l.Yardstick) + " " + l.YardstickName
 			ratio = fmt.Sprintf("%.2f", l.Ratio)
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", l.Figure, l.Name, number(l.Ours), l.Unit,
+		_, _ = fmt.Fprintf(tw, "%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", l.Figure, l.Name, number(l.Ours), l.Unit,
 			yard, ratio, l.limit(l.Floor), l.limit(l.Goal), l.verdict())
 	}
 	if err := tw.Flush(); err != nil {
