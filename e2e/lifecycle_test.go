@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -158,6 +159,60 @@ func TestTLS(t *testing.T) {
 	if err != nil || !strings.Contains(a.body, `"protocol":"https"`) {
 		t.Errorf("%v %s", err, a.body)
 	}
+}
+
+// TestConfiguration gives settings by file, environment and flag; the later
+// named goes before the earlier.
+func TestConfiguration(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	file := filepath.Join(t.TempDir(), "sojourn.yaml")
+	text := "listen: 127.0.0.1:1\nclickhouse_listen: \"off\"\npublic_url: http://wrong.example\nlog_format: json\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := spawn(t, func(c *exec.Cmd) {
+		c.Env = environment("SOJOURN_LISTEN=127.0.0.1:0", "SOJOURN_PUBLIC_URL=http://wrong.example", "SOJOURN_ADMIN_TOKEN=mine", "SOJOURN_DATA="+dir)
+	}, binary, "serve", "--config", file, "--public-url", "https://track.example/in")
+	s := &server{process: p, dir: dir}
+	s.ready()
+	if s.clickhouse != "" || len(p.err.String()) > 0 && p.err.String()[0] != '{' {
+		t.Errorf("the file does not count: %q %q", s.clickhouse, p.err.String())
+	}
+	if _, err := os.Stat(filepath.Join(dir, "admin-token")); err == nil {
+		t.Error("a token was made although one was given")
+	}
+	get := func(path, token string) answer {
+		t.Helper()
+		req := newRequest(t, "GET", s.url+path)
+		req.Header.Set("Authorization", "Bearer "+token)
+		a, err := do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	if a := get("/api/v1/stages", "mine"); a.status != 200 {
+		t.Errorf("with the token given: %d %s", a.status, a.body)
+	}
+	if a := get("/api/v1/stages", "yours"); a.status != 401 {
+		t.Errorf("with another: %d %s", a.status, a.body)
+	}
+	key := strings.TrimSpace(must(t, "keys", "create", "web", "--server", s.url, "--token", "mine"))
+	holds(t, get("/v1/projects/"+key+"/settings", "").body, `"apiHost":"track.example/in/v1"`, `"protocol":"https"`)
+	holds(t, get("/healthz", "").body, "ok")
+	holds(t, get("/metrics", "").body, "sojourn_log_position", "sojourn_views_lag_events")
+	holds(t, get("/openapi.json", "").body, `"openapi":"3.1`, `"/api/v1/customers/{id}"`, `"/api/v1/rejects/replay"`)
+	s.stop()
+
+	if err := os.WriteFile(file, []byte("lisden: 127.0.0.1:1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p = spawn(t, nil, binary, "serve", "--config", file, "--data", dir)
+	if status := p.wait(10 * time.Second); status != 1 {
+		t.Errorf("an unknown key: status %d", status)
+	}
+	holds(t, p.err.String(), file+":1:1", "lisden", "listen")
 }
 
 func newRequest(t *testing.T, method, url string) *http.Request {

@@ -79,6 +79,9 @@ func spawn(t testing.TB, configure func(*exec.Cmd), name string, args ...string)
 		default:
 			p.kill()
 		}
+		if strings.Contains(p.err.String(), "WARNING: DATA RACE") {
+			t.Error("the race detector has found something")
+		}
 		if t.Failed() {
 			t.Logf("%s %s\n--- standard output:\n%s--- standard error:\n%s", filepath.Base(name), strings.Join(args, " "), tailOf(p.out.String()), tailOf(p.err.String()))
 		}

@@ -35,6 +35,8 @@ try {
   const answered = (path) => tab.waitForResponse((r) => r.url().startsWith(sojourn + path) && r.request().method() === 'POST')
   const send = async (path, call) => {
     const [response] = await Promise.all([answered(path), tab.evaluate(call)])
+    // A page that is left cuts off the answers that it has not read to the end.
+    await response.finished()
     if (!response.ok()) problems.push(`${path}: ${response.status()} ${await response.text()}`)
     return response.request().postDataJSON()
   }
