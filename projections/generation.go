@@ -32,14 +32,14 @@ type Sink interface {
 // may be large.
 const (
 	maxBatchEvents  = 2_000_000
-	maxBatchTouched = 250_000 // subjects
-	maxBatchBytes   = 192 << 20
+	maxBatchTouched = 150_000 // subjects
+	maxBatchBytes   = 128 << 20
 	maxBatchTime    = 3 * time.Second // where somebody waits
 )
 
 // maxCached is how many subjects and how many customers a fold keeps in memory
 // while it works, about 1 KiB each; after a quiet while it keeps none.
-const maxCached = 300_000
+const maxCached = 200_000
 
 // generation is one complete set of views: a number, tables, state and a policy.
 // One goroutine reads and folds while the batch before is being written.

@@ -21,8 +21,11 @@ const (
 	intakeQuick  = 4_000
 )
 
-// intakeConnections are how many clients send side by side.
-const intakeConnections = 32
+const (
+	// intakeConnections are how many clients send side by side.
+	intakeConnections = 32
+	parseRepeats      = 5
+)
 
 func basic(key string) string { return base64.StdEncoding.EncodeToString([]byte(key + ":")) }
 
@@ -61,7 +64,15 @@ func (b *bench) intake(ctx context.Context, d *data) error {
 		if err != nil {
 			return fmt.Errorf("figure 2: %w", err)
 		}
-		parse, err := timed(n, func() error { return flood(ctx, only, intakeConnections, calls) })
+		// The yardstick is over so soon that it is taken several times in a row.
+		parse, err := timed(parseRepeats*n, func() error {
+			for range parseRepeats {
+				if err := flood(ctx, only, intakeConnections, calls); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return fmt.Errorf("figure 2: %w", err)
 		}
