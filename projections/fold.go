@@ -129,9 +129,11 @@ func (f *fold) touchpoint(a *arrival) {
 		f.rejoin(s, &a.touch, a.traits, fresh)
 		return
 	}
-	c := f.customerOf(f.rootOf(s))
-	if f.err != nil {
-		return
+	c := s.cust
+	if c == nil {
+		if c = f.customerOf(f.rootOf(s)); f.err != nil {
+			return
+		}
 	}
 	if s.facts.Add(a.touch, a.traits) {
 		c.advance(f.before)

@@ -3,6 +3,8 @@ package projections
 import (
 	"context"
 
+	"golang.org/x/sync/errgroup"
+
 	"sojourn/eventstore"
 	"sojourn/warehouse"
 )
@@ -20,29 +22,28 @@ func (t tables) Trim(ctx context.Context, after eventstore.Position) error {
 	return err
 }
 
+// Write inserts into the tables side by side: none needs another's rows, and each
+// waits for the disk.
 func (t tables) Write(ctx context.Context, r *Rows) error {
+	g, ctx := errgroup.WithContext(ctx)
 	if r.Touchpoints != nil && r.Touchpoints.Len() > 0 {
-		if err := t.db.WriteTouchpoints(ctx, t.generation, r.Touchpoints); err != nil {
-			return err
-		}
+		g.Go(func() error { return t.db.WriteTouchpoints(ctx, t.generation, r.Touchpoints) })
 	}
 	if len(r.Transitions) > 0 {
-		if err := t.db.WriteTransitions(ctx, t.generation, r.Transitions); err != nil {
-			return err
-		}
+		g.Go(func() error { return t.db.WriteTransitions(ctx, t.generation, r.Transitions) })
 	}
 	if len(r.Customers) > 0 {
-		if err := t.db.WriteCustomers(ctx, t.generation, r.Customers); err != nil {
-			return err
-		}
+		g.Go(func() error { return t.db.WriteCustomers(ctx, t.generation, r.Customers) })
 	}
-	if len(r.Subjects) == 0 {
-		return nil
+	if len(r.Subjects) > 0 {
+		g.Go(func() error {
+			if err := t.db.WriteSubjects(ctx, t.generation, r.Subjects); err != nil {
+				return err
+			}
+			return t.db.ReloadMoved(ctx, t.generation)
+		})
 	}
-	if err := t.db.WriteSubjects(ctx, t.generation, r.Subjects); err != nil {
-		return err
-	}
-	return t.db.ReloadMoved(ctx, t.generation)
+	return g.Wait()
 }
 
 // NullSink takes no rows: it is for measuring the fold by itself.

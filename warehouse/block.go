@@ -8,7 +8,7 @@ import (
 
 // MaxRowsPerInsert is how many rows one INSERT carries at most; longer writes
 // are split. From about 10,000 rows on, fsync and the round trip cost nothing.
-const MaxRowsPerInsert = 100_000
+const MaxRowsPerInsert = 50_000
 
 // TouchpointBlock collects touchpoint rows column by column for one INSERT. The
 // zero value is empty and ready; Reset makes it ready for reuse and keeps its
