@@ -109,7 +109,12 @@ type piece struct {
 // encodes the state as it then is into a batch. newBatch makes an empty one.
 func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush, error) {
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
+	each := len(f.changed)/runtime.GOMAXPROCS(0) + 1
 	pieces := inPieces(f.changed, newBatch, func(p *piece, c *cust) error {
+		if p.rows.Customers == nil {
+			p.rows.Customers = make([]warehouse.Customer, 0, each)
+			p.rows.Transitions = make([]warehouse.Transition, 0, 2*each)
+		}
 		return f.flushRecord(c, version, p)
 	})
 	for _, s := range f.touched {
@@ -125,6 +130,10 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 
 	out := &pieces[0].flush
 	out.to, out.clock, out.aliases = f.position, clock, f.aliases
+	out.rows.Subjects = join(pieces, func(p *piece) []warehouse.Subject { return p.rows.Subjects })
+	out.rows.Customers = join(pieces, func(p *piece) []warehouse.Customer { return p.rows.Customers })
+	out.rows.Transitions = join(pieces, func(p *piece) []warehouse.Transition { return p.rows.Transitions })
+	out.speeches = join(pieces, func(p *piece) []speech { return p.speeches })
 	for i, p := range pieces {
 		if p.err != nil {
 			return nil, p.err
@@ -132,10 +141,6 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 		if i == 0 {
 			continue
 		}
-		out.rows.Subjects = append(out.rows.Subjects, p.rows.Subjects...)
-		out.rows.Customers = append(out.rows.Customers, p.rows.Customers...)
-		out.rows.Transitions = append(out.rows.Transitions, p.rows.Transitions...)
-		out.speeches = append(out.speeches, p.speeches...)
 		if err := errors.Join(out.state.Apply(p.state, nil), p.state.Close()); err != nil {
 			return nil, err
 		}
@@ -147,6 +152,19 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	f.events = 0
 	f.clock, f.step = clock, max(f.step, clock)
 	return out, f.err
+}
+
+// join puts what the pieces have one behind the other.
+func join[T any](pieces []*piece, of func(*piece) []T) []T {
+	n := 0
+	for _, p := range pieces {
+		n += len(of(p))
+	}
+	all := make([]T, 0, n)
+	for _, p := range pieces {
+		all = append(all, of(p)...)
+	}
+	return all
 }
 
 // inPieces does something for all of a list, in as many pieces as there are
