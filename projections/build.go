@@ -126,7 +126,7 @@ func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err
 		v.logger.Error("the tables still show the old views; trying again", "in", wait, "error", err)
 		if pause(v.ctx, wait) != nil {
 			// The old state is left to the next start, which finishes the switch.
-			return errors.Join(fmt.Errorf("switch to the new views (a start finishes it): %w", err), old.state.close())
+			return errors.Join(fmt.Errorf("switch to the new views (a start finishes it): %w", err), v.closeState(old))
 		}
 	}
 	v.logger.Info("switched to new views", "generation", g.number, "policy_version", rules.Version,
@@ -140,12 +140,18 @@ func (v *Views) setBuilding(n warehouse.Generation) {
 	v.mu.Unlock()
 }
 
+// closeState closes the state of a generation once no question is being answered
+// from it any more.
+func (v *Views) closeState(g *generation) error {
+	v.readers.Lock()
+	defer v.readers.Unlock()
+	return g.state.close()
+}
+
 // discard drops a generation that is not active.
 func (v *Views) discard(g *generation) error {
 	ctx := context.WithoutCancel(v.ctx)
-	v.readers.Lock() // no question is still being answered from it
-	err := g.state.close()
-	v.readers.Unlock()
+	err := v.closeState(g)
 	return errors.Join(err, v.cfg.DB.DropGeneration(ctx, g.number), os.RemoveAll(g.state.dir))
 }
 

@@ -31,7 +31,7 @@ type Rows struct {
 
 // flush is everything that one batch of events changes.
 type flush struct {
-	from, to eventstore.Position
+	to       eventstore.Position
 	clock    domain.Millis
 	aliases  bool
 	rows     Rows
@@ -118,7 +118,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 		return f.flushRecord(c, version, p)
 	})
 	for _, s := range f.touched {
-		if s.cust == nil && s.first == 0 {
+		if s.owner == "" && s.first == 0 {
 			// Only named in joins that do not stand: it is its own again.
 			moved(s, s.id, version, pieces[0])
 		}
@@ -350,11 +350,7 @@ func userIDs(members []*subject) []string {
 // traitsJSON is the JSON object of the traits that stand, by key.
 func traitsJSON(f *customer.Facts) []byte {
 	out := []byte{'{'}
-	for i := range f.Traits {
-		t := &f.Traits[i]
-		if t.Removed() {
-			continue
-		}
+	for _, t := range f.LiveTraits() {
 		if len(out) > 1 {
 			out = append(out, ',')
 		}

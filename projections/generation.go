@@ -216,12 +216,10 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 	if err := f.wake(g.state, clock); err != nil {
 		return err
 	}
-	from := g.state.checkpoint().Position
 	fl, err := f.flush(clock, func() *pebble.Batch { return g.state.db.NewBatch() })
 	if err != nil {
 		return err
 	}
-	fl.from = from
 	if g.rows != nil {
 		fl.rows.Touchpoints = g.rows
 		if g.rows == &g.blocks[0] {

@@ -286,3 +286,26 @@ func (l *cancelling) load(key []byte) ([]byte, error) {
 	l.cancel()
 	return l.loader.load(key)
 }
+
+// A visitor who is only named in joins stays its user's when another user names
+// it in vain, also where that user's customer is not in memory.
+func TestNamedVisitorStaysWithItsUser(t *testing.T) {
+	var c clock
+	c.set(day0)
+	log := openStore(t, &c)
+	defer func() { _ = log.Close() }()
+	sink := newMemory()
+	g := live(t, sink, log, &c)
+	for i, user := range []string{"u1", "u2"} {
+		sent{id: user, kind: domain.Identify, user: user, anon: "v1", at: day0 + domain.Millis(i) - 10}.appendTo(t, log)
+		if err := g.runToEnd(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		g.fold.evict(0)
+	}
+	visitor := domain.SubjectID(testKeyer.Stream(domain.Subject{Kind: domain.Anon, Value: "v1"}))
+	user := domain.SubjectID(testKeyer.Stream(domain.Subject{Kind: domain.User, Value: "u1"}))
+	if got := sink.subjects[visitor].CustomerID; got != user {
+		t.Errorf("the visitor is %s, want the first user's customer %s", got, user)
+	}
+}
