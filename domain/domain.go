@@ -22,9 +22,11 @@ const (
 	// TypeTouchpoint is a touchpoint: Metadata holds a Header, Data the message
 	// as it was sent.
 	TypeTouchpoint = "touchpoint.v1"
-	// TypeJoin is a touchpoint whose message (an identify or an alias) names two
-	// subjects, and so is an identity event as well. One event, so that neither
-	// can be in the log without the other.
+	// TypeJoin is a touchpoint whose message is an identify or an alias, whatever
+	// it names, and so is an identity event as well. One event, so that neither
+	// can be in the log without the other. Older logs hold calls that name one
+	// subject only as TypeTouchpoint: a fold goes by the header's kind, not by the
+	// type.
 	TypeJoin = "touchpoint.join.v1"
 
 	TypeReject          = "reject.v1"
@@ -35,6 +37,10 @@ const (
 	TypePolicyApplied   = "policy.applied.v1"
 	TypeStageEntered    = "stage.entered.v1"
 	TypeStageWithdrawn  = "stage.withdrawn.v1"
+
+	// What people decide about who is one customer; see docs/decisions/0006.
+	TypeIdentityMerged = "identity.merged.v1"
+	TypeIdentitySplit  = "identity.split.v1"
 )
 
 // Streams of configuration and bookkeeping; touchpoints and statements have a
@@ -43,6 +49,7 @@ const (
 	StreamRejects   = "rejects"
 	StreamWriteKeys = "write_keys"
 	StreamPolicy    = "policy"
+	StreamIdentity  = "identity" // decisions, in the order they were taken
 )
 
 // Millis is an instant in milliseconds since 1970-01-01T00:00:00 UTC.
@@ -66,37 +73,6 @@ var (
 	MinTime = MillisOf(time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC))
 	MaxTime = MillisOf(time.Date(2299, 12, 31, 23, 59, 59, 999_000_000, time.UTC))
 )
-
-// SubjectKind says whose identifier a subject is.
-type SubjectKind string
-
-// The kinds of subject.
-const (
-	User SubjectKind = "user" // a user id of the organisation
-	Anon SubjectKind = "anon" // an anonymous id of a visitor
-)
-
-// Subject is one identifier that touchpoints are recorded under.
-type Subject struct {
-	Kind  SubjectKind
-	Value string
-}
-
-// String is the form used in questions and in the subject column: "user:42".
-func (s Subject) String() string { return string(s.Kind) + ":" + s.Value }
-
-// ParseSubject reads "kind:value". The value may hold colons.
-func ParseSubject(s string) (Subject, error) {
-	kind, value, ok := strings.Cut(s, ":")
-	if !ok || value == "" {
-		return Subject{}, fmt.Errorf("%q is no subject: write user:<userId> or anon:<anonymousId>", s)
-	}
-	switch k := SubjectKind(kind); k {
-	case User, Anon:
-		return Subject{k, value}, nil
-	}
-	return Subject{}, fmt.Errorf("%q is no kind of subject: use user or anon", kind)
-}
 
 // Keyer names the streams of subjects with a keyed hash, so that no identifier
 // stands in a stream's name.
@@ -134,20 +110,6 @@ func (k Keyer) Stream(s Subject) string {
 	return string(name)
 }
 
-// SubjectStream reports whether a stream's name is one that Keyer.Stream makes,
-// and for which kind.
-func SubjectStream(stream string) (SubjectKind, bool) {
-	kind, hash, ok := strings.Cut(stream, "-")
-	if !ok || len(hash) != 32 {
-		return "", false
-	}
-	switch k := SubjectKind(kind); k {
-	case User, Anon:
-		return k, true
-	}
-	return "", false
-}
-
 // Namespaces of the UUIDv5 ids. They are part of the format of the log.
 var (
 	nsEvent     = uuid.MustParse("5f0c7c9a-6a4e-5d0e-9a53-0d2a52a8c1e1")
@@ -181,7 +143,7 @@ func StatementStream(customer uuid.UUID) string { return "statements-" + custome
 // StatementCustomer reads the customer from the name of a statement stream.
 func StatementCustomer(stream string) (uuid.UUID, bool) {
 	s, ok := strings.CutPrefix(stream, "statements-")
-	if !ok {
+	if !ok || len(s) != len(uuid.Nil.String()) { // what is shorter is a subject's stream
 		return uuid.Nil, false
 	}
 	id, err := uuid.Parse(s)

@@ -78,15 +78,3 @@ func TestIDsAreFixed(t *testing.T) {
 		}
 	}
 }
-
-func TestParseSubject(t *testing.T) {
-	s, err := domain.ParseSubject("user:a:b")
-	if err != nil || s != (domain.Subject{Kind: domain.User, Value: "a:b"}) {
-		t.Fatalf("got %v, %v", s, err)
-	}
-	for _, bad := range []string{"", "user", "user:", "planet:earth", "42"} {
-		if _, err := domain.ParseSubject(bad); err == nil {
-			t.Errorf("%q was read as a subject", bad)
-		}
-	}
-}

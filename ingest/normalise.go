@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"fmt"
-	"strings"
 	"unicode/utf8"
 
 	"sojourn/domain"
@@ -161,29 +160,9 @@ func (m *Message) ids(h *domain.Header) *fault {
 	return &fault{CodeNoID, `the message has neither a "userId" nor an "anonymousId"`}
 }
 
-// identity is an identifier as sent, empty where its value names nobody: null,
-// undefined, anonymous and -1, in any case and with white space around it, and
-// what is only zeros and dashes.
+// identity is an identifier as sent, empty where its value names nobody.
 func identity(s string, ok bool) (string, bool) {
-	if s == "" {
-		return "", ok
-	}
-	// Most identifiers begin with a character that none of those begins with.
-	switch s[0] {
-	case 'n', 'N', 'u', 'U', 'a', 'A', '-', '0', ' ', '\t', '\n', '\r':
-	default:
-		if s[0] < utf8.RuneSelf {
-			return s, ok
-		}
-	}
-	t := strings.TrimSpace(s)
-	switch len(t) {
-	case len("-1"), len("null"), len("undefined"): // and "anonymous"
-		if t == "-1" || strings.EqualFold(t, "null") || strings.EqualFold(t, "undefined") || strings.EqualFold(t, "anonymous") {
-			return "", ok
-		}
-	}
-	if strings.Trim(t, "0-") == "" {
+	if domain.NoIdentity(s) {
 		return "", ok
 	}
 	return s, ok

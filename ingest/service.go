@@ -286,7 +286,7 @@ func (s *Service) prepare(sc *scratch, env *envelope, m *Message, within bool) e
 	h.MessageID = it.messageID
 	it.kind = h.Kind
 	it.typ = domain.TypeTouchpoint
-	if _, joins := h.Joined(); joins {
+	if h.Kind == domain.Identify || h.Kind == domain.Alias {
 		it.typ = domain.TypeJoin
 	}
 	start := len(sc.metadata)

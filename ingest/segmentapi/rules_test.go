@@ -300,30 +300,23 @@ func TestIdentifiers(t *testing.T) {
 		if tp.UserID != tt.wantUser || tp.AnonymousID != tt.wantAnon {
 			t.Errorf("%s, %s became %q, %q", tt.user, tt.anon, tp.UserID, tp.AnonymousID)
 		}
-		wantType := domain.TypeTouchpoint
-		if tt.wantUser != "" && tt.wantAnon != "" {
-			wantType = domain.TypeJoin
-		}
-		if tp.Event.Type != wantType || tp.Event.Stream != s.Keyer.Stream(tp.Subject()) {
+		if tp.Event.Type != domain.TypeJoin || tp.Event.Stream != s.Keyer.Stream(tp.Subject()) {
 			t.Errorf("%s, %s: %s in %s", tt.user, tt.anon, tp.Event.Type, tp.Event.Stream)
 		}
 	}
 }
 
 func TestAlias(t *testing.T) {
-	for body, want := range map[string]struct {
-		subject domain.Subject
-		typ     string
-	}{
-		`{"userId":"u","previousId":"p"}`:      {domain.Subject{Kind: domain.User, Value: "u"}, domain.TypeJoin},
-		`{"userId":"u","previousId":7}`:        {domain.Subject{Kind: domain.User, Value: "u"}, domain.TypeJoin},
-		`{"userId":"u","previousId":"null"}`:   {domain.Subject{Kind: domain.User, Value: "u"}, domain.TypeTouchpoint},
-		`{"userId":"u"}`:                       {domain.Subject{Kind: domain.User, Value: "u"}, domain.TypeTouchpoint},
-		`{"anonymousId":"a","previousId":"p"}`: {domain.Subject{Kind: domain.Anon, Value: "a"}, domain.TypeTouchpoint},
+	for body, want := range map[string]domain.Subject{
+		`{"userId":"u","previousId":"p"}`:      {Kind: domain.User, Value: "u"},
+		`{"userId":"u","previousId":7}`:        {Kind: domain.User, Value: "u"},
+		`{"userId":"u","previousId":"null"}`:   {Kind: domain.User, Value: "u"},
+		`{"userId":"u"}`:                       {Kind: domain.User, Value: "u"},
+		`{"anonymousId":"a","previousId":"p"}`: {Kind: domain.Anon, Value: "a"},
 	} {
 		s := start(t)
 		s.ok(s.post("/v1/alias", body))
-		if tp := s.only(); tp.Subject() != want.subject || tp.Event.Type != want.typ {
+		if tp := s.only(); tp.Subject() != want || tp.Event.Type != domain.TypeJoin {
 			t.Errorf("%s: %v %s", body, tp.Subject(), tp.Event.Type)
 		}
 	}
