@@ -294,7 +294,7 @@ func TestCustomer(t *testing.T) {
 		t.Errorf("known_at was asked as %v", got)
 	}
 	wantProblem(t, s, "GET", "/api/v1/customers/user:nobody", "", 404, "no such customer")
-	wantProblem(t, s, "GET", "/api/v1/customers/planet:earth", "", 422, "planet")
+	wantProblem(t, s, "GET", "/api/v1/customers/pla-net:earth", "", 422, "pla-net")
 	wantProblem(t, s, "GET", "/api/v1/customers/42", "", 422, "user:")
 	wantProblem(t, s, "GET", "/api/v1/customers/user:42?as_of=yesterday", "", 422, "as_of")
 	wantProblem(t, s, "GET", "/api/v1/customers/user:42?asof=2026-03-01", "", 422, "asof")
