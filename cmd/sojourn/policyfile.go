@@ -114,9 +114,16 @@ func defaultPolicyFile() (string, error) {
 		}{p.Currency}},
 		{"When a customer who does not buy any more is at risk, churned and lost; after\n" +
 			"# how long a pause a purchase wins back; how many purchases within how many days\n" +
-			"# make loyal.", struct {
+			"# make loyal. accounts: whether accounts have a stage of their own.", struct {
 			Lifecycle policy.Lifecycle `yaml:"lifecycle"`
 		}{p.Lifecycle}},
+		{"Who is one customer. join: the kinds of subject that join customers by themselves, the\n" +
+			"# first first: user, anon, email, phone, device, or the type of an external id.\n" +
+			"# limits: how many subjects of a kind one customer may have; 0 is any number, a kind\n" +
+			"# that is not named has 5. alias_users: whether an alias may join two users.\n" +
+			"# nobody: values that are no identity, such as guest@example.com.", struct {
+			Identity policy.Identities `yaml:"identity"`
+		}{p.Identity}},
 		{"Whether the names of Segment's specs are known, behind your own.", struct {
 			Standard bool `yaml:"standard"`
 		}{p.Standard}},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"sojourn/domain"
 	"sojourn/domain/policy"
 )
 
@@ -35,6 +36,13 @@ func TestPolicyFile(t *testing.T) {
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("got  %+v\nwant %+v", p, want)
 	}
+	p, err = policyOf(t, "identity: {limits: {email: 3}, join: [user, phone], nobody: [guest@shop]}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := p.Compile().Identity(); r.Limit(domain.Email) != 3 || r.Limit(domain.User) != 1 || r.Limit(domain.Anon) != 0 || !r.Nobody("guest@shop") {
+		t.Errorf("%+v", p.Identity)
+	}
 	if p, _, err := loadPolicy(""); err != nil || !reflect.DeepEqual(p, policy.Default()) {
 		t.Errorf("without a file: %+v, %v", p, err)
 	}
@@ -52,6 +60,11 @@ func TestPolicyMistakes(t *testing.T) {
 		"events:\n\t- name: A\n":                 `p.yaml:2:1: `,
 		"channels:\n  - {channel: pigeon}\n":     `p.yaml:2:15: channels[0].channel: "pigeon" is no channel`,
 		"events: none\n":                         `p.yaml:1:9: this should be a list`,
+		"identity: {joins: [user]}\n":            `p.yaml:1:12: unknown key "joins" under identity; did you mean "join"?`,
+		"identity:\n  join: [user, user]\n":      `p.yaml:2:16: identity.join[1]: "user" is listed already`,
+		"identity:\n  limits: {email: -1}\n":     `p.yaml:2:19: identity.limits.email: -1 is below zero`,
+		"identity:\n  limits: {email: many}\n":   `p.yaml:2:19: this should be a whole number`,
+		"identity:\n  nobody: [guest, \"\"]\n":   `p.yaml:2:19: identity.nobody[1]: is empty`,
 		"standard: true\nstandard: false\n":      `p.yaml:2:1: `,
 	} {
 		_, err := policyOf(t, text)

@@ -14,6 +14,7 @@ type Compiled struct {
 	policy   Policy // expanded
 	kinds    [int(domain.Alias) + 1]kindTable
 	channels []ChannelRule
+	identity IdentityRules
 }
 
 type kindTable struct {
@@ -35,7 +36,7 @@ type table struct {
 // mappings that Validate would refuse fit nothing or what they can.
 func (p Policy) Compile() *Compiled {
 	p = p.Expanded()
-	c := &Compiled{policy: p, channels: p.Channels}
+	c := &Compiled{policy: p, channels: p.Channels, identity: p.Identity.compile()}
 	for k := domain.Track; k <= domain.Alias; k++ {
 		t := &c.kinds[k]
 		t.fallback = Rule{unmappedMeaning(k), c.Channel(k, "", ""), true}
@@ -203,6 +204,9 @@ func (c *Compiled) Policy() *Policy { return &c.policy }
 
 // Lifecycle holds the numbers of the stage table.
 func (c *Compiled) Lifecycle() Lifecycle { return c.policy.Lifecycle }
+
+// Identity says who is one customer.
+func (c *Compiled) Identity() *IdentityRules { return &c.identity }
 
 // Currency is the one of a purchase that names none.
 func (c *Compiled) Currency() string { return c.policy.Currency }

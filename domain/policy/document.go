@@ -9,9 +9,11 @@ import (
 )
 
 // Expanded is the policy with the standard names and channel rules written out
-// behind its own, and Standard off. A standard name gives way to an own mapping
+// behind its own, and Standard off, and with all limits that are not those of any
+// kind. A standard name gives way to an own mapping
 // of the same name, spelt in whatever way, that is for any source.
 func (p Policy) Expanded() Policy {
+	p.Identity = p.Identity.complete()
 	if !p.Standard {
 		return p
 	}
@@ -52,6 +54,12 @@ func (p Policy) MarshalCanonical() ([]byte, error) {
 	}
 	if p.Channels == nil {
 		p.Channels = []ChannelRule{}
+	}
+	if p.Identity.Join == nil {
+		p.Identity.Join = []string{}
+	}
+	if p.Identity.Nobody == nil {
+		p.Identity.Nobody = []string{}
 	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

@@ -4,6 +4,8 @@
 package policy
 
 import (
+	"maps"
+
 	"sojourn/domain"
 )
 
@@ -54,6 +56,8 @@ type Policy struct {
 	Currency string `json:"currency" yaml:"currency"`
 	// Lifecycle sets the lengths of the stages.
 	Lifecycle Lifecycle `json:"lifecycle" yaml:"lifecycle"`
+	// Identity says who is one customer.
+	Identity Identities `json:"identity" yaml:"identity"`
 	// Standard has the names of Segment's specs and the standard channel rules
 	// stand behind the policy's own.
 	Standard bool `json:"standard" yaml:"standard"`
@@ -71,6 +75,42 @@ type Lifecycle struct {
 	WonBackDays    int `json:"won_back_days" yaml:"won_back_days"`
 	LoyalPurchases int `json:"loyal_purchases" yaml:"loyal_purchases"`
 	LoyalDays      int `json:"loyal_days" yaml:"loyal_days"`
+	// Accounts gives accounts a stage of their own, from their members'
+	// touchpoints.
+	Accounts bool `json:"accounts" yaml:"accounts"`
+}
+
+// Identities says which subjects are one customer; see docs/decisions/0006.
+type Identities struct {
+	// Join holds the kinds of subject that join customers by themselves, the
+	// first first. Joins of other kinds are kept and not tried.
+	Join []string `json:"join" yaml:"join"`
+	// Limits is how many subjects of a kind one customer may have, 0 for any
+	// number. A kind that is not named has the default's limit.
+	Limits map[string]int `json:"limits" yaml:"limits"`
+	// AliasUsers lets an alias join two users.
+	AliasUsers bool `json:"alias_users" yaml:"alias_users"`
+	// Nobody holds values that are no identity, whatever the kind, beside those of
+	// domain.NoIdentity. They are compared with normalised values (so a telephone
+	// number is E.164 here), trimmed and in any case.
+	Nobody []string `json:"nobody" yaml:"nobody"`
+}
+
+// otherLimit is how many subjects one customer may have of each kind that
+// neither the policy nor defaultLimits names.
+const otherLimit = 5
+
+func defaultLimits() map[string]int {
+	return map[string]int{string(domain.User): 1, string(domain.Anon): 0}
+}
+
+// complete is i with the default's limits for the kinds it does not name. It
+// shares no map with i: a decoder may have put its own in place of the default's.
+func (i Identities) complete() Identities {
+	limits := defaultLimits()
+	maps.Copy(limits, i.Limits)
+	i.Limits = limits
+	return i
 }
 
 // Mapping says what messages mean. It fits the messages of its type (track where
@@ -108,13 +148,19 @@ type Rule struct {
 }
 
 // Default is the policy that holds until another is applied: the standard names,
-// and a purchase that keeps a customer for 60, 120 and 365 days.
+// a purchase that keeps a customer for 60, 120 and 365 days, and customers joined
+// by user, visitor and e-mail address. It shares no memory with another.
 func Default() Policy {
 	return Policy{
 		Currency: "USD",
 		Lifecycle: Lifecycle{
 			AtRiskDays: 60, ChurnedDays: 120, LostDays: 365,
 			WonBackDays: 120, LoyalPurchases: 5, LoyalDays: 365,
+		},
+		Identity: Identities{
+			Join:   []string{string(domain.User), string(domain.Anon), string(domain.Email)},
+			Limits: defaultLimits(),
+			Nobody: []string{},
 		},
 		Standard: true,
 	}

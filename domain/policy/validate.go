@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -75,6 +76,7 @@ func (p Policy) Validate() error {
 		v.add([]string{"currency"}, "%q is no currency: write its three letters in upper case, such as USD", p.Currency)
 	}
 	p.Lifecycle.validate(v)
+	p.Identity.validate(v)
 	seen := map[[3]string]string{}
 	for i, m := range p.Events {
 		m.validate(v, i, seen)
@@ -112,6 +114,38 @@ func (l Lifecycle) validate(v *validator) {
 	}
 	if l.LostDays <= l.ChurnedDays {
 		v.add(at("lost_days"), "%d must be more than churned_days, which is %d", l.LostDays, l.ChurnedDays)
+	}
+}
+
+func (i Identities) validate(v *validator) {
+	at := func(keys ...string) []string { return append([]string{"identity"}, keys...) }
+	kind := func(path []string, name string) bool {
+		k, ok := domain.ParseSubjectKind(name)
+		switch {
+		case !ok:
+			v.add(path, "%q is no kind of subject: use user, anon, email, phone, device or the type of an external id", name)
+		case string(k) != name:
+			v.add(path, "%q is no kind of subject: write it in lower case, %s", name, k)
+		default:
+			return true
+		}
+		return false
+	}
+	for n, name := range i.Join {
+		if path := at("join", fmt.Sprint(n)); kind(path, name) && slices.Index(i.Join, name) < n {
+			v.add(path, "%q is listed already", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(i.Limits)) {
+		path := at("limits", name)
+		if kind(path, name) && i.Limits[name] < 0 {
+			v.add(path, "%d is below zero: write 0 for any number", i.Limits[name])
+		}
+	}
+	for n, value := range i.Nobody {
+		if strings.TrimSpace(value) == "" {
+			v.add(at("nobody", fmt.Sprint(n)), "is empty, which names nobody anyway")
+		}
 	}
 }
 
