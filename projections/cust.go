@@ -107,14 +107,15 @@ func (c *cust) advance(t domain.Millis) {
 
 // replace puts other transitions in place of those the customer had. What stands
 // already keeps its mark; of what is new, only the last can have changed where
-// the customer stands now, and has, where the stage is another than before.
-func (c *cust) replace(all []lifecycle.Transition, now domain.Millis) {
+// the customer stands now, and has, where the stage is another than before and
+// not a person's decision has found it.
+func (c *cust) replace(all []lifecycle.Transition, now domain.Millis, decided bool) {
 	n := due(all, now)
 	same := 0
 	for same < n && same < c.n && all[same] == c.all[same] {
 		same++
 	}
-	moved := stageOf(all[:n]) != stageOf(c.all[:c.n])
+	moved := !decided && stageOf(all[:n]) != stageOf(c.all[:c.n])
 	news := append(make([]bool, 0, n), c.news[:same]...)
 	for i := same; i < n; i++ {
 		mark := moved && i == n-1
@@ -175,9 +176,7 @@ func (c *cust) append(buf []byte) []byte {
 // parse reads what append wrote; the members are left to the fold.
 func (c *cust) parse(b []byte) error {
 	r := reader{b: b}
-	if v := r.byte(); v != stateVersion {
-		return fmt.Errorf("state record has version %d", v)
-	}
+	r.version()
 	c.root = r.string()
 	c.hasRow = r.byte() == 1
 	c.deadline = domain.Millis(r.varint())
@@ -188,10 +187,7 @@ func (c *cust) parse(b []byte) error {
 	for n := r.count(); n > 0; n-- {
 		c.said.standing = append(c.said.standing, statementRef{r.uvarint(), r.hash()})
 	}
-	if r.bad || len(r.b) > 0 {
-		return errState
-	}
-	return nil
+	return r.done()
 }
 
 func (r *reader) hash() uint64 {

@@ -31,12 +31,22 @@ type arrival struct {
 	ref    lifecycle.Ref
 	touch  lifecycle.Touch
 	traits []customer.Trait
-	// join is set where it joins an anonymous subject: its stream and value.
-	join, alias             bool
-	joinStream, joinedValue string
+	// named are the other subjects that an identify or an alias names.
+	named []named
 
 	// Of a statement.
 	statement eventstore.Recorded
+	// Of a decision about identity.
+	decision *decision
+}
+
+// named is a subject that a message names beside its own.
+type named struct {
+	stream, value string
+	// alias is set where it may be the previousId of an alias, and twin is then the
+	// stream of the user that the id may be instead, or is.
+	alias bool
+	twin  string
 }
 
 type arrivalKind uint8
@@ -45,6 +55,7 @@ const (
 	other arrivalKind = iota
 	touchpoint
 	statement
+	decisionMade
 )
 
 // chunk is a run of arrivals that goes from the goroutine that decodes to the
@@ -135,6 +146,13 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 		if d.statements {
 			a.kind, a.statement = statement, e.Clone()
 		}
+	case domain.TypeIdentityMerged, domain.TypeIdentitySplit:
+		made, err := decisionOf(e)
+		if err != nil {
+			d.logger.Error("decision left out of the views", "error", err)
+			return
+		}
+		a.kind, a.decision = decisionMade, made
 	}
 }
 
@@ -152,11 +170,9 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 	rule := d.rules.compiled.Classify(h.Kind, h.Source, h.Name)
 	a.touch, a.traits = touch(&h, a.ref, rule, e.Data)
 	a.touch.Name = d.keep(h.Name)
-	if e.Type == domain.TypeJoin {
-		if s, ok := h.Joined(); ok {
-			a.join, a.alias = true, h.Kind == domain.Alias
-			a.joinStream, a.joinedValue = d.keyer.Stream(s), d.keep(s.Value)
-		}
+	a.named = a.named[:0]
+	if h.Kind == domain.Identify || h.Kind == domain.Alias {
+		a.named = namedBy(&h, e.Data, d.keyer)
 	}
 	if d.rows != nil {
 		d.row(e, &h, domain.SubjectID(e.Stream), rule, &a.touch)

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -27,13 +28,13 @@ type Rows struct {
 	Subjects    []warehouse.Subject
 	Customers   []warehouse.Customer
 	Transitions []warehouse.Transition
+	Conflicts   []warehouse.Conflict
 }
 
 // flush is everything that one batch of events changes.
 type flush struct {
 	to       eventstore.Position
 	clock    domain.Millis
-	aliases  bool
 	rows     Rows
 	speeches []speech
 	state    *pebble.Batch
@@ -118,8 +119,11 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 		return f.flushRecord(c, version, p)
 	})
 	for _, s := range f.touched {
-		if s.owner == "" && s.first == 0 {
-			// Only named in joins that do not stand: it is its own again.
+		switch {
+		case s.nobody:
+			moved(s, noCustomer, version, pieces[0])
+		case s.lone:
+			// Only named, and by nobody that it belongs to: it is its own again.
 			moved(s, s.id, version, pieces[0])
 		}
 	}
@@ -129,11 +133,14 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	pieces = append(pieces, inPieces(f.touched, newBatch, flushSubject)...)
 
 	out := &pieces[0].flush
-	out.to, out.clock, out.aliases = f.position, clock, f.aliases
-	out.rows.Subjects = join(pieces, func(p *piece) []warehouse.Subject { return p.rows.Subjects })
-	out.rows.Customers = join(pieces, func(p *piece) []warehouse.Customer { return p.rows.Customers })
-	out.rows.Transitions = join(pieces, func(p *piece) []warehouse.Transition { return p.rows.Transitions })
-	out.speeches = join(pieces, func(p *piece) []speech { return p.speeches })
+	out.to, out.clock = f.position, clock
+	if err := f.flushIdentity(out, version); err != nil {
+		return nil, err
+	}
+	out.rows.Subjects = concat(pieces, func(p *piece) []warehouse.Subject { return p.rows.Subjects })
+	out.rows.Customers = concat(pieces, func(p *piece) []warehouse.Customer { return p.rows.Customers })
+	out.rows.Transitions = concat(pieces, func(p *piece) []warehouse.Transition { return p.rows.Transitions })
+	out.speeches = concat(pieces, func(p *piece) []speech { return p.speeches })
 	for i, p := range pieces {
 		if p.err != nil {
 			return nil, p.err
@@ -154,8 +161,8 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	return out, f.err
 }
 
-// join puts what the pieces have one behind the other.
-func join[T any](pieces []*piece, of func(*piece) []T) []T {
+// concat puts what the pieces have one behind the other.
+func concat[T any](pieces []*piece, of func(*piece) []T) []T {
 	n := 0
 	for _, p := range pieces {
 		n += len(of(p))
@@ -216,11 +223,47 @@ func flushSubject(p *piece, s *subject) error {
 	if err := p.state.Set(subjectKey(s.stream), p.buf, nil); err != nil {
 		return err
 	}
+	if s.tiesDirty {
+		s.tiesDirty = false
+		p.buf = s.ties.append(p.buf[:0])
+		if err := p.state.Set(tiesKey(s.stream), p.buf, nil); err != nil {
+			return err
+		}
+	}
+	if s.membersDirty {
+		s.membersDirty = false
+		p.buf = appendStrings(append(p.buf[:0], stateVersion), s.members)
+		if err := p.state.Set(membersKey(s.stream), p.buf, nil); err != nil {
+			return err
+		}
+	}
 	if s.stored {
 		return nil
 	}
 	s.stored = true
 	return p.state.Set(idKey(s.id), []byte(s.stream), nil)
+}
+
+// flushIdentity takes out the conflicts that have come or gone, and the decisions.
+func (f *fold) flushIdentity(out *flush, version warehouse.Version) error {
+	for k, c := range f.conflicts {
+		out.rows.Conflicts = append(out.rows.Conflicts, conflictRow(k, c, version))
+	}
+	slices.SortFunc(out.rows.Conflicts, func(a, b warehouse.Conflict) int {
+		return cmp.Or(slices.Compare(a.EventID[:], b.EventID[:]), slices.Compare(a.OtherID[:], b.OtherID[:]))
+	})
+	clear(f.conflicts)
+	for _, d := range f.newDecisions {
+		record, err := d.append(nil)
+		if err == nil {
+			err = out.state.Set(decisionKey(d.position), record, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	f.newDecisions = f.newDecisions[:0]
+	return nil
 }
 
 // moved writes the subject's row where its customer is another than the table
@@ -233,10 +276,13 @@ func moved(s *subject, customer uuid.UUID, version warehouse.Version, out *piece
 	if was == customer {
 		return
 	}
+	s.moved = customer
+	if customer == noCustomer {
+		customer = uuid.Nil
+	}
 	out.rows.Subjects = append(out.rows.Subjects, warehouse.Subject{
 		SubjectID: s.id, Subject: s.String(), Kind: string(s.kind), CustomerID: customer, Version: version,
 	})
-	s.moved = customer
 	if !s.dirty {
 		s.dirty = true
 		out.touched = append(out.touched, s)
@@ -379,7 +425,7 @@ func (f *fold) evict(limit int) {
 			continue
 		}
 		for _, m := range c.members {
-			delete(f.subjects, keyOf(m.stream))
+			f.forget(keyOf(m.stream), m)
 		}
 		delete(f.customers, id)
 	}
@@ -388,19 +434,34 @@ func (f *fold) evict(limit int) {
 			return
 		}
 		if !s.dirty && s.cust == nil {
-			delete(f.subjects, key)
+			f.forget(key, s)
 		}
 	}
+	clear(f.decisions)
 	// A map keeps the room that it once took.
 	if len(f.subjects) == 0 && len(f.customers) == 0 {
 		f.subjects, f.customers = map[streamKey]*subject{}, map[uuid.UUID]*cust{}
 	}
 }
 
+// forget drops a subject from memory.
+func (f *fold) forget(key streamKey, s *subject) {
+	if s.cluster != nil {
+		s.cluster.forget()
+	}
+	delete(f.subjects, key)
+}
+
 // The keys of the state. Each kind of record has a letter of its own.
 func subjectKey(stream string) []byte { return append([]byte{'s'}, stream...) }
 func customerKey(id [16]byte) []byte  { return append([]byte{'k'}, id[:]...) }
 func idKey(id [16]byte) []byte        { return append([]byte{'i'}, id[:]...) }
+func tiesKey(stream string) []byte    { return append([]byte{'t'}, stream...) }
+func membersKey(stream string) []byte { return append([]byte{'m'}, stream...) }
+
+func decisionKey(p eventstore.Position) []byte {
+	return binary.BigEndian.AppendUint64([]byte{'x'}, uint64(p))
+}
 
 func deadlineKey(at domain.Millis, id [16]byte) []byte {
 	// The sign bit is flipped, so that times before 1970 sort first.

@@ -77,23 +77,24 @@ type fold struct {
 	// clock is that of the last flush, step that of the event at hand, and before
 	// the instant up to which time had passed when that event came.
 	clock, step, before domain.Millis
-	// aliases says that an alias was ever seen: only then can a new user id undo a
-	// join.
-	aliases bool
 
 	subjects  map[streamKey]*subject
 	customers map[uuid.UUID]*cust
-	touched   []*subject  // dirty
-	moves     []ownership // of the event at hand
-	changed   []*cust
-	events    int
-	err       error
+	decisions map[eventstore.Position]*decision
+	// What is to be flushed.
+	touched      []*subject // dirty
+	changed      []*cust
+	conflicts    map[conflictKey]conflict
+	newDecisions []*decision
+	events       int
+	err          error
 }
 
 func newFold(rules *Rules, keyer domain.Keyer, state loader, logger *slog.Logger) *fold {
 	return &fold{
 		rules: rules, keyer: keyer, state: state, logger: logger,
 		subjects: map[streamKey]*subject{}, customers: map[uuid.UUID]*cust{},
+		decisions: map[eventstore.Position]*decision{}, conflicts: map[conflictKey]conflict{},
 	}
 }
 
@@ -110,6 +111,8 @@ func (f *fold) apply(a *arrival) error {
 		f.touchpoint(a)
 	case statement:
 		f.statement(&a.statement)
+	case decisionMade:
+		f.decide(a.decision)
 	}
 	return f.err
 }
@@ -121,12 +124,20 @@ func (f *fold) touchpoint(a *arrival) {
 	}
 	fresh := s.first == 0
 	if fresh {
-		s.first = a.position
-		s.value = strings.Clone(a.value)
+		s.first, s.firstAt = a.position, a.recordedAt
+		if s.value == "" {
+			f.name(s, a.value)
+		}
 	}
 	f.dirty(s)
-	if f.changesOwners(a, s, fresh) {
-		f.rejoin(s, &a.touch, a.traits, fresh)
+	if len(a.named) > 0 || fresh && s.linked {
+		if groups := f.identify(a, s, fresh); len(groups) > 0 {
+			f.regroup(groups, s, fresh, false, func() { s.facts.Add(a.touch, a.traits) })
+			return
+		}
+	}
+	if s.nobody || f.err != nil {
+		s.facts.Add(a.touch, a.traits)
 		return
 	}
 	c := s.cust
@@ -137,137 +148,9 @@ func (f *fold) touchpoint(a *arrival) {
 	}
 	if s.facts.Add(a.touch, a.traits) {
 		c.advance(f.before)
-		c.replace(f.rules.transitions(c.facts()), f.step)
+		c.replace(f.rules.transitions(c.facts()), f.step, false)
 	}
 	f.change(c)
-}
-
-// ownership is an anonymous subject whose owner changes.
-type ownership struct {
-	anon  *subject
-	owner string
-}
-
-// changesOwners keeps the join that an event makes, if any, and finds what
-// becomes of the anonymous subjects that it bears on. It reports whether any
-// changes hands; f.moves then holds them.
-func (f *fold) changesOwners(a *arrival, s *subject, fresh bool) bool {
-	f.moves = f.moves[:0]
-	if a.join {
-		j := f.subject(a.joinStream)
-		if f.err != nil {
-			return false
-		}
-		if j.value == "" {
-			j.value = strings.Clone(a.joinedValue)
-		}
-		if j.addEdge(edge{customer.Edge{Ref: a.ref, Anon: j.value, User: s.value, Alias: a.alias}, a.recordedAt}) {
-			f.dirty(j)
-			f.aliases = f.aliases || a.alias
-		}
-		s.link(j.stream)
-		f.move(j)
-	}
-	if fresh && s.kind == domain.User && f.aliases {
-		if a := f.find(f.keyer.Stream(domain.Subject{Kind: domain.Anon, Value: s.value})); a != nil {
-			f.move(a)
-		}
-	}
-	return len(f.moves) > 0 && f.err == nil
-}
-
-func (f *fold) move(a *subject) {
-	if owner := f.ownerOf(a); owner != a.owner && f.err == nil {
-		f.moves = append(f.moves, ownership{a, owner})
-	}
-}
-
-// ownerOf is the stream of the user that an anonymous subject belongs to by its
-// joins.
-func (f *fold) ownerOf(a *subject) string {
-	if len(a.edges) == 0 {
-		return ""
-	}
-	edges := make([]customer.Edge, len(a.edges))
-	for i := range a.edges {
-		edges[i] = a.edges[i].Edge
-	}
-	user, ok := customer.Joins(edges, func(value string) bool {
-		u := f.find(f.keyer.Stream(domain.Subject{Kind: domain.User, Value: value}))
-		return u != nil && u.first > 0
-	})
-	if !ok {
-		return ""
-	}
-	return f.keyer.Stream(domain.Subject{Kind: domain.User, Value: user})
-}
-
-// rejoin takes a touchpoint with which subjects change hands.
-func (f *fold) rejoin(s *subject, t *lifecycle.Touch, traits []customer.Trait, fresh bool) {
-	var before []*cust
-	note := func(list []*cust, c *cust) []*cust {
-		if c != nil && !slices.Contains(list, c) {
-			return append(list, c)
-		}
-		return list
-	}
-	roots := []*subject{s}
-	if !fresh {
-		before = note(before, f.customerOf(f.rootOf(s)))
-	}
-	for _, m := range f.moves {
-		heads := []*subject{f.rootOf(m.anon)}
-		if m.owner != "" {
-			heads = append(heads, f.subject(m.owner))
-		}
-		if f.err != nil {
-			return
-		}
-		roots = append(append(roots, heads...), m.anon)
-		for _, r := range heads {
-			if r != s || !fresh {
-				before = note(before, f.customerOf(r))
-			}
-		}
-	}
-	if f.err != nil {
-		return
-	}
-	for _, c := range before {
-		c.advance(f.before)
-		for _, m := range c.members {
-			m.cust = nil
-		}
-		c.members, c.root = nil, ""
-		f.change(c)
-	}
-	for _, m := range f.moves {
-		m.anon.owner = m.owner
-		f.dirty(m.anon)
-	}
-	s.facts.Add(*t, traits)
-	var after []*cust
-	for _, r := range roots {
-		if r == f.rootOf(r) {
-			after = note(after, f.attach(r))
-		}
-	}
-	if f.err != nil {
-		return
-	}
-	for _, c := range after {
-		if !slices.Contains(before, c) {
-			// It is new or comes back: nothing of it stood.
-			c.all, c.n, c.news = nil, 0, nil
-		}
-		c.replace(f.rules.transitions(c.facts()), f.step)
-		f.change(c)
-	}
-	for _, c := range before {
-		if len(c.members) == 0 {
-			c.all, c.n, c.news = nil, 0, nil
-		}
-	}
 }
 
 // statement learns what was said from the log.
@@ -289,10 +172,10 @@ func (f *fold) statement(e *eventstore.Recorded) {
 
 // rootOf is the subject at the head of the customer that s belongs to.
 func (f *fold) rootOf(s *subject) *subject {
-	if s.owner == "" {
+	if s.head == "" {
 		return s
 	}
-	return f.subject(s.owner)
+	return f.subject(s.head)
 }
 
 // customerOf is the customer whose head is root, with its members and the
@@ -332,7 +215,7 @@ func (f *fold) attach(root *subject) *cust {
 	c.root = root.stream
 	c.members = members
 	for _, m := range members {
-		m.cust = c
+		m.cust, m.lone = c, false
 	}
 	return c
 }
@@ -340,10 +223,11 @@ func (f *fold) attach(root *subject) *cust {
 // members are the subjects of the customer whose head is root, the one that
 // gives the id first, then in the order of the log.
 func (f *fold) members(root *subject) []*subject {
-	members := []*subject{root}
-	for _, l := range root.links {
-		if a := f.subject(l); f.err == nil && a.owner == root.stream {
-			members = append(members, a)
+	streams := f.membersOf(root)
+	members := append(make([]*subject, 0, 1+len(streams)), root)
+	for _, stream := range streams {
+		if m := f.subject(stream); f.err == nil {
+			members = append(members, m)
 		}
 	}
 	sortMembers(members)
@@ -399,15 +283,19 @@ func (f *fold) subjectAt(key streamKey, stream string) *subject {
 	if s := f.findAt(key, stream); s != nil || f.err != nil {
 		return s
 	}
-	kind, ok := domain.SubjectStream(stream)
-	if !ok || key == (streamKey{}) {
-		f.err = fmt.Errorf("touchpoint in stream %q, which is no subject's", stream)
+	s, err := newSubject(strings.Clone(stream))
+	if err != nil {
+		f.err = err
 		return nil
 	}
-	stream = strings.Clone(stream)
-	s := &subject{stream: stream, id: domain.SubjectID(stream), kind: kind}
 	f.subjects[key] = s
 	return s
+}
+
+// name sets the value of a subject, as the first message that bears it has it.
+func (f *fold) name(s *subject, value string) {
+	s.value = strings.Clone(value)
+	s.nobody = f.rules.compiled.Identity().Nobody(value)
 }
 
 // find is the subject of a stream, or nil where it is not known.
@@ -431,6 +319,7 @@ func (f *fold) findAt(key streamKey, stream string) *subject {
 		f.err = fmt.Errorf("state of %s: %w", stream, err)
 		return nil
 	}
+	s.nobody = f.rules.compiled.Identity().Nobody(s.value)
 	f.subjects[key] = s
 	return s
 }

@@ -81,7 +81,6 @@ func (g *generation) recover(ctx context.Context) error {
 	at := g.state.checkpoint()
 	f := newFold(g.rules, g.keyer, g.state, g.logger)
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
-	f.aliases = at.Aliases
 	f.silent = !at.Reconciled
 	g.fold = f
 	g.corrections = nil
@@ -172,7 +171,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 // clean reports whether all that was read has been flushed.
 func (g *generation) clean() bool {
 	f := g.fold
-	return !g.broken && len(f.changed) == 0 && len(f.touched) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
+	return !g.broken && len(f.changed) == 0 && len(f.touched) == 0 && len(f.conflicts) == 0 && len(f.newDecisions) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
 }
 
 // idle reports whether the events read since the last flush change nothing.
@@ -269,7 +268,7 @@ func (g *generation) write(ctx context.Context, fl *flush, reconciled bool) erro
 	// 4. The state and the checkpoint, at once: only now is the batch done.
 	at := checkpoint{
 		Position: fl.to, Clock: fl.clock, Policy: g.rules.Version, Fold: foldVersion,
-		Aliases: fl.aliases, Reconciled: reconciled,
+		Reconciled: reconciled,
 	}
 	if err := g.state.commit(fl.state, at); err != nil {
 		return err

@@ -36,6 +36,9 @@ type sent struct {
 	at               domain.Millis
 	properties       string
 	traits           string
+	// A decision about identity instead of a message.
+	decision       string // "merge" or "split"
+	these, andThem []domain.Subject
 }
 
 func (m sent) header() domain.Header {
@@ -46,14 +49,30 @@ func (m sent) header() domain.Header {
 }
 
 func (m sent) event() (string, eventstore.NewEvent) {
+	if m.decision != "" {
+		typ := domain.TypeIdentityMerged
+		if m.decision == "split" {
+			typ = domain.TypeIdentitySplit
+		}
+		data, _ := json.Marshal(decided{streams(m.these), streams(m.andThem), "why", "who"})
+		return domain.StreamIdentity, eventstore.NewEvent{ID: domain.EventID("decisions", m.id), Type: typ, Data: data}
+	}
 	h := m.header()
 	typ := domain.TypeTouchpoint
-	if _, ok := h.Joined(); ok {
+	if h.Kind == domain.Identify || h.Kind == domain.Alias {
 		typ = domain.TypeJoin
 	}
 	return testKeyer.Stream(h.Subject()), eventstore.NewEvent{
 		ID: domain.EventID("test", m.id), Type: typ, Metadata: h.Append(nil), Data: m.data(),
 	}
+}
+
+func streams(all []domain.Subject) []string {
+	out := []string{}
+	for _, s := range all {
+		out = append(out, testKeyer.Stream(s))
+	}
+	return out
 }
 
 func (m sent) data() []byte {
@@ -105,6 +124,7 @@ type memory struct {
 	subjects    map[uuid.UUID]warehouse.Subject
 	customers   map[uuid.UUID]warehouse.Customer
 	transitions map[string]warehouse.Transition
+	conflicts   map[string]warehouse.Conflict // by event and other
 	// fault is asked before (0) and after (1) a write.
 	fault func(stage int) error
 }
@@ -112,7 +132,7 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{
 		subjects: map[uuid.UUID]warehouse.Subject{}, customers: map[uuid.UUID]warehouse.Customer{},
-		transitions: map[string]warehouse.Transition{},
+		transitions: map[string]warehouse.Transition{}, conflicts: map[string]warehouse.Conflict{},
 	}
 }
 
@@ -156,10 +176,28 @@ func (m *memory) Write(_ context.Context, r *Rows) error {
 			m.transitions[key] = t
 		}
 	}
+	for _, c := range r.Conflicts {
+		key := fmt.Sprintf("%s %s", c.EventID, c.OtherID)
+		if old, ok := m.conflicts[key]; !ok || newer(c.Version, old.Version) {
+			m.conflicts[key] = c
+		}
+	}
 	if m.fault != nil {
 		return m.fault(1)
 	}
 	return nil
+}
+
+// contested are the conflicts of the table.
+func (m *memory) contested() []string {
+	all := []string{}
+	for _, c := range m.conflicts {
+		if !c.Removed {
+			all = append(all, c.EventID.String()+" "+c.Other)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // picture is what the views say, customer by customer, by their subjects.
@@ -201,7 +239,9 @@ func (m *memory) picture(t tb) picture {
 		events[tp.EventID] = true
 		id := tp.SubjectID
 		if s, ok := m.subjects[id]; ok {
-			id = s.CustomerID
+			if id = s.CustomerID; id == uuid.Nil {
+				continue // nobody's
+			}
 		}
 		c := get(id)
 		if !slices.Contains(c.subjects, tp.Subject) {
@@ -244,30 +284,206 @@ func (m *memory) picture(t tb) picture {
 	return p
 }
 
-// oracle computes the views from the set of messages, in the plainest way.
-func oracle(set []sent, rules *Rules, now domain.Millis) picture {
-	slices.SortFunc(set, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })
+// people are the sets of subjects that are one customer, found in the plainest
+// way; log is what is known, in the order of the log.
+type people struct {
+	customers []map[string]bool // of subjects
+	conflicts map[string]bool   // "event other"
+}
+
+func (p *people) of(subject string) map[string]bool {
+	for _, c := range p.customers {
+		if c[subject] {
+			return c
+		}
+	}
+	c := map[string]bool{subject: true}
+	p.customers = append(p.customers, c)
+	return c
+}
+
+func (p *people) unite(a, b string) {
+	x, y := p.of(a), p.of(b)
+	if x[b] {
+		return
+	}
+	for s := range y {
+		x[s] = true
+	}
+	p.customers = slices.DeleteFunc(p.customers, func(c map[string]bool) bool { return c[b] && len(c) == len(y) })
+}
+
+// emailOf is the e-mail address of an identify.
+func (m sent) emailOf() string {
+	if m.kind != domain.Identify || !strings.HasPrefix(m.traits, `{"email":"`) {
+		return ""
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(m.traits, `{"email":"`), `"}`)
+}
+
+func whoIsWho(log []sent, rules *Rules) *people {
+	nobody := func(subject string) bool {
+		_, value, _ := strings.Cut(subject, ":")
+		return rules.compiled.Identity().Nobody(value)
+	}
+	limits := func(c map[string]bool) map[string]int {
+		n := map[string]int{}
+		for s := range c {
+			kind, _, _ := strings.Cut(s, ":")
+			n[kind]++
+		}
+		return n
+	}
 	users := map[string]bool{}
-	for _, m := range set {
+	for _, m := range log {
 		if m.user != "" {
 			users[m.user] = true
 		}
 	}
-	owner := map[string]string{}
-	for _, m := range set {
-		h := m.header()
-		j, ok := h.Joined()
-		if !ok || owner[j.Value] != "" || m.kind == domain.Alias && users[j.Value] {
+	p, auto := &people{conflicts: map[string]bool{}}, &people{}
+	var apart [][2]string
+	areApart := func(x, y map[string]bool) bool {
+		for _, a := range apart {
+			if x[a[0]] && y[a[1]] || x[a[1]] && y[a[0]] {
+				return true
+			}
+		}
+		return false
+	}
+	glue := func(subjects []domain.Subject) {
+		sorted := slices.Clone(subjects)
+		slices.SortFunc(sorted, func(a, b domain.Subject) int { return strings.Compare(testKeyer.Stream(a), testKeyer.Stream(b)) })
+		var sets []string
+	next:
+		for _, s := range sorted {
+			if nobody(s.String()) {
+				continue
+			}
+			for _, o := range sets {
+				if p.of(o)[s.String()] {
+					continue next
+				}
+				if !areApart(p.of(o), p.of(s.String())) {
+					p.unite(o, s.String())
+					continue next
+				}
+			}
+			sets = append(sets, s.String())
+		}
+	}
+	var merged [][]domain.Subject
+	for _, m := range slices.Backward(log) {
+		if m.decision == "" {
 			continue
 		}
-		owner[j.Value] = m.user
+		glue(m.these)
+		if m.decision == "merge" {
+			merged = append(merged, append(slices.Clone(m.these), m.andThem...))
+			continue
+		}
+		glue(m.andThem)
+		for _, l := range m.these {
+			for _, r := range m.andThem {
+				lifted := slices.ContainsFunc(merged, func(all []domain.Subject) bool { return slices.Contains(all, l) && slices.Contains(all, r) })
+				if !lifted && !nobody(l.String()) && !nobody(r.String()) && !p.of(l.String())[r.String()] {
+					apart = append(apart, [2]string{l.String(), r.String()})
+				}
+			}
+		}
 	}
+	sorted := slices.DeleteFunc(slices.Clone(log), func(m sent) bool { return m.decision != "" })
+	slices.SortFunc(sorted, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })
+	tried := map[string]bool{}
+	for _, m := range sorted {
+		hub := m.header().Subject().String()
+		p.of(hub)
+		var others []string
+		if m.kind == domain.Alias && m.prev != "" {
+			if users[m.prev] {
+				others = append(others, "user:"+m.prev)
+			} else {
+				others = append(others, "anon:"+m.prev)
+			}
+		}
+		if (m.kind == domain.Identify || m.kind == domain.Alias) && m.user != "" && m.anon != "" {
+			others = append(others, "anon:"+m.anon)
+		}
+		slices.SortFunc(others, func(a, b string) int { return -strings.Compare(a[:4], b[:4]) }) // users before visitors
+		if len(others) == 2 && others[0][:4] == others[1][:4] && testKeyer.Stream(parse(others[0])) > testKeyer.Stream(parse(others[1])) {
+			others[0], others[1] = others[1], others[0]
+		}
+		if e := m.emailOf(); e != "" {
+			others = append(others, "email:"+e)
+		}
+		for _, o := range others {
+			if o == hub || nobody(o) || nobody(hub) {
+				continue
+			}
+			fits := true
+			if !auto.of(hub)[o] {
+				x, y := limits(auto.of(hub)), limits(auto.of(o))
+				for kind, n := range x {
+					limit := rules.compiled.Identity().Limit(domain.SubjectKind(kind))
+					if alias := m.kind == domain.Alias && o == "user:"+m.prev && rules.Policy.Identity.AliasUsers; kind == "user" && alias {
+						continue
+					}
+					if limit > 0 && y[kind] > 0 && n+y[kind] > limit {
+						fits = false
+					}
+				}
+			}
+			if !p.of(hub)[o] && (!fits || areApart(p.of(hub), p.of(o))) {
+				// Of the messages that name the same two the first is the conflict.
+				pair := fmt.Sprint(hub, o, m.kind == domain.Alias && o[5:] == m.prev)
+				if !tried[pair] {
+					p.conflicts[domain.EventID("test", m.id).String()+" "+o] = true
+				}
+				tried[pair] = true
+				continue
+			}
+			if fits {
+				auto.unite(hub, o)
+			}
+			p.unite(hub, o)
+		}
+	}
+	return p
+}
+
+func parse(ref string) domain.Subject {
+	s, err := domain.ParseSubject(ref)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// name names a customer by its first subject in alphabetical order.
+func (p *people) name(subject string) string {
+	var all []string
+	for s := range p.of(subject) {
+		all = append(all, s)
+	}
+	return slices.Min(all)
+}
+
+// oracle computes the views from the log, in the plainest way.
+func oracle(log []sent, rules *Rules, now domain.Millis) picture {
+	who := whoIsWho(log, rules)
+	var set []sent
+	for _, m := range log {
+		if m.decision == "" && !slices.ContainsFunc(set, func(o sent) bool { return o.id == m.id }) {
+			set = append(set, m)
+		}
+	}
+	slices.SortFunc(set, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })
 	groups := map[string][]sent{}
 	for _, m := range set {
-		key := m.header().Subject().String()
-		if m.user == "" && owner[m.anon] != "" {
-			key = "user:" + owner[m.anon]
+		sub := m.header().Subject()
+		if rules.compiled.Identity().Nobody(sub.Value) {
+			continue
 		}
+		key := who.name(sub.String())
 		groups[key] = append(groups[key], m)
 	}
 	p := picture{}
@@ -282,9 +498,6 @@ func oracle(set []sent, rules *Rules, now domain.Millis) picture {
 			facts.Add(t, tr)
 			if s := h.Subject().String(); !slices.Contains(subjects, s) {
 				subjects = append(subjects, s)
-				if m.user != "" {
-					userIDs = append(userIDs, m.user)
-				}
 			}
 			events = append(events, domain.EventID("test", m.id).String())
 			for _, x := range tr {
@@ -295,6 +508,12 @@ func oracle(set []sent, rules *Rules, now domain.Millis) picture {
 				}
 			}
 		}
+		for sub := range who.of(subjects[0]) {
+			if id, ok := strings.CutPrefix(sub, "user:"); ok {
+				userIDs = append(userIDs, id)
+			}
+		}
+		slices.Sort(userIDs)
 		slices.Sort(subjects)
 		slices.Sort(events)
 		all := rules.transitions(&facts)
@@ -475,13 +694,32 @@ var day0 = domain.MillisOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 // drawMessages draws a small history of a few people who share devices.
 func drawMessages(t *rapid.T) []sent {
 	n := rapid.IntRange(1, 40).Draw(t, "messages")
-	users := []string{"u1", "u2", "u3", "a2"}
+	users := []string{"u1", "u2", "u3", "a2", "nobody"}
 	anons := []string{"a1", "a2", "a3", "a4"}
+	emails := []string{"a@example.com", "b@example.com"}
+	var subjects []domain.Subject
+	for _, u := range users {
+		subjects = append(subjects, domain.Subject{Kind: domain.User, Value: u})
+	}
+	for _, a := range anons {
+		subjects = append(subjects, domain.Subject{Kind: domain.Anon, Value: a})
+	}
+	for _, e := range emails {
+		subjects = append(subjects, domain.Subject{Kind: domain.Email, Value: e})
+	}
 	// Days around the deadlines, and instants that coincide.
 	days := []int{0, 1, 2, 30, 59, 60, 61, 119, 120, 121, 180, 240, 300, 365, 366, 425, 486, 500}
 	all := make([]sent, n)
 	for i := range all {
 		m := sent{id: fmt.Sprintf("m%d", i), kind: domain.Track}
+		if rapid.IntRange(0, 9).Draw(t, "decision") == 9 {
+			m.decision = rapid.SampledFrom([]string{"merge", "split"}).Draw(t, "which")
+			some := rapid.Permutation(subjects).Draw(t, "subjects")
+			n := rapid.IntRange(1, 3).Draw(t, "these")
+			m.these, m.andThem = some[:n], some[n:n+rapid.IntRange(0, 3).Draw(t, "and them")]
+			all[i] = m
+			continue
+		}
 		m.at = day0 + domain.Millis(rapid.SampledFrom(days).Draw(t, "day"))*domain.Day + domain.Millis(rapid.IntRange(0, 1).Draw(t, "ms"))
 		who := rapid.IntRange(0, 2).Draw(t, "who")
 		if who > 0 {
@@ -497,10 +735,10 @@ func drawMessages(t *rapid.T) []sent {
 			m.kind = domain.Identify
 			m.traits = fmt.Sprintf(`{"plan":%q,"gone":%s}`, m.id, rapid.SampledFrom([]string{"1", "null"}).Draw(t, "gone"))
 			if rapid.Bool().Draw(t, "email") {
-				m.traits = `{"email":"a@example.com"}`
+				m.traits = fmt.Sprintf(`{"email":%q}`, rapid.SampledFrom(emails).Draw(t, "address"))
 			}
 		case 2:
-			if m.user != "" {
+			if m.user != "" || rapid.Bool().Draw(t, "of a visitor") {
 				m.kind = domain.Alias
 				m.prev = rapid.SampledFrom(append(anons, "u2")).Draw(t, "previous")
 			}
@@ -538,6 +776,10 @@ func appendAll(t tb, s eventstore.Store, c *clock, order []sent, recorded []doma
 
 var errCrash = errors.New("crash")
 
-func testRules() *Rules { return NewRules(1, policy.Default()) }
+func testRules() *Rules {
+	p := policy.Default()
+	p.Identity.Nobody = []string{"nobody"}
+	return NewRules(1, p)
+}
 
 func TestMain(m *testing.M) { runTests(m) }

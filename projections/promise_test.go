@@ -113,7 +113,10 @@ func TestViewsAreAFunctionOfTheSet(t *testing.T) {
 				t.Fatalf("run: %v", err)
 			}
 		}
-		sink.picture(t).compare(t, oracle(set, rules, end), "the views are not what the messages say")
+		sink.picture(t).compare(t, oracle(order, rules, end), "the views are not what the messages say")
+		if got, want := sink.contested(), keys(whoIsWho(order, rules).conflicts); !slices.Equal(got, want) {
+			t.Fatalf("conflicts\ngot  %q\nwant %q", got, want)
+		}
 		if got, want := keys(standing(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
 			t.Fatalf("what was said is not what stands:\nsaid  %q\nviews %q", got, want)
 		}

@@ -108,7 +108,7 @@ func (v *Views) answer(ctx context.Context, ref string, at At, entries bool) (*a
 	}
 	g.state.mu.RLock()
 	q := v.ask(g, at)
-	members, asked, err := q.find(ctx, ref)
+	members, asked, err := q.find(ref)
 	g.state.mu.RUnlock()
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (v *Views) answer(ctx context.Context, ref string, at At, entries bool) (*a
 
 // find resolves what is asked about to the subjects of a customer, the senior
 // first. asked is the id where the question named one.
-func (q *question) find(ctx context.Context, ref string) (members []*subject, asked uuid.UUID, err error) {
+func (q *question) find(ref string) (members []*subject, asked uuid.UUID, err error) {
 	var stream string
 	if id, perr := uuid.Parse(ref); perr == nil {
 		asked = id
@@ -162,33 +162,13 @@ func (q *question) find(ctx context.Context, ref string) (members []*subject, as
 	if s == nil {
 		return nil, asked, errors.Join(q.fold.err, notFoundUnless(q.fold.err))
 	}
-	root := s
-	if owner, err := q.owner(ctx, s); err != nil {
+	if members, err = q.membersOf(s); err != nil {
 		return nil, asked, err
-	} else if owner != "" {
-		if root = q.fold.find(owner); root == nil {
-			return nil, asked, errors.Join(q.fold.err, notFoundUnless(q.fold.err))
-		}
 	}
-	members = []*subject{root}
-	for _, l := range root.links {
-		m := q.fold.find(l)
-		if m == nil {
-			continue
-		}
-		owner, err := q.owner(ctx, m)
-		if err != nil {
-			return nil, asked, err
-		}
-		if owner == root.stream {
-			members = append(members, m)
-		}
-	}
-	sortMembers(members)
-	if members[0].first == 0 {
+	if len(members) == 0 || members[0].first == 0 {
 		return nil, asked, ErrNotFound
 	}
-	return members, asked, q.fold.err
+	return members, asked, nil
 }
 
 func notFoundUnless(err error) error {
@@ -198,44 +178,31 @@ func notFoundUnless(err error) error {
 	return ErrNotFound
 }
 
-// owner is the stream of the user that s belongs to by what was known.
-func (q *question) owner(ctx context.Context, s *subject) (string, error) {
+// membersOf are the subjects that were one customer with s by what was known, the
+// senior first; none where s is nobody's.
+func (q *question) membersOf(s *subject) ([]*subject, error) {
+	f := q.fold
+	if s.nobody {
+		return nil, nil
+	}
 	if q.known == domain.MaxTime {
-		return s.owner, nil
-	}
-	var edges []customer.Edge
-	for _, e := range s.edges {
-		if e.recordedAt <= q.known {
-			edges = append(edges, e.Edge)
+		root := f.rootOf(s)
+		if f.err != nil {
+			return nil, f.err
 		}
+		members := f.members(root)
+		return members, f.err
 	}
-	var err error
-	user, ok := customer.Joins(edges, func(value string) bool {
-		var known bool
-		known, err = q.inLog(ctx, q.fold.keyer.Stream(domain.Subject{Kind: domain.User, Value: value}))
-		return known
-	})
-	if err != nil || !ok {
-		return "", err
+	c := f.loadCluster(s, q.known)
+	if f.err != nil {
+		return nil, f.err
 	}
-	return q.fold.keyer.Stream(domain.Subject{Kind: domain.User, Value: user}), nil
-}
-
-// inLog reports whether a stream had an event by what was known.
-func (q *question) inLog(ctx context.Context, stream string) (bool, error) {
-	for e, err := range q.store.ReadStream(ctx, stream, 0, eventstore.Forwards) {
-		if errors.Is(err, eventstore.ErrStreamNotFound) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		if e.Repeat {
-			continue
-		}
-		return q.knows(&e), nil
+	var members []*subject
+	for _, n := range c.graph.Group(s.node) {
+		members = append(members, c.subjects[n])
 	}
-	return false, nil
+	sortMembers(members)
+	return members, nil
 }
 
 func (q *question) knows(e *eventstore.Recorded) bool {

@@ -35,6 +35,9 @@ func (t tables) Write(ctx context.Context, r *Rows) error {
 	if len(r.Customers) > 0 {
 		g.Go(func() error { return t.db.WriteCustomers(ctx, t.generation, r.Customers) })
 	}
+	if len(r.Conflicts) > 0 {
+		g.Go(func() error { return t.db.WriteConflicts(ctx, t.generation, r.Conflicts) })
+	}
 	if len(r.Subjects) > 0 {
 		g.Go(func() error {
 			if err := t.db.WriteSubjects(ctx, t.generation, r.Subjects); err != nil {

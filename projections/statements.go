@@ -91,7 +91,7 @@ func (s *said) apply(e *eventstore.Recorded) error {
 			s.standing = slices.DeleteFunc(s.standing, func(x statementRef) bool { return x.revision == rev })
 		}
 	}
-	if r.bad {
+	if r.err != nil {
 		return fmt.Errorf("stream %s: statement %d is damaged", e.Stream, e.Revision)
 	}
 	return nil

@@ -15,121 +15,183 @@ import (
 )
 
 // subject is what a projection keeps of one subject: the facts of its own
-// touchpoints, and the joins that name it. A customer is computed from its
-// subjects, so that joining and parting move no facts.
+// touchpoints, the joins that name it, and which customer it belongs to. A
+// customer is computed from its subjects, so that joining and parting move no
+// facts.
 type subject struct {
 	stream string
 	id     uuid.UUID
 	kind   domain.SubjectKind
 	value  string
-	// first is the position of its first touchpoint; 0 where it is only named in
-	// a join.
-	first eventstore.Position
-	facts customer.Facts
-	// edges are the joins that name an anonymous subject, and owner the stream of
-	// the user it belongs to by them, empty where it belongs to nobody.
-	edges []edge
-	owner string
-	// links are the streams of the anonymous subjects that any join names together
-	// with this user.
-	links []string
+	// nobody is set where its value is no identity: it is no customer's.
+	nobody bool
+	// first is the position of its first touchpoint, 0 where it is only named in
+	// messages of others, and firstAt when that was recorded.
+	first   eventstore.Position
+	firstAt domain.Millis
+	facts   customer.Facts
+	// head is the stream of the subject at the head of its customer, empty where
+	// that is itself. The head lists the streams of the others: in members, where
+	// they are loaded, and always their number.
+	head        string
+	members     []string
+	memberCount int
+	// ties are the joins and decisions about it; linked says that there are any,
+	// ties is nil until they are loaded.
+	ties   *ties
+	linked bool
 	// moved is the customer that the subjects table has for it, Nil where there is
-	// no row.
+	// no row, noCustomer where the row says that it is nobody's.
 	moved uuid.UUID
 
-	cust   *cust // where cached: the customer it belongs to
-	dirty  bool
-	stored bool // the state knows its id
+	cust    *cust    // where cached: the customer it belongs to
+	cluster *cluster // where cached: the subjects connected with it, solved
+	node    int      // in the cluster
+	dirty   bool
+	stored  bool // the state knows its id
+	// What else is to be written with it.
+	tiesDirty, membersDirty bool
+	// lone is set where it belongs to no customer any more, as it has no touchpoint.
+	lone bool
 }
 
-// edge is a join as its anonymous subject keeps it. Of the joins that name the
-// same user in the same way only those are kept that were the earliest when they
-// were recorded; no question can tell the difference.
-type edge struct {
-	customer.Edge
+// noCustomer marks a subject whose row says that it is no customer's.
+var noCustomer = uuid.Max
+
+// ties are what connects a subject with others.
+type ties struct {
+	// joins are those whose other subject it is.
+	joins []join
+	// links are the streams of the subjects that name it, and of those that are
+	// named together with it.
+	links []string
+	// decisions are the positions of the merges and splits about it.
+	decisions []eventstore.Position
+}
+
+// join is a message that names the subject beside its own. Of those of one hub
+// only those are kept that were the earliest when they were recorded; no question
+// can tell the difference.
+type join struct {
+	ref        lifecycle.Ref
+	position   eventstore.Position
 	recordedAt domain.Millis
+	hub        string // stream
+	// alias is set where the subject may be the previousId of an alias, and twin is
+	// then the stream of the user that the id may be instead.
+	alias bool
+	twin  string
 }
 
 func (s *subject) String() string { return string(s.kind) + ":" + s.value }
 
-// addEdge keeps a join and reports whether it can change anything.
-func (s *subject) addEdge(e edge) bool {
-	for _, o := range s.edges {
-		if o.User == e.User && o.Alias == e.Alias && o.Ref.Compare(e.Ref) <= 0 {
+// news reports whether a join can change anything.
+func (t *ties) news(j *join) bool {
+	for i := range t.joins {
+		o := &t.joins[i]
+		if o.hub == j.hub && o.alias == j.alias && o.ref.Compare(j.ref) <= 0 {
 			return false
 		}
 	}
-	s.edges = append(s.edges, e)
 	return true
 }
 
-// link keeps the stream of an anonymous subject that a join names together with
-// this user. The caller marks s as dirty.
-func (s *subject) link(stream string) {
-	if !slices.Contains(s.links, stream) {
-		s.links = append(s.links, stream)
+func (t *ties) link(stream string) {
+	if !slices.Contains(t.links, stream) {
+		t.links = append(t.links, stream)
 	}
 }
 
-const stateVersion = 1
+func (t *ties) append(buf []byte) []byte {
+	buf = append(buf, stateVersion)
+	buf = binary.AppendUvarint(buf, uint64(len(t.joins)))
+	for i := range t.joins {
+		j := &t.joins[i]
+		buf = binary.AppendVarint(buf, int64(j.ref.At))
+		buf = append(buf, j.ref.ID[:]...)
+		buf = binary.AppendUvarint(buf, uint64(j.position))
+		buf = binary.AppendVarint(buf, int64(j.recordedAt))
+		buf = appendString(buf, j.hub)
+		alias := byte(0)
+		if j.alias {
+			alias = 1
+		}
+		buf = append(buf, alias)
+		if j.alias {
+			buf = appendString(buf, j.twin)
+		}
+	}
+	buf = appendStrings(buf, t.links)
+	buf = binary.AppendUvarint(buf, uint64(len(t.decisions)))
+	for _, p := range t.decisions {
+		buf = binary.AppendUvarint(buf, uint64(p))
+	}
+	return buf
+}
+
+func parseTies(b []byte) (*ties, error) {
+	t := &ties{}
+	if b == nil {
+		return t, nil
+	}
+	r := reader{b: b}
+	r.version()
+	for n := r.count(); n > 0; n-- {
+		j := join{
+			ref: lifecycle.Ref{At: domain.Millis(r.varint()), ID: r.uuid()}, position: eventstore.Position(r.uvarint()),
+			recordedAt: domain.Millis(r.varint()), hub: r.string(), alias: r.byte() == 1,
+		}
+		if j.alias {
+			j.twin = r.string()
+		}
+		t.joins = append(t.joins, j)
+	}
+	t.links = r.strings()
+	for n := r.count(); n > 0; n-- {
+		t.decisions = append(t.decisions, eventstore.Position(r.uvarint()))
+	}
+	return t, r.done()
+}
+
+const stateVersion = 2
 
 var errState = errors.New("state record is cut short or damaged")
 
-// append encodes the subject for the state.
+// append encodes the subject for the state, without its ties and members.
 func (s *subject) append(buf []byte) []byte {
 	buf = append(buf, stateVersion)
 	buf = appendString(buf, s.value)
 	buf = binary.AppendUvarint(buf, uint64(s.first))
-	buf = appendString(buf, s.owner)
+	buf = binary.AppendVarint(buf, int64(s.firstAt))
+	buf = appendString(buf, s.head)
+	buf = binary.AppendUvarint(buf, uint64(s.memberCount))
+	linked := byte(0)
+	if s.linked {
+		linked = 1
+	}
+	buf = append(buf, linked)
 	buf = append(buf, s.moved[:]...)
-	buf = binary.AppendUvarint(buf, uint64(len(s.edges)))
-	for _, e := range s.edges {
-		buf = binary.AppendVarint(buf, int64(e.Ref.At))
-		buf = append(buf, e.Ref.ID[:]...)
-		buf = binary.AppendVarint(buf, int64(e.recordedAt))
-		alias := byte(0)
-		if e.Alias {
-			alias = 1
-		}
-		buf = append(buf, alias)
-		buf = appendString(buf, e.User)
-	}
-	buf = binary.AppendUvarint(buf, uint64(len(s.links)))
-	for _, l := range s.links {
-		buf = appendString(buf, l)
-	}
 	return s.facts.Append(buf)
 }
 
 // parseSubject reads what append wrote.
 func parseSubject(stream string, b []byte) (*subject, error) {
-	kind, ok := domain.SubjectStream(stream)
-	if !ok {
-		return nil, fmt.Errorf("%q is no subject's stream", stream)
+	s, err := newSubject(stream)
+	if err != nil {
+		return nil, err
 	}
-	s := &subject{stream: stream, id: domain.SubjectID(stream), kind: kind, stored: true}
+	s.stored = true
 	r := reader{b: b}
-	if v := r.byte(); v != stateVersion {
-		return nil, fmt.Errorf("state record has version %d", v)
-	}
+	r.version()
 	s.value = r.string()
 	s.first = eventstore.Position(r.uvarint())
-	s.owner = r.string()
+	s.firstAt = domain.Millis(r.varint())
+	s.head = r.string()
+	s.memberCount = int(r.uvarint())
+	s.linked = r.byte() == 1
 	s.moved = r.uuid()
-	for n := r.count(); n > 0; n-- {
-		var e edge
-		e.Ref = lifecycle.Ref{At: domain.Millis(r.varint()), ID: r.uuid()}
-		e.recordedAt = domain.Millis(r.varint())
-		e.Alias = r.byte() == 1
-		e.User = r.string()
-		e.Anon = s.value
-		s.edges = append(s.edges, e)
-	}
-	for n := r.count(); n > 0; n-- {
-		s.links = append(s.links, r.string())
-	}
-	if r.bad {
-		return nil, errState
+	if r.err != nil {
+		return nil, r.err
 	}
 	if err := s.facts.Parse(r.b); err != nil {
 		return nil, err
@@ -137,20 +199,58 @@ func parseSubject(stream string, b []byte) (*subject, error) {
 	return s, nil
 }
 
+func newSubject(stream string) (*subject, error) {
+	kind, ok := domain.SubjectStream(stream)
+	if !ok {
+		return nil, fmt.Errorf("%q is no subject's stream", stream)
+	}
+	return &subject{stream: stream, id: domain.SubjectID(stream), kind: kind}, nil
+}
+
+func appendStrings(buf []byte, all []string) []byte {
+	buf = binary.AppendUvarint(buf, uint64(len(all)))
+	for _, s := range all {
+		buf = appendString(buf, s)
+	}
+	return buf
+}
+
 func appendString(buf []byte, s string) []byte {
 	buf = binary.AppendUvarint(buf, uint64(len(s)))
 	return append(buf, s...)
 }
 
-// reader reads the parts of a record; bad is set where it ends too early.
+// reader reads the parts of a record; err is set where it ends too early.
 type reader struct {
 	b   []byte
-	bad bool
+	err error
+}
+
+func (r *reader) cut() {
+	if r.err == nil {
+		r.err = errState
+	}
+	r.b = nil
+}
+
+// version reads the version of a record.
+func (r *reader) version() {
+	if v := r.byte(); r.err == nil && v != stateVersion {
+		r.err = fmt.Errorf("state record has version %d", v)
+	}
+}
+
+// done is what was wrong with a record that should end here.
+func (r *reader) done() error {
+	if r.err == nil && len(r.b) > 0 {
+		return errState
+	}
+	return r.err
 }
 
 func (r *reader) take(n uint64) []byte {
 	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
+		r.cut()
 		return nil
 	}
 	b := r.b[:n]
@@ -168,7 +268,7 @@ func (r *reader) byte() byte {
 func (r *reader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 {
-		r.bad, r.b = true, nil
+		r.cut()
 		return 0
 	}
 	r.b = r.b[n:]
@@ -178,7 +278,7 @@ func (r *reader) uvarint() uint64 {
 func (r *reader) varint() int64 {
 	v, n := binary.Varint(r.b)
 	if n <= 0 {
-		r.bad, r.b = true, nil
+		r.cut()
 		return 0
 	}
 	r.b = r.b[n:]
@@ -189,13 +289,21 @@ func (r *reader) varint() int64 {
 func (r *reader) count() uint64 {
 	n := r.uvarint()
 	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
+		r.cut()
 		return 0
 	}
 	return n
 }
 
 func (r *reader) string() string { return string(r.take(r.uvarint())) }
+
+func (r *reader) strings() []string {
+	var all []string
+	for n := r.count(); n > 0; n-- {
+		all = append(all, r.string())
+	}
+	return all
+}
 
 func (r *reader) uuid() (id uuid.UUID) {
 	copy(id[:], r.take(16))

@@ -45,6 +45,7 @@ var compared = []struct {
 	{"customers", "toString(customer_id)", " EXCEPT (position, clock)"},
 	{"stage_transitions", "concat(toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
 	{"subjects", "toString(subject_id)", ""},
+	{"identity_conflicts", "concat(toString(event_id), ' ', toString(other_id))", ""},
 }
 
 const (

@@ -121,3 +121,16 @@ type Version struct {
 func SubjectNo(id uuid.UUID) uint64 {
 	return binary.BigEndian.Uint64(id[:8]) ^ binary.BigEndian.Uint64(id[8:])
 }
+
+// Conflict is one row of identity_conflicts: a message that names two subjects
+// which are not one customer. EventID and OtherID identify it.
+type Conflict struct {
+	EventID            uuid.UUID
+	SubjectID, OtherID uuid.UUID
+	Subject, Other     string // the message's own subject, and the one it names
+	OccurredAt         int64  // Unix milliseconds
+	Status             string // "open", or "kept_apart" where people have decided since
+	Version            Version
+	// Removed says that it is no conflict any more; only the key counts then.
+	Removed bool
+}

@@ -200,6 +200,24 @@ func (db *DB) WriteTransitions(ctx context.Context, g Generation, rows []Transit
 	})
 }
 
+// WriteConflicts writes rows of identity_conflicts. They are durable when it
+// returns, and the newest version of a conflict replaces the others, so a
+// repetition is harmless.
+func (db *DB) WriteConflicts(ctx context.Context, g Generation, rows []Conflict) error {
+	return db.insert(ctx, "identity_conflicts_"+g.String(), len(rows), []column{
+		each("event_id", "UUID", rows, func(r *Conflict) uuid.UUID { return r.EventID }),
+		each("subject_id", "UUID", rows, func(r *Conflict) uuid.UUID { return r.SubjectID }),
+		each("subject", "String", rows, func(r *Conflict) string { return r.Subject }),
+		each("other_id", "UUID", rows, func(r *Conflict) uuid.UUID { return r.OtherID }),
+		each("other", "String", rows, func(r *Conflict) string { return r.Other }),
+		each("occurred_at", timeType, rows, func(r *Conflict) int64 { return r.OccurredAt }),
+		each("status", "LowCardinality(String)", rows, func(r *Conflict) string { return r.Status }),
+		each("position", "UInt64", rows, func(r *Conflict) uint64 { return r.Version.Position }),
+		each("clock", timeType, rows, func(r *Conflict) int64 { return r.Version.Clock }),
+		each("removed", "UInt8", rows, func(r *Conflict) uint8 { return bit(r.Removed) }),
+	})
+}
+
 func bit(b bool) uint8 {
 	if b {
 		return 1

@@ -208,40 +208,6 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func TestJoins(t *testing.T) {
-	edge := func(at int, id byte, user string) customer.Edge {
-		return customer.Edge{Ref: ref(start+domain.Millis(at), id), Anon: "v", User: user}
-	}
-	alias := func(at int, id byte, user string) customer.Edge {
-		e := edge(at, id, user)
-		e.Alias = true
-		return e
-	}
-	for _, c := range []struct {
-		why   string
-		edges []customer.Edge
-		users string // user ids in the log
-		want  string
-	}{
-		{"no join", nil, "", ""},
-		{"one join", []customer.Edge{edge(1, 1, "ada")}, "", "ada"},
-		{"the first by time", []customer.Edge{edge(2, 1, "bob"), edge(1, 2, "ada")}, "", "ada"},
-		{"then by event id", []customer.Edge{edge(1, 2, "bob"), edge(1, 1, "ada")}, "", "ada"},
-		{"an alias joins", []customer.Edge{alias(1, 1, "ada")}, "ada", "ada"},
-		{"an alias of a user id joins nothing", []customer.Edge{alias(1, 1, "ada")}, "v", ""},
-		{"and leaves the place to the next", []customer.Edge{alias(1, 1, "bob"), edge(2, 2, "ada")}, "v", "ada"},
-		{"an identify joins even so", []customer.Edge{edge(1, 1, "ada")}, "v", "ada"},
-	} {
-		for range 2 {
-			user, ok := customer.Joins(c.edges, func(value string) bool { return value == c.users })
-			if user != c.want || ok != (c.want != "") {
-				t.Errorf("%s: %q, %v, want %q", c.why, user, ok, c.want)
-			}
-			slices.Reverse(c.edges)
-		}
-	}
-}
-
 func BenchmarkAdd(b *testing.B) {
 	f := fold([]event{identify(start, 1, "name", `"Ada"`)})
 	view := lifecycle.Touch{Ref: ref(start+1, 2), Meaning: policy.Engagement, UnderUser: true}

@@ -1,0 +1,506 @@
+// Package identity says which subjects are one customer: a function of the joins
+// that messages ask for, of what people decide, and of the policy. The rules are
+// those of docs/decisions/0006-who-is-one-customer.md.
+package identity
+
+import (
+	"cmp"
+	"slices"
+
+	"sojourn/domain"
+	"sojourn/domain/lifecycle"
+)
+
+// Rules are what the policy says of identity.
+type Rules interface {
+	// Rank is the place of a kind among those that join by themselves; false where
+	// it does not.
+	Rank(domain.SubjectKind) (int, bool)
+	// Limit is how many subjects of a kind joins may bring together, 0 for any
+	// number.
+	Limit(domain.SubjectKind) int
+	// Nobody reports whether a value is no identity.
+	Nobody(value string) bool
+	// AliasUsers reports whether an alias may join two users.
+	AliasUsers() bool
+}
+
+// Node is a subject as a graph has it.
+type Node struct {
+	// Key tells subjects apart: the name of its stream.
+	Key  string
+	Kind domain.SubjectKind
+	// Nobody is set where its value is no identity.
+	Nobody bool
+	// Seen is set where a touchpoint is recorded under it. Only a user id that was
+	// seen makes the previousId of an alias a user.
+	Seen bool
+}
+
+// Join is a pair of subjects that a message names together.
+type Join struct {
+	Ref lifecycle.Ref // the message
+	// Position is the message's in the log.
+	Position   uint64
+	Hub, Other int // nodes: the message's own subject, and the one it names
+	// Alias is set where Other is the previousId of an alias. An alias gives two
+	// joins, one for each thing the id may be; Twin is the user it would be.
+	Alias bool
+	Twin  int
+}
+
+// Outcome is what became of a join.
+type Outcome uint8
+
+// The outcomes.
+const (
+	// NotTried: the policy does not list the kind, a value is no identity, or an
+	// alias means the other subject.
+	NotTried Outcome = iota
+	// Joined: both subjects are one customer.
+	Joined
+	// Conflict: it would break a limit, or it came after people had decided to keep
+	// the two apart.
+	Conflict
+	// KeptApart: people have decided, since it came, to keep the two apart.
+	KeptApart
+)
+
+// String is the outcome as answers name it.
+func (o Outcome) String() string {
+	return [...]string{"not_tried", "joined", "conflict", "kept_apart"}[o]
+}
+
+// Decision is a merge or a split by hand.
+type Decision struct {
+	// Position is its place in the log: of two decisions the later holds.
+	Position uint64
+	// Split tells what the two sets are: of a merge the subjects it names and the
+	// members that their customers had; of a split those that leave and those that
+	// stay.
+	Split         bool
+	First, Second []int
+}
+
+// Graph is a set of subjects, the joins and decisions about them, and which of
+// them are one customer. Joins in order are added to what is known; after
+// anything else call Solve. Not safe for concurrent use.
+type Graph struct {
+	rules     Rules
+	nodes     []Node
+	joins     []Join
+	outcomes  []Outcome
+	decisions []Decision
+
+	// auto holds what joins connect by themselves, which is what limits are counted
+	// in; all what glue connects, too.
+	auto, all forest
+	counts    [][]count // by root in auto
+	marks     [][]mark  // by root in all
+	lifts     [][]int   // by decision: the later merges that both sides may share
+	last      int       // the last join in order, -1 where there is none
+	unsolved  bool
+}
+
+type count struct {
+	kind domain.SubjectKind
+	n    int
+}
+
+// mark says that a subject is on a side of a split.
+type mark struct {
+	decision, node int
+	second         bool
+}
+
+// New returns a graph without subjects.
+func New(rules Rules) *Graph { return &Graph{rules: rules, last: -1} }
+
+// AddNode adds a subject, connected with nothing yet, and returns its number;
+// numbers go up from 0.
+func (g *Graph) AddNode(n Node) int {
+	i := len(g.nodes)
+	g.nodes = append(g.nodes, n)
+	g.auto.add()
+	g.all.add()
+	g.counts = append(g.counts, []count{{n.Kind, 1}})
+	g.marks = append(g.marks, nil)
+	return i
+}
+
+// Len is the number of subjects.
+func (g *Graph) Len() int { return len(g.nodes) }
+
+// Node returns a subject.
+func (g *Graph) Node(i int) Node { return g.nodes[i] }
+
+// SetSeen notes that a touchpoint was recorded under a subject. Where an alias
+// may mean the subject, the graph must be solved again.
+func (g *Graph) SetSeen(i int) {
+	if g.nodes[i].Seen {
+		return
+	}
+	g.nodes[i].Seen = true
+	for _, j := range g.joins {
+		if j.Alias && j.Twin == i {
+			g.unsolved = true
+			return
+		}
+	}
+}
+
+// SetUnseen has the graph take a subject for one without a touchpoint. The graph
+// must be solved again.
+func (g *Graph) SetUnseen(i int) {
+	g.nodes[i].Seen = false
+	g.unsolved = true
+}
+
+// Joins returns the joins; Outcome tells what became of each, by index. The order
+// is that in which they were added, or after Solve that in which they are tried.
+func (g *Graph) Joins() []Join { return g.joins }
+
+// Outcome is what became of a join.
+func (g *Graph) Outcome(i int) Outcome { return g.outcomes[i] }
+
+// Decide adds a decision. Solve must be called.
+func (g *Graph) Decide(d Decision) {
+	g.decisions = append(g.decisions, d)
+	g.unsolved = true
+}
+
+// Absorb adds the subjects, joins and decisions of another graph under the same
+// rules, which have nothing in common with those of g: its nodes follow g's own,
+// in order. The other graph must not be used again.
+func (g *Graph) Absorb(o *Graph) {
+	by := len(g.nodes)
+	g.nodes = append(g.nodes, o.nodes...)
+	g.auto.absorb(&o.auto)
+	g.all.absorb(&o.all)
+	g.counts = append(g.counts, o.counts...)
+	for _, marks := range o.marks {
+		for i := range marks {
+			marks[i].decision += len(g.decisions)
+			marks[i].node += by
+		}
+		g.marks = append(g.marks, marks)
+	}
+	for _, lifts := range o.lifts {
+		for i := range lifts {
+			lifts[i] += len(g.decisions)
+		}
+		g.lifts = append(g.lifts, lifts)
+	}
+	joins := len(g.joins)
+	for _, j := range o.joins {
+		j.Hub, j.Other, j.Twin = j.Hub+by, j.Other+by, j.Twin+by
+		g.joins = append(g.joins, j)
+	}
+	g.outcomes = append(g.outcomes, o.outcomes...)
+	for _, d := range o.decisions {
+		d.First, d.Second = shifted(d.First, by), shifted(d.Second, by)
+		g.decisions = append(g.decisions, d)
+	}
+	if o.last >= 0 && (g.last < 0 || g.compare(&g.joins[joins+o.last], &g.joins[g.last]) > 0) {
+		g.last = joins + o.last
+	}
+	g.unsolved = g.unsolved || o.unsolved
+}
+
+func shifted(nodes []int, by int) []int {
+	out := make([]int, len(nodes))
+	for i, n := range nodes {
+		out[i] = n + by
+	}
+	return out
+}
+
+// Add adds a join. Where it comes after all others in the order in which they are
+// tried, it is tried at once; else, or where anything before it is not solved,
+// Solve must be called.
+func (g *Graph) Add(j Join) {
+	g.joins = append(g.joins, j)
+	g.outcomes = append(g.outcomes, NotTried)
+	i := len(g.joins) - 1
+	if g.last >= 0 && g.compare(&g.joins[i], &g.joins[g.last]) < 0 {
+		g.unsolved = true
+		return
+	}
+	g.last = i
+	if !g.unsolved {
+		g.outcomes[i] = g.try(&g.joins[i])
+	}
+}
+
+// Solved reports whether Solve need not be called.
+func (g *Graph) Solved() bool { return !g.unsolved }
+
+// Solve finds out anew which subjects are one customer.
+func (g *Graph) Solve() {
+	g.auto.reset()
+	g.all.reset()
+	for i, n := range g.nodes {
+		g.counts[i] = append(g.counts[i][:0:0], count{n.Kind, 1})
+		g.marks[i] = nil
+	}
+	g.decide()
+	slices.SortFunc(g.joins, func(a, b Join) int { return g.compare(&a, &b) })
+	for i := range g.joins {
+		g.outcomes[i] = g.try(&g.joins[i])
+	}
+	g.last = len(g.joins) - 1
+	g.unsolved = false
+}
+
+// compare orders joins as they are tried.
+func (g *Graph) compare(a, b *Join) int {
+	if c := a.Ref.Compare(b.Ref); c != 0 {
+		return c
+	}
+	rank := func(j *Join) int {
+		r, ok := g.rules.Rank(g.nodes[j.Other].Kind)
+		if !ok {
+			return 1 << 30
+		}
+		return r
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(g.nodes[a.Other].Key, g.nodes[b.Other].Key))
+}
+
+// try lets a join join its subjects, if it may.
+func (g *Graph) try(j *Join) Outcome {
+	if !g.allowed(j.Hub) || !g.allowed(j.Other) || j.Hub == j.Other {
+		return NotTried
+	}
+	if j.Alias && g.nodes[j.Twin].Seen != (j.Other == j.Twin) {
+		return NotTried // the id is the other one
+	}
+	a, b := g.auto.root(j.Hub), g.auto.root(j.Other)
+	x, y := g.all.root(j.Hub), g.all.root(j.Other)
+	fits := a == b || g.fits(a, b, j)
+	if x != y {
+		if decision, apart := g.apart(x, y); apart {
+			if g.decisions[decision].Position > j.Position {
+				return KeptApart
+			}
+			return Conflict
+		}
+		if !fits {
+			return Conflict
+		}
+	}
+	if a != b && fits {
+		g.joinAuto(a, b)
+	}
+	g.joinAll(x, y)
+	return Joined
+}
+
+func (g *Graph) allowed(node int) bool {
+	n := &g.nodes[node]
+	if n.Nobody {
+		return false
+	}
+	_, ok := g.rules.Rank(n.Kind)
+	return ok
+}
+
+// fits reports whether two sets are within the limits together.
+func (g *Graph) fits(a, b int, j *Join) bool {
+	for _, x := range g.counts[a] {
+		limit := g.rules.Limit(x.kind)
+		if limit == 0 || x.kind == domain.User && j.Alias && j.Other == j.Twin && g.rules.AliasUsers() {
+			continue
+		}
+		for _, y := range g.counts[b] {
+			if x.kind == y.kind && x.n+y.n > limit {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (g *Graph) joinAuto(a, b int) {
+	root, other := g.auto.union(a, b)
+	for _, y := range g.counts[other] {
+		i := slices.IndexFunc(g.counts[root], func(x count) bool { return x.kind == y.kind })
+		if i < 0 {
+			g.counts[root] = append(g.counts[root], y)
+		} else {
+			g.counts[root][i].n += y.n
+		}
+	}
+	g.counts[other] = nil
+}
+
+func (g *Graph) joinAll(x, y int) {
+	if x == y {
+		return
+	}
+	root, other := g.all.union(x, y)
+	if len(g.marks[root]) < len(g.marks[other]) {
+		g.marks[root], g.marks[other] = g.marks[other], g.marks[root]
+	}
+	g.marks[root] = append(g.marks[root], g.marks[other]...)
+	g.marks[other] = nil
+}
+
+// apart finds the latest decision that keeps two sets apart.
+func (g *Graph) apart(x, y int) (decision int, ok bool) {
+	a, b := g.marks[x], g.marks[y]
+	if len(a) == 0 || len(b) == 0 {
+		return 0, false
+	}
+	for _, m := range a {
+		for _, o := range b {
+			if m.decision != o.decision || m.second == o.second || g.lifted(m.decision, m.node, o.node) {
+				continue
+			}
+			if !ok || g.decisions[m.decision].Position > g.decisions[decision].Position {
+				decision, ok = m.decision, true
+			}
+			break
+		}
+	}
+	return decision, ok
+}
+
+// lifted reports whether a later merge has brought together the customers that
+// two subjects were of.
+func (g *Graph) lifted(split, a, b int) bool {
+	for _, m := range g.lifts[split] {
+		d := &g.decisions[m]
+		if d.holds(a) && d.holds(b) {
+			return true
+		}
+	}
+	return false
+}
+
+// holds reports whether a decision is about a subject. The sets are sorted.
+func (d *Decision) holds(node int) bool {
+	if _, ok := slices.BinarySearch(d.First, node); ok {
+		return true
+	}
+	_, ok := slices.BinarySearch(d.Second, node)
+	return ok
+}
+
+// decide lays the decisions out: from the last to the first, so that each gives
+// way to all that came later.
+func (g *Graph) decide() {
+	slices.SortFunc(g.decisions, func(a, b Decision) int { return cmp.Compare(a.Position, b.Position) })
+	g.lifts = make([][]int, len(g.decisions))
+	var merges []int
+	for i := len(g.decisions) - 1; i >= 0; i-- {
+		d := &g.decisions[i]
+		slices.Sort(d.First)
+		slices.Sort(d.Second)
+		g.glue(d.First)
+		if !d.Split {
+			merges = append(merges, i)
+			continue
+		}
+		g.glue(d.Second)
+		g.lifts[i] = slices.Clone(merges)
+		g.mark(i, d.First, false)
+		g.mark(i, d.Second, true)
+	}
+}
+
+// glue makes one customer of some subjects, as far as later decisions let it.
+func (g *Graph) glue(nodes []int) {
+	var sets []int // a subject of each set that could not be glued to another
+	byKey := slices.Clone(nodes)
+	slices.SortFunc(byKey, func(a, b int) int { return cmp.Compare(g.nodes[a].Key, g.nodes[b].Key) })
+next:
+	for _, n := range byKey {
+		if g.nodes[n].Nobody {
+			continue
+		}
+		for _, s := range sets {
+			x, y := g.all.root(s), g.all.root(n)
+			if x == y {
+				continue next
+			}
+			if _, apart := g.apart(x, y); !apart {
+				g.joinAll(x, y)
+				continue next
+			}
+		}
+		sets = append(sets, n)
+	}
+}
+
+func (g *Graph) mark(decision int, nodes []int, second bool) {
+	for _, n := range nodes {
+		if !g.nodes[n].Nobody {
+			root := g.all.root(n)
+			g.marks[root] = append(g.marks[root], mark{decision, n, second})
+		}
+	}
+}
+
+// Same reports whether two subjects are one customer.
+func (g *Graph) Same(a, b int) bool { return g.all.root(a) == g.all.root(b) }
+
+// Group lists the subjects of the customer of one, itself first.
+func (g *Graph) Group(node int) []int { return g.all.group(node) }
+
+// Root is a number that the subjects of one customer have in common, until the
+// graph changes.
+func (g *Graph) Root(node int) int { return g.all.root(node) }
+
+// forest keeps disjoint sets.
+type forest struct {
+	parent, size []int
+	next         []int // the subjects of a set in a circle
+}
+
+func (f *forest) add() {
+	n := len(f.parent)
+	f.parent, f.size, f.next = append(f.parent, n), append(f.size, 1), append(f.next, n)
+}
+
+func (f *forest) reset() {
+	for i := range f.parent {
+		f.parent[i], f.size[i], f.next[i] = i, 1, i
+	}
+}
+
+func (f *forest) absorb(o *forest) {
+	by := len(f.parent)
+	for i := range o.parent {
+		f.parent, f.next = append(f.parent, o.parent[i]+by), append(f.next, o.next[i]+by)
+	}
+	f.size = append(f.size, o.size...)
+}
+
+func (f *forest) root(i int) int {
+	for f.parent[i] != i {
+		f.parent[i] = f.parent[f.parent[i]]
+		i = f.parent[i]
+	}
+	return i
+}
+
+// union joins two roots and returns the one that stays.
+func (f *forest) union(a, b int) (root, other int) {
+	if f.size[a] < f.size[b] {
+		a, b = b, a
+	}
+	f.parent[b] = a
+	f.size[a] += f.size[b]
+	f.next[a], f.next[b] = f.next[b], f.next[a]
+	return a, b
+}
+
+func (f *forest) group(i int) []int {
+	all := make([]int, 0, f.size[f.root(i)])
+	all = append(all, i)
+	for n := f.next[i]; n != i; n = f.next[n] {
+		all = append(all, n)
+	}
+	return all
+}
