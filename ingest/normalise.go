@@ -102,8 +102,8 @@ func (m *Message) ownID() string {
 }
 
 // header reads a message into the header of its touchpoint, all but its message
-// id. The strings of h may share the message's bytes.
-func (m *Message) header(env *envelope, h *domain.Header) *fault {
+// id; nobody says which identifiers name nobody. The strings of h may share the message's bytes.
+func (m *Message) header(env *envelope, h *domain.Header, nobody func(string) bool) *fault {
 	if m.fault != nil {
 		return m.fault
 	}
@@ -125,7 +125,7 @@ func (m *Message) header(env *envelope, h *domain.Header) *fault {
 		}
 		return &fault{CodeUnknownType, `the message has no "type"`}
 	}
-	if f := m.ids(h); f != nil {
+	if f := m.ids(h, nobody); f != nil {
 		return f
 	}
 	if f := m.eventName(h); f != nil {
@@ -138,13 +138,19 @@ func (m *Message) header(env *envelope, h *domain.Header) *fault {
 	return m.times(env, h)
 }
 
-func (m *Message) ids(h *domain.Header) *fault {
+func (m *Message) ids(h *domain.Header, nobody func(string) bool) *fault {
+	read := func(f span) (id string, ok bool) {
+		if id, ok = m.text(f); nobody(id) {
+			id = ""
+		}
+		return id, ok
+	}
 	var ok [2]bool
-	h.UserID, ok[0] = identity(m.text(m.userID))
-	h.AnonymousID, ok[1] = identity(m.text(m.anonymousID))
+	h.UserID, ok[0] = read(m.userID)
+	h.AnonymousID, ok[1] = read(m.anonymousID)
 	h.PreviousID = ""
 	if h.Kind == domain.Alias {
-		h.PreviousID, _ = identity(m.text(m.previousID))
+		h.PreviousID, _ = read(m.previousID)
 	}
 	if h.UserID != "" || h.AnonymousID != "" {
 		return nil
@@ -155,17 +161,9 @@ func (m *Message) ids(h *domain.Header) *fault {
 		}
 	}
 	if m.isSet(m.userID) || m.isSet(m.anonymousID) {
-		return &fault{CodeNoID, "the message's ids are no identity (empty, null, undefined, anonymous, -1, or only zeros and dashes)"}
+		return &fault{CodeNoID, "the message's ids are no identity (empty, null, undefined, anonymous, -1, only zeros and dashes, or among the policy's identity.nobody)"}
 	}
 	return &fault{CodeNoID, `the message has neither a "userId" nor an "anonymousId"`}
-}
-
-// identity is an identifier as sent, empty where its value names nobody.
-func identity(s string, ok bool) (string, bool) {
-	if domain.NoIdentity(s) {
-		return "", ok
-	}
-	return s, ok
 }
 
 func (m *Message) eventName(h *domain.Header) *fault {

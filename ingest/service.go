@@ -40,6 +40,11 @@ type Config struct {
 	// MaxInFlight bounds the bytes of all calls under way together; default
 	// 64 MiB. Calls above it are ErrOverloaded.
 	MaxInFlight int64
+	// Nobody says of an identifier, as sent, that it names nobody by the policy in
+	// force; default domain.NoIdentity, which it must go beyond and not below. It
+	// is asked for every identifier of every message, at the same time by several
+	// calls, and its answers may change with the policy.
+	Nobody func(value string) bool
 }
 
 // DefaultMaxInFlight is how many bytes may be under way where the configuration
@@ -65,6 +70,9 @@ func (c *Config) setDefaults() error {
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
+	if c.Nobody == nil {
+		c.Nobody = domain.NoIdentity
+	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = DefaultMaxInFlight
 	}
@@ -80,6 +88,7 @@ type Service struct {
 	metrics   *Metrics
 	clock     func() time.Time
 	rand      io.Reader
+	nobody    func(value string) bool
 	randMu    sync.Mutex
 	admission *admission
 	claims    claims
@@ -94,7 +103,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{
 		log: c.Log, index: c.Index, streams: newStreams(c.Keyer), logger: c.Logger, metrics: c.Metrics,
-		clock: c.Clock, rand: c.Rand,
+		clock: c.Clock, rand: c.Rand, nobody: c.Nobody,
 		admission: newAdmission(c.MaxInFlight),
 		claims:    claims{byID: make(map[uuid.UUID]*flight)},
 		scratches: sync.Pool{New: func() any { return new(scratch) }},
@@ -279,7 +288,7 @@ func (s *Service) prepare(sc *scratch, env *envelope, m *Message, within bool) e
 		return nil
 	}
 	h := &sc.header
-	if f := m.header(env, h); f != nil {
+	if f := m.header(env, h, s.nobody); f != nil {
 		it.reject(*f)
 		return nil
 	}

@@ -375,6 +375,40 @@ func TestReplayAfterABreak(t *testing.T) {
 	}
 }
 
+// TestReplayGoesByThePolicyInForce replays under a list of values that are no
+// identity that grows and shrinks between.
+func TestReplayGoesByThePolicyInForce(t *testing.T) {
+	var listed string
+	e := ingesttest.Start(t, func(c *ingest.Config) {
+		c.Nobody = func(v string) bool { return domain.NoIdentity(v) || v == listed }
+	})
+	replay := func(want ingest.ReplayResult) {
+		t.Helper()
+		if got, err := e.Service.Replay(t.Context(), ingest.ReplayFilter{}, nil); err != nil || got != want {
+			t.Fatalf("%+v %v, want %+v", got, err, want)
+		}
+	}
+	text := `{"type":"page","messageId":"m","userId":"guest"}`
+	listed = "guest"
+	check(t, send(t, e, text), 0, 0, 1)
+	replay(ingest.ReplayResult{Failed: 1})
+	listed = ""
+	replay(ingest.ReplayResult{Replayed: 1})
+	if tps := e.Touchpoints(t); len(tps) != 1 || tps[0].UserID != "guest" {
+		t.Fatalf("%+v", tps)
+	}
+	// A reject for another reason, whose value is listed since.
+	late := parse(t, "0", `{"type":"page","messageId":"n","userId":"kiosk","anonymousId":"a"}`)
+	if _, err := e.Service.Ingest(t.Context(), &ingest.Batch{Source: "shop", Messages: late}, 1); err != nil {
+		t.Fatal(err)
+	}
+	listed = "kiosk"
+	replay(ingest.ReplayResult{Replayed: 1, Already: 1, Failed: 1})
+	if tps := e.Touchpoints(t); len(tps) != 2 || tps[1].UserID != "" || tps[1].AnonymousID != "a" {
+		t.Fatalf("%+v", tps)
+	}
+}
+
 func TestReplayKeepsTheTypeOfTheEndpoint(t *testing.T) {
 	e := ingesttest.Start(t)
 	msgs := parse(t, `{"messageId":"m","userId":"u"}`, `{"messageId":"n","userId":"u"}`)

@@ -130,7 +130,11 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	intake, err := ingest.New(ingest.Config{Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry)})
+	compiled := rules.Compile()
+	intake, err := ingest.New(ingest.Config{
+		Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry),
+		Nobody: compiled.Identity().Nobody,
+	})
 	if err != nil {
 		return err
 	}
@@ -140,7 +144,6 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	compiled := rules.Compile()
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, WriteKeys: keys, Rejects: intake,
 		Arrivals: api.Follow(store, func() *policy.Compiled { return compiled }), Maintenance: views,

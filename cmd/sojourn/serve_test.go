@@ -224,6 +224,30 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestServeGoesByItsPolicy sends an identifier that the policy lists as no
+// identity.
+func TestServeGoesByItsPolicy(t *testing.T) {
+	dir := t.TempDir()
+	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "policy.yaml")
+	if err := os.WriteFile(file, []byte("identity: {nobody: [guest@shop]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, data, "--policy", file)
+	status, key, errOut := sojourn(t.Context(), "keys", "create", "shop", "--data="+data)
+	if status != 0 {
+		t.Fatal(errOut)
+	}
+	res, err := http.Post(s.url+"/v1/page", "application/json",
+		strings.NewReader(`{"userId":"Guest@Shop","writeKey":"`+strings.TrimSpace(key)+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK || res.Header.Get("Sojourn-Rejected") != "1" {
+		t.Errorf("answered %s, %s rejected", res.Status, res.Header.Get("Sojourn-Rejected"))
+	}
+}
+
 // tailInBackground runs sojourn tail; the function waits until its output holds
 // a text, and ends it.
 func tailInBackground(t *testing.T, data string) (*screen, func(*screen, string)) {

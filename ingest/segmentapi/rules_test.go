@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sojourn/domain"
+	"sojourn/domain/policy"
 	"sojourn/eventstore"
 	"sojourn/ingest"
 	"sojourn/ingest/internal/ingesttest"
@@ -303,6 +304,49 @@ func TestIdentifiers(t *testing.T) {
 		if tp.Event.Type != domain.TypeJoin || tp.Event.Stream != s.Keyer.Stream(tp.Subject()) {
 			t.Errorf("%s, %s: %s in %s", tt.user, tt.anon, tp.Event.Type, tp.Event.Stream)
 		}
+	}
+}
+
+// TestNobody sends what the policy in force lists as no identity.
+func TestNobody(t *testing.T) {
+	p, err := policy.Decode([]byte(`{"identity":{"nobody":["guest@shop"]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inForce := p.Compile()
+	listed := func() *server {
+		return startOver(t, ingesttest.Start(t, func(c *ingest.Config) {
+			c.Nobody = func(v string) bool { return inForce.Identity().Nobody(v) }
+		}))
+	}
+	anon := domain.Subject{Kind: domain.Anon, Value: "a"}
+	for _, guest := range []string{`"guest@shop"`, `" Guest@Shop\t"`, `"null"`} {
+		s := listed()
+		s.ok(s.post("/v1/track", `{"event":"E","userId":`+guest+`,"anonymousId":"a"}`))
+		if tp := s.only(); tp.UserID != "" || tp.Subject() != anon || tp.Event.Stream != s.Keyer.Stream(anon) {
+			t.Errorf("%s: recorded under %v in %s", guest, tp.Subject(), tp.Event.Stream)
+		}
+		s = listed()
+		s.ok(s.post("/v1/alias", `{"userId":"u","previousId":`+guest+`}`))
+		if tp := s.only(); tp.UserID != "u" || tp.PreviousID != "" {
+			t.Errorf("%s: previous id %q", guest, tp.PreviousID)
+		}
+		for _, ids := range []string{`"userId":` + guest, `"anonymousId":` + guest, `"userId":` + guest + `,"anonymousId":"-1"`} {
+			s = listed()
+			s.ok(s.post("/v1/track", `{"event":"E",`+ids+`}`))
+			if r := s.onlyReject(); r.Code != ingest.CodeNoID || !strings.Contains(r.Reason, "identity.nobody") {
+				t.Errorf("%s: %s %s", ids, r.Code, r.Reason)
+			}
+		}
+	}
+	s := listed()
+	body := `{"event":"E","messageId":"m","userId":"guest@shop"}`
+	s.ok(s.post("/v1/track", body))
+	s.onlyReject()
+	inForce = policy.Default().Compile()
+	s.ok(s.post("/v1/track", body))
+	if tp := s.only(); tp.UserID != "guest@shop" {
+		t.Errorf("under another policy: %v", tp.Subject())
 	}
 }
 
