@@ -64,7 +64,7 @@ func oracleAt(known []sent, asOf domain.Millis, rules *Rules) map[string]string 
 func TestKnownAtAndAsOf(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		set := drawMessages(t)
-		order := rapid.Permutation(set).Draw(t, "order")
+		order := drawOrder(t, set)
 		times := recordedTimes(t, order)
 		var c clock
 		log := openStore(t, &c)

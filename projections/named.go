@@ -29,14 +29,13 @@ func namedBy(h *domain.Header, data []byte, keyer domain.Keyer) []named {
 		all = append(all, named{stream: stream, value: strings.Clone(s.Value)})
 	}
 	if h.Kind == domain.Alias && h.PreviousID != "" {
-		user, ok := domain.Normalise(domain.User, h.PreviousID)
-		anon := domain.Subject{Kind: domain.Anon, Value: user.Value}
-		if ok && user != own && anon != own {
-			twin := keyer.Stream(user)
-			value := strings.Clone(user.Value)
-			all = append(all,
-				named{stream: keyer.Stream(anon), value: value, alias: true, twin: twin},
-				named{stream: twin, value: value, alias: true, twin: twin})
+		user := domain.Subject{Kind: domain.User, Value: strings.Clone(h.PreviousID)}
+		twin := keyer.Stream(user)
+		for _, s := range []domain.Subject{user, {Kind: domain.Anon, Value: user.Value}} {
+			// Where the message names the visitor by its other id too, that says more.
+			if s != own && !(s.Kind == domain.Anon && s.Value == h.AnonymousID && own.Kind == domain.User) {
+				all = append(all, named{stream: keyer.Stream(s), value: s.Value, alias: true, twin: twin})
+			}
 		}
 	}
 	if own.Kind == domain.User {
