@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"sojourn/domain"
 	"sojourn/eventstore"
 )
@@ -25,6 +27,7 @@ type decided struct {
 // decision is a decision of the log.
 type decision struct {
 	decided
+	id         uuid.UUID // of the event
 	position   eventstore.Position
 	recordedAt domain.Millis
 	split      bool
@@ -34,10 +37,10 @@ func (d *decision) streams() []string {
 	return append(append(make([]string, 0, len(d.Subjects)+len(d.Others)), d.Subjects...), d.Others...)
 }
 
-// The record of a decision in the state: version, recorded_at, whether it is a
+// The record of a decision in the state: version, event id, recorded_at, whether it is a
 // split, and the data of the event.
 func (d *decision) append(buf []byte) ([]byte, error) {
-	buf = append(buf, stateVersion)
+	buf = append(append(buf, stateVersion), d.id[:]...)
 	buf = binary.AppendVarint(buf, int64(d.recordedAt))
 	split := byte(0)
 	if d.split {
@@ -50,7 +53,7 @@ func (d *decision) append(buf []byte) ([]byte, error) {
 func parseDecision(position eventstore.Position, b []byte) (*decision, error) {
 	r := reader{b: b}
 	r.version()
-	d := &decision{position: position, recordedAt: domain.Millis(r.varint()), split: r.byte() == 1}
+	d := &decision{id: r.uuid(), position: position, recordedAt: domain.Millis(r.varint()), split: r.byte() == 1}
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -107,7 +110,7 @@ func (f *fold) decide(d *decision) {
 
 // decisionOf reads a decision from its event.
 func decisionOf(e *eventstore.Recorded) (*decision, error) {
-	d := &decision{position: e.Position, recordedAt: domain.MillisOf(e.RecordedAt), split: e.Type == domain.TypeIdentitySplit}
+	d := &decision{id: e.ID, position: e.Position, recordedAt: domain.MillisOf(e.RecordedAt), split: e.Type == domain.TypeIdentitySplit}
 	if err := json.Unmarshal(e.Data, &d.decided); err != nil {
 		return nil, fmt.Errorf("decision at position %d: %w", e.Position, err)
 	}

@@ -140,6 +140,21 @@ func (v *Views) answer(ctx context.Context, ref string, at At, entries bool) (*a
 // find resolves what is asked about to the subjects of a customer, the senior
 // first. asked is the id where the question named one.
 func (q *question) find(ref string) (members []*subject, asked uuid.UUID, err error) {
+	s, asked, err := q.subject(ref)
+	if err != nil {
+		return nil, asked, err
+	}
+	if members, err = q.membersOf(s); err != nil {
+		return nil, asked, err
+	}
+	if len(members) == 0 || members[0].first == 0 {
+		return nil, asked, ErrNotFound
+	}
+	return members, asked, nil
+}
+
+// subject is the subject that a reference names: its own id, or "kind:value".
+func (q *question) subject(ref string) (s *subject, asked uuid.UUID, err error) {
 	var stream string
 	if id, perr := uuid.Parse(ref); perr == nil {
 		asked = id
@@ -158,17 +173,10 @@ func (q *question) find(ref string) (members []*subject, asked uuid.UUID, err er
 	if stream == "" {
 		return nil, asked, ErrNotFound
 	}
-	s := q.fold.find(stream)
-	if s == nil {
+	if s = q.fold.find(stream); s == nil {
 		return nil, asked, errors.Join(q.fold.err, notFoundUnless(q.fold.err))
 	}
-	if members, err = q.membersOf(s); err != nil {
-		return nil, asked, err
-	}
-	if len(members) == 0 || members[0].first == 0 {
-		return nil, asked, ErrNotFound
-	}
-	return members, asked, nil
+	return s, asked, nil
 }
 
 func notFoundUnless(err error) error {

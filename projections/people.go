@@ -1,0 +1,458 @@
+package projections
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/domain/identity"
+	"sojourn/eventstore"
+	"sojourn/warehouse"
+)
+
+// Identity is why some subjects are one customer.
+type Identity struct {
+	Customer uuid.UUID
+	// Subjects are the customer's, the one that gives the id first.
+	Subjects []IdentitySubject
+	// Joins are the messages that name a subject of the customer together with
+	// another, in the order in which they are tried, whatever became of them.
+	Joins []IdentityJoin
+	// Decisions are the merges and splits that name a subject of the customer, in
+	// the order of the log.
+	Decisions []Decision
+}
+
+// IdentitySubject is a subject and the id that it bears for itself.
+type IdentitySubject struct {
+	Subject string
+	ID      uuid.UUID
+	// FirstPosition is that of its first touchpoint, 0 where it is only named in
+	// messages of others.
+	FirstPosition eventstore.Position
+}
+
+// IdentityJoin is a pair of subjects that a message names together.
+type IdentityJoin struct {
+	Event   uuid.UUID
+	At      time.Time // occurred_at
+	Subject string    // the message's own
+	Other   string    // the one it names
+	Alias   bool
+	// Outcome is "joined", "conflict" (it would break a limit, or bring together
+	// what was kept apart before), "kept_apart" (people have decided so since) or
+	// "not_tried" (the policy does not join the kind).
+	Outcome string
+}
+
+// Decision is a merge or a split by a person.
+type Decision struct {
+	Event      uuid.UUID
+	Position   eventstore.Position
+	RecordedAt time.Time
+	Kind       string // "merge" or "split"
+	// Subjects are those named to be merged, or those that leave.
+	Subjects []string
+	// Others are the members that the merged customers had, or the subjects that
+	// stay.
+	Others []string
+	Reason string
+	Author string
+}
+
+// Identity answers why a customer is one, by what is known at a time; the errors
+// are those of Customer. The time of At.AsOf does not matter: as of any day,
+// joins of today count.
+func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, error) {
+	who, err := v.answer(ctx, ref, at, false)
+	if err != nil {
+		return Identity{}, err
+	}
+	var out Identity
+	err = v.question(at, func(q *question) error {
+		f := q.fold
+		s := f.find(who.members[0].stream)
+		if s == nil {
+			return errors.Join(f.err, notFoundUnless(f.err))
+		}
+		c := f.loadCluster(s, q.known)
+		if f.err != nil {
+			return f.err
+		}
+		out.Customer = who.id
+		mine := map[*subject]bool{}
+		var members []*subject
+		for _, n := range c.graph.Group(s.node) {
+			mine[c.subjects[n]] = true
+			members = append(members, c.subjects[n])
+		}
+		sortMembers(members)
+		for _, m := range members {
+			is := IdentitySubject{Subject: m.String(), ID: m.id}
+			if m.firstAt <= q.known {
+				is.FirstPosition = m.first
+			}
+			out.Subjects = append(out.Subjects, is)
+		}
+		seen := map[eventstore.Position]bool{}
+		for i, j := range c.graph.Joins() {
+			hub, other := c.subjects[j.Hub], c.subjects[j.Other]
+			if !mine[hub] && !mine[other] {
+				continue
+			}
+			outcome := c.graph.Outcome(i)
+			if outcome == identity.NotTried && j.Alias {
+				continue // the id is the other one
+			}
+			out.Joins = append(out.Joins, IdentityJoin{
+				Event: j.Ref.ID, At: j.Ref.At.Time(), Subject: hub.String(), Other: other.String(), Alias: j.Alias,
+				Outcome: outcome.String(),
+			})
+		}
+		for _, m := range members {
+			if m.ties == nil {
+				continue
+			}
+			for _, p := range m.ties.decisions {
+				if d := f.decisionAt(p); d != nil && !seen[p] && d.recordedAt <= q.known {
+					seen[p] = true
+					out.Decisions = append(out.Decisions, f.decision(d))
+				}
+			}
+		}
+		slices.SortFunc(out.Decisions, func(a, b Decision) int { return int(int64(a.Position) - int64(b.Position)) })
+		return f.err
+	})
+	return out, err
+}
+
+// decision is a decision as answers give it.
+func (f *fold) decision(d *decision) Decision {
+	out := Decision{
+		Event: d.id, Position: d.position, RecordedAt: d.recordedAt.Time(), Kind: "merge", Reason: d.Reason, Author: d.Author,
+		Subjects: f.names(d.Subjects), Others: f.names(d.Others),
+	}
+	if d.split {
+		out.Kind = "split"
+	}
+	return out
+}
+
+func (f *fold) names(streams []string) []string {
+	out := []string{}
+	for _, s := range streams {
+		if sub := f.find(s); sub != nil {
+			out = append(out, sub.String())
+		}
+	}
+	return out
+}
+
+// question asks the state of the active views something, at one checkpoint.
+func (v *Views) question(at At, do func(q *question) error) error {
+	v.readers.RLock()
+	defer v.readers.RUnlock()
+	v.mu.RLock()
+	g := v.active
+	v.mu.RUnlock()
+	if g == nil {
+		return errClosed
+	}
+	g.state.mu.RLock()
+	defer g.state.mu.RUnlock()
+	return do(v.ask(g, at))
+}
+
+// ConflictEntry is a message that names two subjects which are not one customer.
+type ConflictEntry struct {
+	Event          uuid.UUID
+	At             time.Time // occurred_at
+	Subject, Other string
+	// Customer and OtherCustomer are those the two belong to, Nil where a subject
+	// has no touchpoint and belongs to nobody.
+	Customer, OtherCustomer uuid.UUID
+	// Status is "open", or "kept_apart" where people have decided so since.
+	Status string
+}
+
+// Conflicts is a page of conflicts, of one status or of all where it is empty, by
+// occurred_at. The next cursor is empty on the last page.
+func (v *Views) Conflicts(ctx context.Context, status string, limit int, cursor string) ([]ConflictEntry, string, error) {
+	query := "SELECT event_id, other_id, occurred_at, subject, other, status FROM identity_conflicts WHERE 1"
+	var args []any
+	if status != "" {
+		query += " AND status = {status:String}"
+		args = append(args, warehouse.Named("status", status))
+	}
+	if cursor != "" {
+		after, err := parseConflictCursor(cursor)
+		if err != nil {
+			return nil, "", err
+		}
+		query += " AND (occurred_at, event_id, other_id) > (fromUnixTimestamp64Milli({at:Int64}), toUUID({event:String}), toUUID({other:String}))"
+		args = append(args, warehouse.Named("at", after.At), warehouse.Named("event", after.Event.String()), warehouse.Named("other", after.Other.String()))
+	}
+	query += fmt.Sprintf(" ORDER BY occurred_at, event_id, other_id LIMIT %d", limit+1)
+	rows, err := v.cfg.DB.Query(ctx, query, args...)
+	if err != nil {
+		return nil, "", fmt.Errorf("list conflicts: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	all, places := []ConflictEntry{}, []conflictPlace{}
+	for rows.Next() {
+		var e ConflictEntry
+		var other uuid.UUID
+		if err := rows.Scan(&e.Event, &other, &e.At, &e.Subject, &e.Other, &e.Status); err != nil {
+			return nil, "", fmt.Errorf("list conflicts: %w", err)
+		}
+		all, places = append(all, e), append(places, conflictPlace{e.At.UnixMilli(), e.Event, other})
+	}
+	if err := rows.Err(); err != nil {
+		return nil, "", fmt.Errorf("list conflicts: %w", err)
+	}
+	next := ""
+	if len(all) > limit {
+		all = all[:limit]
+		b, err := json.Marshal(places[limit-1])
+		if err != nil {
+			return nil, "", err
+		}
+		next = base64.RawURLEncoding.EncodeToString(b)
+	}
+	err = v.question(At{}, func(q *question) error {
+		for i := range all {
+			all[i].Customer, all[i].OtherCustomer = q.customerOf(all[i].Subject), q.customerOf(all[i].Other)
+		}
+		return q.fold.err
+	})
+	return all, next, err
+}
+
+// conflictPlace is where a conflict stands in the list.
+type conflictPlace struct {
+	At    int64     `json:"at"`
+	Event uuid.UUID `json:"event"`
+	Other uuid.UUID `json:"other"`
+}
+
+func parseConflictCursor(cursor string) (p conflictPlace, err error) {
+	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || json.Unmarshal(b, &p) != nil {
+		return p, ErrBadCursor
+	}
+	return p, nil
+}
+
+// customerOf is the id of the customer of a subject, Nil where it has none.
+func (q *question) customerOf(ref string) uuid.UUID {
+	members, _, err := q.find(ref)
+	if err != nil {
+		return uuid.Nil
+	}
+	return members[0].id
+}
+
+// MergeRequest asks for some subjects, or the customers of some ids, to be one
+// customer from now on.
+type MergeRequest struct {
+	Subjects []string // at least two
+	Reason   string
+	Author   string
+}
+
+// SplitRequest asks for some subjects to leave their customer. Where From is set,
+// they and everybody they are one customer with are kept apart from From's
+// customer instead, whether or not they are one customer with it.
+type SplitRequest struct {
+	Subjects []string // at least one
+	From     string
+	Reason   string
+	Author   string
+}
+
+// MaxDecisionSubjects bounds how many subjects a decision may name.
+const MaxDecisionSubjects = 100
+
+// DecisionError says what is wrong with a request for a decision.
+type DecisionError struct{ Message string }
+
+func (e *DecisionError) Error() string { return e.Message }
+
+func badDecision(format string, args ...any) error {
+	return &DecisionError{fmt.Sprintf(format, args...)}
+}
+
+// Merge records that some subjects are one customer. It is durable on return; the
+// views show it once they hold the position of the decision. The errors are
+// *DecisionError, and ErrNotFound for a subject that nothing is known of. The
+// same request again, right behind the first, is the same decision.
+func (v *Views) Merge(ctx context.Context, r MergeRequest) (Decision, error) {
+	if len(r.Subjects) < 2 {
+		return Decision{}, badDecision("name at least two subjects or customers to merge")
+	}
+	return v.decide(ctx, false, r.Subjects, r.Reason, r.Author, func(_ *question, named []*subject, customers [][]*subject) ([]*subject, []*subject, error) {
+		if len(named) < 2 {
+			return nil, nil, badDecision("name at least two different subjects or customers to merge")
+		}
+		var members []*subject
+		for _, c := range customers {
+			for _, m := range c {
+				if !slices.Contains(members, m) {
+					members = append(members, m)
+				}
+			}
+		}
+		return named, members, nil
+	})
+}
+
+// Split records that some subjects are not one customer with others; see Merge.
+func (v *Views) Split(ctx context.Context, r SplitRequest) (Decision, error) {
+	if len(r.Subjects) == 0 {
+		return Decision{}, badDecision("name the subjects that are to leave")
+	}
+	return v.decide(ctx, true, r.Subjects, r.Reason, r.Author, func(q *question, named []*subject, customers [][]*subject) (leave, stay []*subject, err error) {
+		leave, stay = named, customers[0]
+		if r.From == "" {
+			for i, c := range customers {
+				if c[0] != customers[0][0] {
+					return nil, nil, badDecision("%s and %s are not one customer: split one customer at a time", named[0], named[i])
+				}
+			}
+		} else {
+			if stay, err = q.membersFor(r.From); err != nil {
+				return nil, nil, err
+			}
+			for _, c := range customers {
+				if c[0] == stay[0] {
+					continue // it leaves that customer by itself
+				}
+				for _, m := range c {
+					if !slices.Contains(leave, m) {
+						leave = append(leave[:len(leave):len(leave)], m)
+					}
+				}
+			}
+		}
+		stay = slices.DeleteFunc(slices.Clone(stay), func(s *subject) bool { return slices.Contains(leave, s) })
+		if len(stay) == 0 {
+			return nil, nil, badDecision("%s would leave nobody behind: name some of the customer's subjects, or with from the customer to keep them apart from", strings.Join(r.Subjects, ", "))
+		}
+		return leave, stay, nil
+	})
+}
+
+// membersFor are the subjects of the customer that a reference names; where it is
+// a subject of no customer, itself.
+func (q *question) membersFor(ref string) ([]*subject, error) {
+	s, _, err := q.subject(ref)
+	if err != nil {
+		return nil, err
+	}
+	if s.nobody {
+		return nil, badDecision("%s names nobody by the policy", ref)
+	}
+	return q.membersOf(s)
+}
+
+func (v *Views) decide(ctx context.Context, split bool, refs []string, reason, author string,
+	sides func(q *question, named []*subject, customers [][]*subject) (these, others []*subject, err error),
+) (Decision, error) {
+	if len(refs) > MaxDecisionSubjects {
+		return Decision{}, badDecision("a decision names at most %d subjects", MaxDecisionSubjects)
+	}
+	if strings.TrimSpace(reason) == "" || strings.TrimSpace(author) == "" {
+		return Decision{}, badDecision("say why (reason) and who decides (author)")
+	}
+	// What was acknowledged before the request is part of what is decided about.
+	head, err := v.cfg.Store.Head(ctx)
+	if err == nil {
+		err = v.WaitFor(ctx, head)
+	}
+	if err != nil {
+		return Decision{}, err
+	}
+	d := decision{split: split}
+	var out Decision
+	err = v.question(At{}, func(q *question) error {
+		var named []*subject
+		var customers [][]*subject
+		for _, ref := range refs {
+			s, _, err := q.subject(ref)
+			if err != nil {
+				return fmt.Errorf("%s: %w", ref, err)
+			}
+			if slices.Contains(named, s) {
+				continue
+			}
+			members, err := q.membersFor(ref)
+			if err != nil {
+				return err
+			}
+			named, customers = append(named, s), append(customers, members)
+		}
+		these, others, err := sides(q, named, customers)
+		if err != nil {
+			return err
+		}
+		for _, s := range these {
+			d.Subjects = append(d.Subjects, s.stream)
+			out.Subjects = append(out.Subjects, s.String())
+		}
+		for _, s := range others {
+			d.Others = append(d.Others, s.stream)
+			out.Others = append(out.Others, s.String())
+		}
+		return nil
+	})
+	if err != nil {
+		return Decision{}, err
+	}
+	d.Reason, d.Author = reason, author
+	out.Kind, out.Reason, out.Author = "merge", reason, author
+	if split {
+		out.Kind = "split"
+	}
+	return out, v.record(ctx, &d, &out)
+}
+
+// record appends a decision to the log, unless it is the last one already.
+func (v *Views) record(ctx context.Context, d *decision, out *Decision) error {
+	typ := domain.TypeIdentityMerged
+	if d.split {
+		typ = domain.TypeIdentitySplit
+	}
+	data, err := json.Marshal(d.decided)
+	if err != nil {
+		return err
+	}
+	revision := uint64(0)
+	for e, err := range v.cfg.Store.ReadStream(ctx, domain.StreamIdentity, eventstore.End, eventstore.Backwards) {
+		if errors.Is(err, eventstore.ErrStreamNotFound) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read the decisions: %w", err)
+		}
+		if revision = e.Revision + 1; e.Type == typ && string(e.Data) == string(data) {
+			out.Event, out.Position, out.RecordedAt = e.ID, e.Position, e.RecordedAt
+			return nil
+		}
+		break
+	}
+	out.Event = domain.StatementID(domain.StreamIdentity, revision, data)
+	result, err := v.cfg.Store.Append(ctx, domain.StreamIdentity, eventstore.Any{}, eventstore.NewEvent{ID: out.Event, Type: typ, Data: data})
+	if err != nil {
+		return fmt.Errorf("record the decision: %w", err)
+	}
+	out.Position, out.RecordedAt = result.Position, v.cfg.Now().UTC()
+	return nil
+}
