@@ -86,7 +86,7 @@ func (s *site) timeline(ref string, at At, limit int) string {
 	}
 }
 
-func asJSON(t *testing.T, v any) string {
+func asJSON(t testing.TB, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 
 // site is a log, an engine and the views over them.
 type site struct {
-	t     *testing.T
+	t     testing.TB
 	store *pebblestore.Store
 	db    *warehouse.DB
 	dir   string
@@ -28,7 +28,7 @@ type site struct {
 	views *Views
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir()}
 	s.clock.set(day0)
