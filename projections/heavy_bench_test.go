@@ -30,6 +30,7 @@ func (s *site) fill(n int, message func(i int) sent) {
 	if err := s.views.WaitFor(s.t.Context(), position); err != nil {
 		s.t.Fatal(err)
 	}
+	s.until("the end of the log", func() bool { return s.views.Status().LagEvents == 0 })
 }
 
 // BenchmarkHeavyCustomer asks about a customer with a million touchpoints, 20,000

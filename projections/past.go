@@ -1,18 +1,20 @@
 package projections
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 
 	"sojourn/domain"
 	"sojourn/domain/lifecycle"
@@ -41,10 +43,9 @@ type pastKey struct {
 type past struct {
 	pastKey
 	rules *Rules
-	// done is closed when g and ids, or err, are there to read.
+	// done is closed when g or err is there to read.
 	done chan struct{}
 	g    *generation // nil where nothing was known
-	ids  []uuid.UUID // of its customers, in the order of compareIDs
 	err  error
 
 	// Of the lock of pasts:
@@ -215,7 +216,7 @@ func (p *past) remove() {
 		p.idle.Stop()
 	}
 	g := p.g
-	p.g, p.ids = nil, nil
+	p.g = nil
 	if g == nil {
 		return
 	}
@@ -240,12 +241,12 @@ func (s *pasts) close() {
 func (v *Views) buildPast(ctx context.Context, p *past) {
 	s := &v.pasts
 	s.build.Lock()
-	g, ids, err := v.foldPast(ctx, p)
+	g, err := v.foldPast(ctx, p)
 	s.build.Unlock()
 	p.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.g, p.ids, p.err, p.built = g, ids, err, true
+	p.g, p.err, p.built = g, err, true
 	if err != nil {
 		s.forget(p)
 	}
@@ -253,20 +254,20 @@ func (v *Views) buildPast(ctx context.Context, p *past) {
 	s.rest(p)
 }
 
-func (v *Views) foldPast(ctx context.Context, p *past) (_ *generation, _ []uuid.UUID, err error) {
+func (v *Views) foldPast(ctx context.Context, p *past) (_ *generation, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	dir, err := os.MkdirTemp(v.cfg.Dir, pastPrefix)
 	if err != nil {
-		return nil, nil, fmt.Errorf("fold an earlier time: %w", err)
+		return nil, fmt.Errorf("fold an earlier time: %w", err)
 	}
 	state, err := openState(vfs.Default, dir, stateCacheBytes, v.logger)
 	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	g := &generation{
-		rules: p.rules, store: v.cfg.Store, keyer: v.cfg.Keyer, sink: NullSink{}, state: state, mute: true,
+		rules: p.rules, store: v.cfg.Store, keyer: v.cfg.Keyer, sink: pastSink{db: state.db}, state: state, mute: true,
 		now: v.cfg.Now, logger: v.logger, changed: func() {},
 	}
 	defer func() {
@@ -276,106 +277,128 @@ func (v *Views) foldPast(ctx context.Context, p *past) (_ *generation, _ []uuid.
 	}()
 	started := time.Now()
 	if err := g.recover(ctx); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := g.runTo(ctx, p.position, 0, nil); err != nil {
-		return nil, nil, err
+	g.fold.clock, g.fold.step = endOfTime, endOfTime
+	if err := g.runTo(ctx, p.position, endOfTime, nil); err != nil {
+		return nil, err
 	}
 	g.fold = nil // the state has it all
-	var ids []uuid.UUID
-	for after := uuid.Nil; ; after = ids[len(ids)-1] { // in the order of the state
-		some, err := state.customers(after, 100_000)
-		if err != nil {
-			return nil, nil, err
-		}
-		if len(some) == 0 {
-			break
-		}
-		ids = append(ids, some...)
-	}
-	slices.SortFunc(ids, compareIDs)
 	v.logger.Info("folded the log up to an earlier time", "position", p.position, "policy_version", p.policy,
-		"customers", len(ids), "took", time.Since(started).Round(time.Millisecond))
-	return g, ids, nil
+		"took", time.Since(started).Round(time.Millisecond))
+	return g, nil
 }
 
-// compareIDs orders ids as ClickHouse does: by their second half, then by the
-// first. Lists are in this order wherever they come from, so that a cursor holds.
-func compareIDs(a, b uuid.UUID) int {
-	if c := slices.Compare(a[8:], b[8:]); c != 0 {
-		return c
-	}
-	return slices.Compare(a[:8], b[:8])
+// pastSink keeps all changes of stage beside the state, in the order of lists: under
+// the customer and their number.
+type pastSink struct {
+	NullSink
+	db *pebble.DB
 }
 
-// pastChunk is how many customers are looked at with one fold, which keeps them.
-const pastChunk = 256
+// pastRows is the letter of its records, which the state has for nothing else.
+const pastRows = '~'
 
-// stagesOf finds the stages of up to pastChunk customers at an instant, None for
-// one that had no touchpoint by then.
-func (p *past) stagesOf(ids []uuid.UUID, asOf domain.Millis) ([]lifecycle.Stage, error) {
-	f := newFold(p.rules, p.g.keyer, snapshot{p.g.state.db}, p.g.logger)
-	out := make([]lifecycle.Stage, len(ids))
-	for i, id := range ids {
-		c, err := f.whole(id)
-		if err != nil {
-			return nil, err
+// endOfTime is the clock of a past: at it all changes of stage stand, those to come
+// as well.
+const endOfTime = math.MaxInt64 - 1
+
+// pastKeyOf is the key of a customer's records, without the number. ClickHouse
+// orders ids by their second half, then by the first; lists are in this order
+// wherever they come from, so that a cursor holds.
+func pastKeyOf(id uuid.UUID) []byte {
+	key := make([]byte, 0, 1+16+4)
+	key = append(key, pastRows)
+	key = append(key, id[8:]...)
+	return append(key, id[:8]...)
+}
+
+// Write implements Sink.
+func (s pastSink) Write(_ context.Context, rows *Rows) error {
+	batch := s.db.NewBatch()
+	for _, t := range rows.Transitions {
+		key := binary.BigEndian.AppendUint32(pastKeyOf(t.CustomerID), t.Seq)
+		var err error
+		if t.Removed {
+			err = batch.Delete(key, nil)
+		} else {
+			err = batch.Set(key, append(binary.BigEndian.AppendUint64(nil, uint64(t.At)), t.To...), nil)
 		}
-		out[i] = stageOf(c.all[:due(c.all, asOf)])
+		if err != nil {
+			return errors.Join(err, batch.Close())
+		}
 	}
-	return out, nil
+	return batch.Commit(pebble.NoSync)
+}
+
+// each hands on the customers after one, in the order of lists, with their stages
+// at an instant; those that had no touchpoint by then are left out. It ends when fn
+// returns errStop.
+func (p *past) each(ctx context.Context, after uuid.UUID, asOf domain.Millis, fn func(uuid.UUID, lifecycle.Stage) error) error {
+	if p.g == nil {
+		return nil
+	}
+	var key [16]byte // of the customer at hand
+	var stage lifecycle.Stage
+	last := func() error {
+		if stage == lifecycle.None {
+			return nil
+		}
+		s := stage
+		stage = lifecycle.None
+		return fn(uuid.UUID(slices.Concat(key[8:], key[:8])), s)
+	}
+	n := 0
+	from := pastKeyOf(after)
+	if after != uuid.Nil {
+		from = binary.BigEndian.AppendUint64(from, math.MaxUint64)
+	}
+	err := p.g.state.scan(from, []byte{pastRows + 1}, func(k, value []byte) error {
+		if n++; n%10_000 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !bytes.Equal(k[1:17], key[:]) {
+			if err := last(); err != nil {
+				return err
+			}
+			copy(key[:], k[1:])
+		}
+		if at := domain.Millis(binary.BigEndian.Uint64(value)); at <= asOf {
+			stage = lifecycle.Stage(value[8:])
+		}
+		return nil
+	})
+	if err == nil {
+		err = last()
+	}
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return err
 }
 
 // count counts the customers by stage at an instant.
 func (p *past) count(ctx context.Context, asOf domain.Millis) (map[string]uint64, error) {
-	var mu sync.Mutex
 	counts := map[string]uint64{}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for ids := range slices.Chunk(p.ids, pastChunk) {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			stages, err := p.stagesOf(ids, asOf)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for _, s := range stages {
-				counts[string(s)]++
-			}
-			return nil
-		})
-	}
-	return counts, g.Wait()
+	err := p.each(ctx, uuid.Nil, asOf, func(_ uuid.UUID, s lifecycle.Stage) error {
+		counts[string(s)]++
+		return nil
+	})
+	return counts, err
 }
 
-// list finds up to limit customers in a stage, or of all where it is empty, that
-// stand after another in the order of lists; Nil stands before all.
+// list finds up to limit customers in a stage, or of all where it is empty, after
+// another.
 func (p *past) list(ctx context.Context, stage string, after uuid.UUID, limit int, asOf domain.Millis) ([]uuid.UUID, error) {
-	n, found := slices.BinarySearchFunc(p.ids, after, compareIDs)
-	if found {
-		n++
-	}
-	var out []uuid.UUID
-	for ids := range slices.Chunk(p.ids[n:], pastChunk) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	var ids []uuid.UUID
+	err := p.each(ctx, after, asOf, func(id uuid.UUID, s lifecycle.Stage) error {
+		if stage == "" || string(s) == stage {
+			ids = append(ids, id)
 		}
-		stages, err := p.stagesOf(ids, asOf)
-		if err != nil {
-			return nil, err
+		if len(ids) == limit {
+			return errStop
 		}
-		for i, s := range stages {
-			if s == lifecycle.None || stage != "" && string(s) != stage {
-				continue
-			}
-			if out = append(out, ids[i]); len(out) == limit {
-				return out, nil
-			}
-		}
-	}
-	return out, nil
+		return nil
+	})
+	return ids, err
 }

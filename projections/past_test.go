@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -315,6 +316,8 @@ func TestOrderOfIDs(t *testing.T) {
 		t.Error("ClickHouse orders ids otherwise")
 	}
 }
+
+func compareIDs(a, b uuid.UUID) int { return bytes.Compare(pastKeyOf(a), pastKeyOf(b)) }
 
 func TestLastKnown(t *testing.T) {
 	var c clock
