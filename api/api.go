@@ -49,11 +49,11 @@ type Views interface {
 	// Timeline is a page of a customer's touchpoints and transitions in the order
 	// of time. The errors are those of Customer.
 	Timeline(ctx context.Context, ref string, at projections.At, cursor string, limit int) ([]projections.Entry, string, error)
-	// Customers is a page of the customers in a stage, or of all where stage is
-	// empty.
-	Customers(ctx context.Context, stage string, limit int, cursor string) ([]projections.Customer, string, error)
-	// Stages counts the customers by stage at an instant; zero means now.
-	Stages(ctx context.Context, asOf time.Time) (projections.Stages, error)
+	// Customers is a page of the customers in a stage at a time, or of all there
+	// were where stage is empty.
+	Customers(ctx context.Context, stage string, limit int, cursor string, at projections.At) ([]projections.Customer, string, error)
+	// Stages counts the customers by stage at a time.
+	Stages(ctx context.Context, at projections.At) (projections.Stages, error)
 	// EventNames lists every name that was seen.
 	EventNames(ctx context.Context) ([]projections.EventName, error)
 	// WaitFor returns when the views hold a position, or with the context's error.

@@ -36,7 +36,6 @@ var (
 type fake struct {
 	mu      sync.Mutex
 	at      projections.At
-	asOf    time.Time
 	stage   string
 	limit   int
 	cursor  string
@@ -87,13 +86,13 @@ func (f *fake) Timeline(_ context.Context, ref string, at projections.At, cursor
 	}, "more", nil
 }
 
-func (f *fake) Customers(_ context.Context, stage string, limit int, cursor string) ([]projections.Customer, string, error) {
-	f.stage, f.limit, f.cursor = stage, limit, cursor
+func (f *fake) Customers(_ context.Context, stage string, limit int, cursor string, at projections.At) ([]projections.Customer, string, error) {
+	f.stage, f.limit, f.cursor, f.at = stage, limit, cursor, at
 	return []projections.Customer{{ID: ada, Stage: "loyal"}}, "next", f.err
 }
 
-func (f *fake) Stages(_ context.Context, asOf time.Time) (projections.Stages, error) {
-	f.asOf = asOf
+func (f *fake) Stages(_ context.Context, at projections.At) (projections.Stages, error) {
+	f.at = at
 	return projections.Stages{AsOf: noon, Customers: 3, Stages: []projections.StageCount{{Stage: "loyal", Customers: 1}, {Stage: "lead", Customers: 2}}}, nil
 }
 
@@ -344,7 +343,7 @@ func TestTimeline(t *testing.T) {
 }
 
 func TestCustomers(t *testing.T) {
-	f := &fake{}
+	f := &fake{held: 5}
 	s, _ := start(t, f)
 	code, _, got := ask(t, s, "GET", "/api/v1/customers?stage=loyal&limit=3&cursor=x", "")
 	if code != 200 || !strings.Contains(got, `"next_cursor":"next"`) || !strings.Contains(got, ada.String()) {
@@ -353,21 +352,36 @@ func TestCustomers(t *testing.T) {
 	if f.stage != "loyal" || f.limit != 3 || f.cursor != "x" {
 		t.Errorf("asked for %q, %d, %q", f.stage, f.limit, f.cursor)
 	}
+	if f.at != (projections.At{}) {
+		t.Errorf("without a time it asked about %+v", f.at)
+	}
+	ask(t, s, "GET", "/api/v1/customers?stage=loyal&as_of=2026-02-01&known_at=2026-03-01T12:00:00Z&cursor=x&after=5", "")
+	if want := (projections.At{AsOf: time.Date(2026, 2, 1, 23, 59, 59, 999e6, time.UTC), KnownAt: noon}); f.at != want || f.cursor != "x" {
+		t.Errorf("asked about %+v from %q, want %+v", f.at, f.cursor, want)
+	}
 	wantProblem(t, s, "GET", "/api/v1/customers?stage=happy", "", 422, "stage")
+	wantProblem(t, s, "GET", "/api/v1/customers?known_at=then", "", 422, "known_at")
+	wantProblem(t, s, "GET", "/api/v1/customers?known_at=2026-03-01&after=9", "", 503, "position")
 }
 
 func TestStages(t *testing.T) {
-	f := &fake{}
+	f := &fake{held: 5}
 	s, _ := start(t, f)
 	want(t, s, "GET", "/api/v1/stages?as_of=1997-06-30", "", 200,
 		`{"as_of":"2026-03-01T12:00:00Z","customers":3,"stages":[{"stage":"loyal","customers":1},{"stage":"lead","customers":2}]}`)
-	if !f.asOf.Equal(time.Date(1997, 6, 30, 23, 59, 59, 999e6, time.UTC)) {
-		t.Errorf("asked as of %v", f.asOf)
+	if want := (projections.At{AsOf: time.Date(1997, 6, 30, 23, 59, 59, 999e6, time.UTC)}); f.at != want {
+		t.Errorf("asked about %+v, want %+v", f.at, want)
+	}
+	ask(t, s, "GET", "/api/v1/stages?as_of=1997-06-30&known_at=2026-03-01T12:00:00Z&after=5", "")
+	if want := (projections.At{AsOf: time.Date(1997, 6, 30, 23, 59, 59, 999e6, time.UTC), KnownAt: noon}); f.at != want {
+		t.Errorf("asked about %+v, want %+v", f.at, want)
 	}
 	ask(t, s, "GET", "/api/v1/stages", "")
-	if !f.asOf.IsZero() {
-		t.Errorf("without as_of it asked as of %v", f.asOf)
+	if f.at != (projections.At{}) {
+		t.Errorf("without a time it asked about %+v", f.at)
 	}
+	wantProblem(t, s, "GET", "/api/v1/stages?known_at=then", "", 422, "known_at")
+	wantProblem(t, s, "GET", "/api/v1/stages?known_at=2026-03-01&after=9", "", 503, "position")
 }
 
 func TestWriteKeys(t *testing.T) {

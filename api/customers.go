@@ -132,17 +132,19 @@ func (a *API) customerOperations() {
 		}
 	}
 	huma.Register(a.huma, operation("list-customers", http.MethodGet, "/customers", tag,
-		"List customers", "All customers, or those in a stage now.", 503),
+		"List customers", "All customers, or those in a stage, now or at another time; each as it was then. "+
+			"With known_at the log is read up to there first, which takes a while where nobody has asked about that time lately.", 503),
 		func(ctx context.Context, in *struct {
+			Asked
 			Page
 			AfterParam
-			Stage string `query:"stage" enum:"visitor,lead,qualified,first_purchase,repeat,loyal,won_back,at_risk,churned,lost" doc:"Only customers in this stage."`
+			Stage string `query:"stage" enum:"visitor,lead,qualified,first_purchase,repeat,loyal,won_back,at_risk,churned,lost" doc:"Only customers who are in this stage, or were at the time asked about."`
 		},
 		) (*customersOutput, error) {
 			if err := a.await(ctx, in.AfterParam); err != nil {
 				return nil, err
 			}
-			cs, next, err := a.cfg.Views.Customers(ctx, in.Stage, in.Limit, in.Cursor)
+			cs, next, err := a.cfg.Views.Customers(ctx, in.Stage, in.Limit, in.Cursor, in.at())
 			if err != nil {
 				return nil, a.viewError("list customers", err, nil)
 			}
@@ -214,16 +216,17 @@ func (a *API) customerOperations() {
 
 	type stagesOutput struct{ Body stagesBody }
 	huma.Register(a.huma, operation("get-stages", http.MethodGet, "/stages", tag,
-		"Customers by stage", "How many customers were in each stage at a time. A customer with no touchpoint by then is not counted.", 503),
+		"Customers by stage", "How many customers were in each stage at a time. A customer with no touchpoint by then is not counted. "+
+			"With known_at the log is read up to there first, which takes a while where nobody has asked about that time lately.", 503),
 		func(ctx context.Context, in *struct {
-			AsOf instant `query:"as_of" doc:"RFC 3339, or a date, which means its last millisecond (UTC). Without it: now."`
+			Asked
 			AfterParam
 		},
 		) (*stagesOutput, error) {
 			if err := a.await(ctx, in.AfterParam); err != nil {
 				return nil, err
 			}
-			s, err := a.cfg.Views.Stages(ctx, in.AsOf.Time)
+			s, err := a.cfg.Views.Stages(ctx, in.at())
 			if err != nil {
 				return nil, a.viewError("count the stages", err, nil)
 			}

@@ -69,6 +69,8 @@ type generation struct {
 	// built says that it became active when it was built already.
 	built       bool
 	batchEvents int // of a batch; tests make it small
+	// mute: it will never make statements, and so need not know those of the log.
+	mute bool
 }
 
 // recover starts from the state: it finishes the batch that was begun last, if
@@ -122,7 +124,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	chunks, free := make(chan *chunk, chunksAhead), make(chan *chunk, chunksAhead+2)
-	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent, hurry: !f.silent, rows: g.rows}
+	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent && !g.mute, hurry: !f.silent, rows: g.rows}
 	var readErr error
 	after := f.position
 	go func() {

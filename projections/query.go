@@ -61,11 +61,7 @@ func (v *Views) ask(g *generation, at At) *question {
 		q.history = true
 		q.known = domain.MillisOf(at.KnownAt)
 		q.asOf = q.known
-		for _, p := range v.policies {
-			if p.recordedAt <= q.known {
-				q.rules = p.Rules
-			}
-		}
+		q.rules = v.rulesAt(q.known, q.rules)
 	}
 	if !at.AsOf.IsZero() {
 		q.history = true
@@ -80,7 +76,7 @@ func (v *Views) ask(g *generation, at At) *question {
 // such as "user:42". ErrNotFound where it has no touchpoint by the time asked
 // about, *MovedError where ref is an id that the customer does not bear any more.
 func (v *Views) Customer(ctx context.Context, ref string, at At) (Customer, error) {
-	a, err := v.answer(ctx, ref, at, false)
+	a, err := v.answer(ctx, ref, at, nil)
 	if err != nil {
 		return Customer{}, err
 	}
@@ -94,10 +90,16 @@ type answer struct {
 	members []*subject
 	view    customer.View
 	past    []lifecycle.Transition
-	entries []Entry // the touchpoints, where they were asked for
 }
 
-func (v *Views) answer(ctx context.Context, ref string, at At, entries bool) (*answer, error) {
+// heavyCustomer is the number of touchpoints above which what the state does not
+// hold of a customer is asked of ClickHouse: below it reading its streams is
+// faster. What was known at an earlier time is always read from the streams.
+const heavyCustomer = 2000
+
+// answer finds where a customer stands and, where page is not nil, the
+// touchpoints of that page of its timeline.
+func (v *Views) answer(ctx context.Context, ref string, at At, page *page) (*answer, error) {
 	v.readers.RLock()
 	defer v.readers.RUnlock()
 	v.mu.RLock()
@@ -106,6 +108,12 @@ func (v *Views) answer(ctx context.Context, ref string, at At, entries bool) (*a
 	if g == nil {
 		return nil, errClosed
 	}
+	return v.answerFrom(ctx, g, ref, at, page)
+}
+
+// answerFrom answers from the state of a generation; where that has no tables,
+// from the log alone.
+func (v *Views) answerFrom(ctx context.Context, g *generation, ref string, at At, page *page) (*answer, error) {
 	g.state.mu.RLock()
 	q := v.ask(g, at)
 	members, asked, err := q.find(ref)
@@ -115,20 +123,36 @@ func (v *Views) answer(ctx context.Context, ref string, at At, entries bool) (*a
 	}
 	a := &answer{q: q, members: members}
 	var facts customer.Facts
-	var id uuid.UUID
-	if q.history || entries {
-		if facts, id, err = q.read(ctx, members, a, entries); err != nil {
-			return nil, err
-		}
-	} else {
+	if q.known == domain.MaxTime {
+		a.id = members[0].id
 		for _, m := range members {
 			facts.Merge(&m.facts)
 		}
-		id = members[0].id
+		// Where touchpoints came after the time asked about, the facts do not tell
+		// which was the last by then, nor the traits.
+		before := q.history && q.asOf < facts.LastSeen
+		switch {
+		case !before && page == nil:
+		case g.number != 0 && v.cfg.DB != nil && facts.Touchpoints > v.heavy:
+			t := touchpointTable{v.cfg.DB, g.number, q, members}
+			if before {
+				err = t.cut(ctx, &facts)
+			}
+			if err == nil && page != nil {
+				err = t.read(ctx, page)
+			}
+		default:
+			facts = customer.Facts{}
+			_, err = q.read(ctx, members, &facts, page)
+		}
+	} else {
+		a.id, err = q.read(ctx, members, &facts, page)
 	}
-	a.id = id
-	if asked != uuid.Nil && asked != id && id != uuid.Nil {
-		return nil, &MovedError{To: id}
+	if err != nil {
+		return nil, err
+	}
+	if asked != uuid.Nil && asked != a.id && a.id != uuid.Nil {
+		return nil, &MovedError{To: a.id}
 	}
 	a.view, a.past, _ = facts.View(q.asOf, q.rules.compiled)
 	if facts.Touchpoints == 0 || a.view.Stage == lifecycle.None {
@@ -217,9 +241,10 @@ func (q *question) knows(e *eventstore.Recorded) bool {
 	return e.Position <= q.at.Position && domain.MillisOf(e.RecordedAt) <= q.known
 }
 
-// read folds the touchpoints of the members from the log. The customer's id is
-// that of the member which stood first by what was known.
-func (q *question) read(ctx context.Context, members []*subject, a *answer, entries bool) (facts customer.Facts, id uuid.UUID, err error) {
+// read folds the touchpoints of the members from the log, and puts them into page
+// where that is not nil. The customer's id is that of the member which stood first
+// by what was known. It keeps no more in memory than facts and page do.
+func (q *question) read(ctx context.Context, members []*subject, facts *customer.Facts, page *page) (id uuid.UUID, err error) {
 	var first eventstore.Position
 	for _, m := range members {
 		for e, err := range q.store.ReadStream(ctx, m.stream, 0, eventstore.Forwards) {
@@ -227,7 +252,7 @@ func (q *question) read(ctx context.Context, members []*subject, a *answer, entr
 				break
 			}
 			if err != nil {
-				return facts, id, fmt.Errorf("read the touchpoints of a customer: %w", err)
+				return id, fmt.Errorf("read the touchpoints of a customer: %w", err)
 			}
 			if !q.knows(&e) {
 				break
@@ -235,10 +260,8 @@ func (q *question) read(ctx context.Context, members []*subject, a *answer, entr
 			if e.Repeat || e.Type != domain.TypeTouchpoint && e.Type != domain.TypeJoin {
 				continue
 			}
-			if id == uuid.Nil || e.Position < first {
-				if first == 0 || e.Position < first {
-					first, id = e.Position, m.id
-				}
+			if first == 0 || e.Position < first {
+				first, id = e.Position, m.id
 			}
 			h, err := domain.ParseHeader(string(e.Metadata))
 			if err != nil {
@@ -251,12 +274,12 @@ func (q *question) read(ctx context.Context, members []*subject, a *answer, entr
 			rule := q.rules.compiled.Classify(h.Kind, h.Source, h.Name)
 			t, traits := touch(&h, ref, rule, e.Data)
 			facts.Add(t, traits)
-			if entries {
-				a.entries = append(a.entries, Entry{At: h.OccurredAt.Time(), Touchpoint: q.entry(&e, &h, m, rule, &t)})
+			if page != nil && page.wants(place{At: int64(ref.At), ID: ref.ID}) {
+				page.add(Entry{At: h.OccurredAt.Time(), Touchpoint: q.entry(&e, &h, m, rule, &t)})
 			}
 		}
 	}
-	return facts, id, nil
+	return id, nil
 }
 
 // entry is a touchpoint as the timeline shows it; it shares nothing with e.

@@ -57,9 +57,13 @@ type Views struct {
 	// readers is held for reading while a question is answered from a state, so
 	// that it is not closed under it.
 	readers sync.RWMutex
-	moved   broadcast
-	done    sync.WaitGroup
-	cancel  context.CancelFunc
+	// heavy is the number of touchpoints above which a customer's answers come
+	// from the tables; pasts answer what was known earlier.
+	heavy  uint64
+	pasts  pasts
+	moved  broadcast
+	done   sync.WaitGroup
+	cancel context.CancelFunc
 }
 
 // loop is a generation that follows the log in a goroutine.
@@ -85,7 +89,7 @@ func Start(ctx context.Context, cfg Config) (*Views, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	v := &Views{cfg: cfg, logger: cfg.Logger}
+	v := &Views{cfg: cfg, logger: cfg.Logger, heavy: heavyCustomer}
 	v.ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := v.open(ctx); err != nil {
 		return nil, errors.Join(err, v.Stop())
@@ -381,6 +385,7 @@ func (v *Views) setErr(err error) {
 func (v *Views) Stop() error {
 	v.cancel()
 	v.done.Wait()
+	v.pasts.close()
 	v.exclusive.Lock() // a rebuild or verification has ended
 	defer v.exclusive.Unlock()
 	v.stopLoop()

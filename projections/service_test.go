@@ -20,7 +20,7 @@ import (
 
 // site is a log, an engine and the views over them.
 type site struct {
-	t     *testing.T
+	t     testing.TB
 	store *pebblestore.Store
 	db    *warehouse.DB
 	dir   string
@@ -28,7 +28,7 @@ type site struct {
 	views *Views
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir()}
 	s.clock.set(day0)
@@ -218,7 +218,7 @@ func TestWhereACustomerStands(t *testing.T) {
 		if got := s.customer("user:42", at); got.Stage != tc.want {
 			t.Errorf("as of %s: %s, want %s", tc.at, got.Stage, tc.want)
 		}
-		stages, err := s.views.Stages(t.Context(), tc.at.Time())
+		stages, err := s.views.Stages(t.Context(), at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,11 +248,11 @@ func TestWhereACustomerStands(t *testing.T) {
 	if got, want := strings.Join(line, " "), "page →visitor identify →lead track →first_purchase track →repeat"; got != want {
 		t.Errorf("timeline %q, want %q", got, want)
 	}
-	page, next, err := s.views.Customers(t.Context(), "", 1, "")
+	page, next, err := s.views.Customers(t.Context(), "", 1, "", At{})
 	if err != nil || len(page) != 1 || next == "" {
 		t.Fatalf("customers: %v %q %v", page, next, err)
 	}
-	page2, next, err := s.views.Customers(t.Context(), "", 1, next)
+	page2, next, err := s.views.Customers(t.Context(), "", 1, next, At{})
 	if err != nil || len(page2) != 1 || next != "" || page[0].ID == page2[0].ID {
 		t.Fatalf("customers: %v %q %v", page2, next, err)
 	}

@@ -147,6 +147,9 @@ func (f *Facts) Clone() Facts {
 	return c
 }
 
+// Orders is the number of touchpoints in the set that speak of an order.
+func (f *Facts) Orders() int { return len(f.orders) }
+
 // Empty reports whether the set holds no touchpoint.
 func (f *Facts) Empty() bool { return !f.visitor.set }
 

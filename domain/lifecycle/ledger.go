@@ -39,8 +39,8 @@ type effect struct {
 	uncount int32 // index of the one that counts no more, or -1
 }
 
-// open makes the ledger ready for facts. There is room for all their accounts:
-// account hands out pointers into it.
+// open makes the ledger ready for facts, with room for all their accounts. More
+// facts may be appended to them later.
 func (l *ledger) open(facts []orderFact, currency string) {
 	accounts := l.accounts[:0]
 	if len(facts) > cap(accounts) {
@@ -63,7 +63,8 @@ func (l *ledger) release() {
 	}
 }
 
-// account returns the order of an id, which it opens where there is none.
+// account returns the order of an id, which it opens where there is none. The
+// pointer is valid until the next call.
 func (l *ledger) account(id string) *account {
 	if l.byID != nil {
 		if i, ok := l.byID[id]; ok {
@@ -105,8 +106,8 @@ func (l *ledger) apply(i int) effect {
 		return effect{int32(i), -1}
 	}
 	if a.purchase < 0 {
-		if l.waiting == nil {
-			l.waiting = make([]int32, len(l.facts))
+		if n := len(l.facts) - len(l.waiting); n > 0 {
+			l.waiting = append(l.waiting, make([]int32, n)...)
 		}
 		l.waiting[i], a.waits = a.waits, int32(i)
 		return none

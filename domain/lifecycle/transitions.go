@@ -26,6 +26,7 @@ func Transitions(f *Facts, rules policy.Lifecycle, currency string) []Transition
 		s.nodes = make([]node, max(len(f.orders), linearAccounts))
 	}
 	s.run(f)
+	s.finish()
 	list := slices.Clone(s.out)
 	s.release()
 	return list
@@ -63,6 +64,14 @@ type simulation struct {
 	nodes      []node
 	last, from int32
 	ever       int // purchases that ever counted
+
+	// The instant that touchpoints are taken of, once there was one: the stage
+	// before the next of them, and last and from before the first, whose deadlines
+	// may stand there.
+	begun            bool
+	now              domain.Millis
+	before           Stage
+	wasLast, wasFrom int32
 }
 
 // node is a purchase's place in the list; prev and next are -1 at the ends.
@@ -70,6 +79,7 @@ type node struct {
 	prev, next int32
 }
 
+// run takes all touchpoints of the facts.
 func (s *simulation) run(f *Facts) {
 	marks := [...]*milestone{&f.visitor, &f.lead, &f.qualified}
 	order := 0
@@ -86,37 +96,62 @@ func (s *simulation) run(f *Facts) {
 		}
 		return ref, ok
 	}
-	ref, ok := next()
-	for ok {
-		// One instant: what time did before it, then touchpoint after touchpoint,
-		// then what time alone did at it.
-		now := ref.At
-		s.pass(now)
-		before := s.limits.stage(&s.history, now)
-		last, from := s.last, s.from // those whose deadlines may stand here
-		for ok && ref.At == now {
-			var shown [3]bool
-			for i, m := range marks {
-				if m != nil && m.set && m.ref == ref {
-					s.history.reached = max(s.history.reached, Reached(i+1))
-					marks[i], shown[i] = nil, true
-				}
+	for ref, ok := next(); ok; ref, ok = next() {
+		var shown [3]bool
+		for i, m := range marks {
+			if m != nil && m.set && m.ref == ref {
+				marks[i], shown[i] = nil, true
 			}
-			var done *orderFact
-			did := effect{-1, -1}
-			for order < len(f.orders) && f.orders[order].ref == ref {
-				did = s.take(order)
-				done = &f.orders[order]
-				order++
-			}
-			after := s.limits.stage(&s.history, now)
-			if after != s.stage && after != before {
-				s.enter(after, now, s.because(f, after, shown, done, did), Cause{Touchpoint: ref.ID})
-			}
-			before = after
-			ref, ok = next()
 		}
-		s.due(now, last, from)
+		from := order
+		for order < len(f.orders) && f.orders[order].ref == ref {
+			order++
+		}
+		s.touch(f, ref, shown, from, order)
+	}
+}
+
+// touch takes the next touchpoint: the milestones it is, and the facts about orders
+// that it gave. At one instant there is first what time did before it, then
+// touchpoint after touchpoint, then what time alone did at it.
+func (s *simulation) touch(f *Facts, ref Ref, shown [3]bool, from, to int) {
+	if !s.begun || ref.At != s.now {
+		s.begin(ref.At)
+	}
+	for i := range shown {
+		if shown[i] {
+			s.history.reached = max(s.history.reached, Reached(i+1))
+		}
+	}
+	var done *orderFact
+	did := effect{-1, -1}
+	for i := from; i < to; i++ {
+		did = s.take(i)
+		done = &f.orders[i]
+	}
+	after := s.limits.stage(&s.history, s.now)
+	if after != s.stage && after != s.before {
+		s.enter(after, s.now, s.because(f, after, shown, done, did), Cause{Touchpoint: ref.ID})
+	}
+	s.before = after
+}
+
+// begin ends the instant before and lets time go on to another.
+func (s *simulation) begin(at domain.Millis) {
+	if s.begun {
+		s.due(s.now, s.wasLast, s.wasFrom)
+	}
+	s.pass(at)
+	s.begun, s.now = true, at
+	s.before = s.limits.stage(&s.history, at)
+	s.wasLast, s.wasFrom = s.last, s.from
+}
+
+// finish ends the last instant and lets time go on to its end. It changes nothing
+// but out and stage.
+func (s *simulation) finish() {
+	if s.begun {
+		s.due(s.now, s.wasLast, s.wasFrom)
 	}
 	s.pass(math.MaxInt64)
 }
