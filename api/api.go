@@ -54,6 +54,15 @@ type Views interface {
 	Customers(ctx context.Context, stage string, limit int, cursor string, at projections.At) ([]projections.Customer, string, error)
 	// Stages counts the customers by stage at a time.
 	Stages(ctx context.Context, at projections.At) (projections.Stages, error)
+	// Identity answers why a customer is one; the errors are those of Customer.
+	Identity(ctx context.Context, ref string, at projections.At) (projections.Identity, error)
+	// Conflicts is a page of the messages that name two subjects which are not one
+	// customer, of a status or of all.
+	Conflicts(ctx context.Context, status string, limit int, cursor string) ([]projections.ConflictEntry, string, error)
+	// Merge and Split record what a person decides. *projections.DecisionError
+	// where it makes no sense, projections.ErrNotFound for what is not known.
+	Merge(ctx context.Context, r projections.MergeRequest) (projections.Decision, error)
+	Split(ctx context.Context, r projections.SplitRequest) (projections.Decision, error)
 	// EventNames lists every name that was seen.
 	EventNames(ctx context.Context) ([]projections.EventName, error)
 	// WaitFor returns when the views hold a position, or with the context's error.
@@ -164,6 +173,7 @@ func New(cfg Config) (*API, error) {
 	a.huma.UseMiddleware(a.deadline)
 
 	a.customerOperations()
+	a.identityOperations()
 	a.writeKeyOperations()
 	a.eventOperations()
 	a.streamOperations()

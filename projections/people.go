@@ -72,7 +72,7 @@ type Decision struct {
 // are those of Customer. The time of At.AsOf does not matter: as of any day,
 // joins of today count.
 func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, error) {
-	who, err := v.answer(ctx, ref, at, false)
+	who, err := v.answer(ctx, ref, at, nil)
 	if err != nil {
 		return Identity{}, err
 	}
