@@ -451,12 +451,17 @@ func whoIsWho(log []sent, rules *Rules) *people {
 	return p
 }
 
-// drawOrder draws an order of arrival. Decisions name only subjects that are known
-// by then.
+// drawOrder draws an order of arrival.
 func drawOrder(t *rapid.T, set []sent) []sent {
+	return sensible(rapid.Permutation(set).Draw(t, "order"))
+}
+
+// sensible leaves out what no decision would name: subjects that are not known by
+// then.
+func sensible(order []sent) []sent {
 	var out []sent
 	known := map[domain.Subject]bool{}
-	for _, m := range rapid.Permutation(set).Draw(t, "order") {
+	for _, m := range order {
 		if m.decision != "" {
 			unknown := func(s domain.Subject) bool { return !known[s] }
 			m.these = slices.DeleteFunc(slices.Clone(m.these), unknown)
