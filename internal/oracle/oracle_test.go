@@ -228,6 +228,23 @@ func TestWhoIsOneCustomer(t *testing.T) {
 			new(script).identify(1, "user:1 anon:v1").identify(1, "user:2 anon:v2").merge("user:1 user:2").split("user:2 anon:v2"),
 			"user:1+anon:v1 user:2+anon:v2", "user:1-anon:v1 joined, user:2-anon:v2 joined",
 		},
+		"those that leave stay together": {
+			new(script).identify(1, "user:1 anon:v1").identify(2, "user:1 email:a").split("anon:v1 email:a"),
+			"user:1 anon:v1+email:a", "user:1-anon:v1 kept_apart, user:1-email:a kept_apart",
+		},
+		"limits are counted as if there were no merge": {
+			new(script).policy(func(p *Policy) { p.Limits = map[domain.SubjectKind]int{email: 2} }).
+				identify(1, "user:1 email:a").identify(2, "user:2 email:b").merge("user:1 user:2").identify(3, "user:1 email:c"),
+			"user:1+email:a+email:b+email:c+user:2", "user:1-email:a joined, user:2-email:b joined, user:1-email:c joined",
+		},
+		"a later merge of others whose customers hold them": {
+			new(script).identify(1, "user:1 anon:v1").split("anon:v1").identify(2, "user:2 anon:v1").merge("user:1 user:2"),
+			"user:1+anon:v1+user:2", "user:1-anon:v1 joined, user:2-anon:v1 joined",
+		},
+		"three merged, one leaves": {
+			new(script).page(1, "user:1").page(1, "user:2").page(1, "user:3").merge("user:1 user:2").merge("user:2 user:3").split("user:2"),
+			"user:1+user:3 user:2", "",
+		},
 		"a conflict is kept apart": {
 			new(script).identify(1, "user:1 anon:v1").identify(2, "user:2 anon:v1").split("anon:v1", "user:2"),
 			"user:1+anon:v1 user:2", "user:1-anon:v1 joined, user:2-anon:v1 kept_apart",

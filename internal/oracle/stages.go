@@ -105,23 +105,20 @@ func (c history) traits() map[string]string {
 
 // order is what is known of an order after the first n touchpoints.
 type order struct {
-	purchase int // index of its purchase, -1 where it has none
+	purchase int // index of its purchase, the earliest
 	amount   domain.Decimal
 	readable bool // amount is one
 	taken    domain.Decimal
 	full     bool // fully refunded
 }
 
+// order is about an order that has a purchase among the first n touchpoints.
 func (c history) order(id string, n int) order {
-	o := order{purchase: -1}
-	for i, e := range c.touches[:n] {
+	var o order
+	for i, e := range slices.Backward(c.touches[:n]) {
 		if e.Touchpoint.Meaning == policy.Purchase && e.Touchpoint.Order.ID == id {
 			o.purchase = i
-			break
 		}
-	}
-	if o.purchase < 0 {
-		return o
 	}
 	bought := c.touches[o.purchase].Touchpoint.Order
 	// Fully refunded at any earlier look is fully refunded now.
