@@ -474,15 +474,7 @@ func TestNobodyIsHeldApartAndTogether(t *testing.T) {
 		id := s.log.Identity()
 		for _, p := range apart {
 			if slices.Contains(id.Customer(p[0]), p[1]) {
-				for _, e := range s.log {
-					switch {
-					case e.Merge != nil:
-						t.Logf("merge %v of %v", e.Merge.Named, e.Merge.Members)
-					case e.Split != nil:
-						t.Logf("split %v from %v", e.Split.Leave, e.Split.Stay)
-					}
-				}
-				t.Fatalf("%v are kept apart and in one customer: %s, %s", p, sets(id), outcomes(id))
+				t.Fatalf("%v are kept apart and in one customer: %s, %s%s", p, sets(id), outcomes(id), s.tell())
 			}
 		}
 	})
@@ -524,6 +516,49 @@ func TestAgainstTheFold(t *testing.T) {
 		}
 		if got, want := fmt.Sprintf("%+v", a.Totals), fmt.Sprintf("%+v", lifecycle.TotalsAt(&facts, clock, p.Currency)); got != want {
 			t.Fatalf("oracle %s, fold %s", got, want)
+		}
+	})
+}
+
+// tell is a log in words.
+func (s *script) tell() string {
+	var b strings.Builder
+	for _, e := range s.log {
+		switch {
+		case e.Touchpoint != nil:
+			t := e.Touchpoint
+			fmt.Fprintf(&b, "\nday %d %s user %q anon %q previous %q traits %s device %q", (t.OccurredAt-day0)/domain.Day, t.Kind, t.User, t.Anon, t.Previous, t.Traits, t.Device)
+		case e.Merge != nil:
+			fmt.Fprintf(&b, "\nmerge %v with the members %v", e.Merge.Named, e.Merge.Members)
+		case e.Split != nil:
+			fmt.Fprintf(&b, "\nsplit %v from %v", e.Split.Leave, e.Split.Stay)
+		case e.Policy != nil:
+			fmt.Fprintf(&b, "\npolicy %+v", *e.Policy)
+		}
+	}
+	return b.String()
+}
+
+// A merge and a split of all that had come with it leave everything as it was,
+// but where the merge moved more than the two: what it let join counts towards the
+// limits, so that others may come and go.
+func TestAMistakenMerge(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawDecided(t)
+		before := s.log.Identity()
+		if len(before.Customers) < 2 {
+			return
+		}
+		two := rapid.SliceOfNDistinct(rapid.IntRange(0, len(before.Customers)-1), 2, 2, rapid.ID[int]).Draw(t, "two")
+		a, b := before.Customers[two[0]], before.Customers[two[1]]
+		s.add(Event{Merge: s.log.MergeOf(a[0], b[0])})
+		merged := s.log.Identity()
+		if len(merged.Customers) != len(before.Customers)-1 || len(merged.Customer(a[0])) != len(a)+len(b) {
+			return
+		}
+		s.add(Event{Split: s.log.SplitOf(b)})
+		if got, want := sorted(s.log.Identity()), sorted(before); got != want {
+			t.Fatalf("after the split\n %s\nbefore the merge\n %s\nbefore: %s\nafter: %s%s", got, want, outcomes(before), outcomes(s.log.Identity()), s.tell())
 		}
 	})
 }
