@@ -145,7 +145,7 @@ func (l Log) joins(p Policy) []Join {
 			}
 			all = append(all, Join{
 				Hub: e.Touchpoint.recordedUnder(), Other: other, Event: e.ID, At: e.Touchpoint.OccurredAt,
-				alias: e.Touchpoint.Kind == domain.Alias, rank: rank, position: i,
+				alias: e.Touchpoint.Kind == domain.Alias && i == 0 && other.Value == e.Touchpoint.Previous, rank: rank, position: i,
 			})
 		}
 	}
