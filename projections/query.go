@@ -135,11 +135,10 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, ref string, at At
 		case !before && page == nil:
 		case g.number != 0 && v.cfg.DB != nil && facts.Touchpoints > v.heavy:
 			t := touchpointTable{v.cfg.DB, g.number, q, members}
-			if before {
-				err = t.cut(ctx, &facts)
-			}
-			if err == nil && page != nil {
+			if page != nil { // which shows neither of the two
 				err = t.read(ctx, page)
+			} else {
+				err = t.cut(ctx, &facts)
 			}
 		default:
 			facts = customer.Facts{}
