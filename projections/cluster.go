@@ -431,7 +431,7 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 		for _, m := range c.members {
 			m.cust = nil
 		}
-		c.members, c.root = nil, ""
+		c.members, c.root, c.course = nil, "", nil
 		f.change(c)
 	}
 	var heads []*subject
