@@ -94,8 +94,13 @@ func (c *committer) findHeads() error {
 		r.hash = c.streams.hash(r.part.Stream)
 		c.touched ^= c.streams.slot(r.hash)
 	}
+	c.revisions.mu.Lock()
+	defer c.revisions.mu.Unlock()
 	for i := range c.refs {
-		c.refs[i].head = c.streams.guess(c.refs[i].hash)
+		r := &c.refs[i]
+		if r.head = c.streams.guess(r.hash); r.head == nil {
+			c.touched ^= c.revisions.touch(r.hash)
+		}
 	}
 	for i := range c.refs {
 		r := &c.refs[i]

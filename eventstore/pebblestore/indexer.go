@@ -299,8 +299,9 @@ func (s *Store) merge(runs []*run) error {
 }
 
 // FlushIndexes writes the indexes of everything appended so far out, and
-// returns when that and the merges that follow from it are done. A running
-// store does so by itself now and then; benchmarks and tests wait for it.
+// returns when that and the merges that follow from it are done, and what a
+// start leaves to be loaded is loaded. A running store does so by itself now and
+// then; benchmarks and tests wait for it.
 func (s *Store) FlushIndexes(ctx context.Context) error {
 	c := &call{seal: true}
 	g, err := s.queue.put(ctx, c, -1)
@@ -309,6 +310,11 @@ func (s *Store) FlushIndexes(ctx context.Context) error {
 	}
 	if err := s.await(ctx, c, g); err != nil {
 		return err
+	}
+	select {
+	case <-s.committer.revisions.loaded:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	for {
 		changed := s.indexed.wait()

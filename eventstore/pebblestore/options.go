@@ -51,7 +51,8 @@ type Options struct {
 	// QueueWait is how long an append waits for room in the queue before it is
 	// refused (default 100 ms; negative means not at all).
 	QueueWait time.Duration
-	// CacheBytes is the size of the block cache (default 64 MiB).
+	// CacheBytes is the size of the log's cache, of which its memtables take a
+	// share (default 64 MiB). The stream index has half as much to itself.
 	CacheBytes int64
 	// MemTableBytes is the size of one memtable; at most four are kept (default
 	// 32 MiB).
@@ -62,6 +63,10 @@ type Options struct {
 	// MaxStreams is how many stream heads are remembered in memory beside those
 	// of the recent events (default 262,144).
 	MaxStreams int
+	// MaxRevisions is how many of the other streams' revisions are remembered, at
+	// some 16 bytes each (default 16,777,216). An append to a stream beyond it
+	// searches the disk first.
+	MaxRevisions int
 }
 
 const maxSegmentEvents = 1 << slotIndexBits
@@ -93,6 +98,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 1 << 18
+	}
+	if o.MaxRevisions <= 0 {
+		o.MaxRevisions = 1 << 24
 	}
 	return o
 }
