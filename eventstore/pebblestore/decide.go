@@ -174,7 +174,7 @@ func (c *committer) decidePart(g *segment, st *stream, p *eventstore.Append, res
 	if unknown > 0 {
 		local = st.local
 		if st.segment != g.number {
-			local = g.streamAt(st.name, st.next)
+			local = g.addStream(st.name, st.hash, st.next)
 			st.segment, st.local = g.number, local
 		}
 	}

@@ -34,6 +34,7 @@ func newStreamTable() streamTable {
 	return streamTable{seed: maphash.MakeSeed(), slots: make([]uint64, 1<<12)}
 }
 
+// hash may be called by anybody.
 func (t *streamTable) hash(name string) uint64 { return maphash.String(t.seed, name) }
 
 func (t *streamTable) at(i int) *stream { return &t.pages[i/streamPageLen][i%streamPageLen] }

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -28,11 +31,15 @@ func BenchmarkAppendKnown(b *testing.B) {
 		}
 	}
 	for _, streams := range []int{1_000, held} {
-		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) { benchmarkAppendKnown(b, held, streams) })
+		for _, loaded := range []bool{false, true} {
+			b.Run(fmt.Sprintf("streams=%d/loaded=%v", streams, loaded), func(b *testing.B) {
+				benchmarkAppendKnown(b, held, streams, loaded)
+			})
+		}
 	}
 }
 
-func benchmarkAppendKnown(b *testing.B, held, streams int) {
+func benchmarkAppendKnown(b *testing.B, held, streams int, loaded bool) {
 	ctx := b.Context()
 	dir := b.TempDir()
 	rng := rand.NewPCG(1, 1)
@@ -85,7 +92,14 @@ func benchmarkAppendKnown(b *testing.B, held, streams int) {
 			b.Error(err)
 		}
 	}()
+	if loaded {
+		if err := s.FlushIndexes(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+	runtime.GC()
 	b.ResetTimer()
+	cpu := cpuTime(b)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 32 {
@@ -110,4 +124,15 @@ func benchmarkAppendKnown(b *testing.B, held, streams int) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(len(all)*size)/b.Elapsed().Seconds(), "indexed/s")
+	// Other work on the machine changes this less than the rates.
+	b.ReportMetric(float64(cpuTime(b)-cpu)/float64(len(all)*size), "cpu-ns/event")
+}
+
+// cpuTime is the processor time that the process has taken.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
