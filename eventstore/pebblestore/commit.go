@@ -14,12 +14,12 @@ import (
 // committer decides and writes all appends. Its fields belong to its goroutine,
 // but for the counters.
 type committer struct {
-	s        *Store
-	streams  streamTable
+	s       *Store
+	streams streamTable
 	// revisions knows the streams that are on disk only. The committer alone
 	// changes what is known of a stream.
 	revisions *revisions
-	lastTime int64 // recorded_at of the last event, Unix ms
+	lastTime  int64 // recorded_at of the last event, Unix ms
 
 	// Reused from group to group.
 	facts    []fact

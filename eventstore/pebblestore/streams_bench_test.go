@@ -48,7 +48,9 @@ func benchmarkAppendKnown(b *testing.B, held, streams int, loaded bool) {
 		binary.LittleEndian.PutUint64(id[8:], rng.Uint64())
 		return id
 	}
-	name := func(i uint64) string { return fmt.Sprintf("user-%016x%016x", i*0x9e3779b97f4a7c15, i*0xbf58476d1ce4e5b9) }
+	name := func(i uint64) string {
+		return fmt.Sprintf("user-%016x%016x", i*0x9e3779b97f4a7c15, i*0xbf58476d1ce4e5b9)
+	}
 	calls := func(n, size, bytes int, stream func() uint64) [][]eventstore.Append {
 		data := make([]byte, bytes)
 		out := make([][]eventstore.Append, n)
