@@ -137,8 +137,7 @@ func (r *revisions) set(hash uint64, name string, next uint64, newer bool) {
 }
 
 // loadRevisions reads the revisions of the streams on disk, while the store
-// works already: about a second for two million streams. Those that are asked
-// for meanwhile are searched for.
+// works already. Those that are asked for meanwhile are searched for.
 func (s *Store) loadRevisions() {
 	defer close(s.committer.revisions.loaded)
 	if err := s.readRevisions(); err != nil && !errors.Is(err, eventstore.ErrClosed) {

@@ -27,10 +27,11 @@ const (
 const funnelQuery = `SELECT steps, count() AS customers FROM (
     SELECT windowFunnel(604800000)(toUInt64(toUnixTimestamp64Milli(occurred_at)),
         name = 'Product Viewed', name = 'Product Added', name = 'Checkout Started', name = 'Order Completed') AS steps
-    FROM touchpoints GROUP BY customer_id)
+    FROM touchpoints WHERE name IN ('Product Viewed', 'Product Added', 'Checkout Started', 'Order Completed')
+    GROUP BY customer_id)
 GROUP BY steps ORDER BY steps`
 
-// funnelRows makes touchpoints: those of a customer within three days of two
+// funnelRows makes touchpoints with names as frequent as in the shop: those of a customer within three days of two
 // months. Every tenth customer came first as a visitor, whose id the customer
 // bears since it logged in: half of its touchpoints stand under a subject that
 // has moved.
@@ -38,7 +39,8 @@ const funnelRows = `INSERT INTO touchpoints_g1 (event_id, subject_id, subject_no
     occurred_at, received_at, recorded_at, position)
 SELECT generateUUIDv4(), reinterpretAsUUID(sipHash128(subject)), cityHash64(subject), subject, if(visitor, '', toString(customer)),
     'shop', 'track',
-    ['Product Viewed', 'Product Viewed', 'Product Viewed', 'Product List Viewed', 'Product Added', 'Product Added', 'Checkout Started', 'Order Completed'][1 + random % 8],
+    ['Product Viewed', 'Product Viewed', 'Product Viewed', 'Product Viewed', 'Product Viewed', 'Product Added', 'Product Added', 'Checkout Started',
+     'Order Completed', '', '', '', '', 'Product List Viewed', 'Product List Viewed', 'Email Opened'][1 + random % 16],
     '', 'web', at, at, at, number + 1
 FROM (
     SELECT number, intHash64(number) AS random, number % {customers:UInt64} AS customer,
