@@ -355,7 +355,7 @@ func (v *Views) Split(ctx context.Context, r SplitRequest) (Decision, error) {
 func (q *question) membersFor(ref string) ([]*subject, error) {
 	s, _, err := q.subject(ref)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", ref, err)
 	}
 	if s.nobody {
 		return nil, badDecision("%s names nobody by the policy", ref)
