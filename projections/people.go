@@ -453,6 +453,12 @@ func (v *Views) record(ctx context.Context, d *decision, out *Decision) error {
 	if err != nil {
 		return fmt.Errorf("record the decision: %w", err)
 	}
-	out.Position, out.RecordedAt = result.Position, v.cfg.Now().UTC()
+	for e, err := range v.cfg.Store.ReadStream(ctx, domain.StreamIdentity, result.Revision, eventstore.Backwards) {
+		if err != nil {
+			return fmt.Errorf("read the decision: %w", err)
+		}
+		out.Position, out.RecordedAt = e.Position, e.RecordedAt
+		break
+	}
 	return nil
 }
