@@ -1,0 +1,173 @@
+package projections
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+)
+
+// login is an identify of a user on a device.
+func login(id, user, anon string, at domain.Millis) sent {
+	return sent{id: id, kind: domain.Identify, user: user, anon: anon, at: at}
+}
+
+// A request whose answer was lost is made again: it is the same decision.
+func TestDecisionAgain(t *testing.T) {
+	s := newSite(t)
+	s.send(login("i1", "ben", "tablet", day0-3*domain.Day), login("i2", "cleo", "phone", day0-2*domain.Day), login("i3", "dora", "laptop", day0-domain.Day))
+	merge := MergeRequest{Subjects: []string{"user:cleo", "user:ben"}, Reason: "one person", Author: "jo"}
+	apart := SplitRequest{Subjects: []string{"user:cleo", "anon:phone"}, Reason: "two people", Author: "jo"}
+	from := SplitRequest{Subjects: []string{"user:ben"}, From: "user:dora", Reason: "strangers", Author: "jo"}
+	for name, decide := range map[string]func() (Decision, error){
+		"merge": func() (Decision, error) { return s.views.Merge(t.Context(), merge) },
+		"split": func() (Decision, error) {
+			if _, err := s.views.Merge(t.Context(), merge); err != nil {
+				return Decision{}, err
+			}
+			return s.views.Split(t.Context(), apart)
+		},
+		"split from": func() (Decision, error) { return s.views.Split(t.Context(), from) },
+	} {
+		first, err := decide()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		s.wait(first.Position)
+		var again Decision
+		if name == "split" {
+			again, err = s.views.Split(t.Context(), apart)
+		} else {
+			again, err = decide()
+		}
+		if err != nil || again.Position != first.Position || again.Event != first.Event || !again.RecordedAt.Equal(first.RecordedAt) ||
+			!slices.Equal(again.Subjects, first.Subjects) || !slices.Equal(again.Others, first.Others) {
+			t.Errorf("%s: again %+v, %v, first %+v", name, again, err, first)
+		}
+	}
+}
+
+// What is no request that was made right before, is refused or decided anew.
+func TestDecisionNotAgain(t *testing.T) {
+	s := newSite(t)
+	s.send(login("i1", "ben", "tablet", day0-3*domain.Day))
+	apart := SplitRequest{Subjects: []string{"user:ben"}, Reason: "two people", Author: "jo"}
+	first, err := s.views.Split(t.Context(), apart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := apart
+	other.Author = "kim"
+	var bad *DecisionError
+	if d, err := s.views.Split(t.Context(), other); !errors.As(err, &bad) {
+		t.Errorf("split by another: %+v, %v", d, err)
+	}
+	merge, err := s.views.Merge(t.Context(), MergeRequest{Subjects: []string{"user:ben", "anon:tablet"}, Reason: "no", Author: "jo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := s.views.Split(t.Context(), apart)
+	if err != nil || second.Position <= merge.Position || second.Position <= first.Position {
+		t.Errorf("split again after a merge: %+v, %v", second, err)
+	}
+	for _, r := range []SplitRequest{
+		{Subjects: []string{"user:nobody-knows"}, Reason: "r", Author: "a"},
+		{Subjects: []string{"user:ben"}, From: "user:nobody-knows", Reason: "r", Author: "a"},
+	} {
+		if d, err := s.views.Split(t.Context(), r); !errors.Is(err, ErrNotFound) || err.Error() != "user:nobody-knows: "+ErrNotFound.Error() {
+			t.Errorf("%+v: %+v, %v", r, d, err)
+		}
+	}
+}
+
+// Conflicts come in pages, of one status or of all, whatever they have in common.
+func TestConflictPages(t *testing.T) {
+	s := newSite(t)
+	var messages []sent
+	for i := range 30 {
+		messages = append(messages, login(fmt.Sprint("a", i), fmt.Sprint("first-", i), fmt.Sprint("tablet-", i), day0-2*domain.Day),
+			login(fmt.Sprint("b", i), fmt.Sprint("second-", i), fmt.Sprint("tablet-", i), day0-domain.Day))
+	}
+	s.send(messages...)
+	for i := range 5 {
+		d, err := s.views.Split(t.Context(), SplitRequest{
+			Subjects: []string{fmt.Sprint("user:second-", i)}, From: fmt.Sprint("anon:tablet-", i), Reason: "r", Author: "a",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.wait(d.Position)
+	}
+	for status, want := range map[string]int{"": 30, "open": 25, "kept_apart": 5} {
+		seen := map[uuid.UUID]bool{}
+		cursor, pages := "", 0
+		for {
+			page, next, err := s.views.Conflicts(t.Context(), status, 7, cursor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages++
+			for _, c := range page {
+				if seen[c.Event] || status != "" && c.Status != status || c.Customer == uuid.Nil || c.OtherCustomer == uuid.Nil || c.Customer == c.OtherCustomer {
+					t.Errorf("%q: %+v, seen %t", status, c, seen[c.Event])
+				}
+				seen[c.Event] = true
+			}
+			if cursor = next; cursor == "" {
+				break
+			}
+		}
+		if len(seen) != want || pages != (want+6)/7 {
+			t.Errorf("%q: %d conflicts on %d pages, want %d", status, len(seen), pages, want)
+		}
+	}
+	for _, bad := range []string{"x", "!", "bm8"} {
+		if _, _, err := s.views.Conflicts(t.Context(), "", 7, bad); !errors.Is(err, ErrBadCursor) {
+			t.Errorf("cursor %q: %v", bad, err)
+		}
+	}
+}
+
+// Decisions that are made at once know of each other: nobody's customer is left
+// out of a merge.
+func TestDecisionsAtOnce(t *testing.T) {
+	s := newSite(t)
+	const n = 8
+	var messages []sent
+	for i := range n + 1 {
+		messages = append(messages, login(fmt.Sprint("i", i), fmt.Sprint("u", i), "", day0-domain.Day))
+	}
+	s.send(messages...)
+	var wait sync.WaitGroup
+	members := make([]int, n)
+	for i := range n {
+		wait.Go(func() {
+			d, err := s.views.Merge(t.Context(), MergeRequest{Subjects: []string{"user:u0", fmt.Sprint("user:u", i+1)}, Reason: "r", Author: "a"})
+			if err != nil {
+				t.Error(err)
+			}
+			members[i] = len(d.Others)
+		})
+	}
+	wait.Wait()
+	slices.Sort(members)
+	if want := []int{2, 3, 4, 5, 6, 7, 8, 9}; !slices.Equal(members, want) {
+		t.Errorf("the merges had %v members, want %v", members, want)
+	}
+	head, err := s.store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wait(head)
+	if c := s.customer("user:u3", At{}); len(c.Subjects) != n+1 {
+		t.Errorf("one customer of %v, want all %d", c.Subjects, n+1)
+	}
+	if v := s.verify(); !v.Equal() {
+		t.Errorf("verify: %+v", v)
+	}
+}
