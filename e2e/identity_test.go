@@ -191,7 +191,8 @@ func TestIdentity(t *testing.T) {
 	benStood, cleoStood := s.standing(ben.ID), s.standing(cleo.ID)
 
 	// Somebody takes them for one person.
-	merge, after := s.decide("merge", message{"subjects": []string{"user:ben", cleo.ID}, "reason": "the same address", "author": "jo"})
+	together := message{"subjects": []string{"user:ben", cleo.ID}, "reason": "the same address", "author": "jo"}
+	merge, after := s.decide("merge", together)
 	both := s.customer("user:cleo", after)
 	if both.ID != ben.ID || both.Stage != "loyal" || both.Purchases != 5 || len(both.Subjects) != 3 || !both.FirstSeen.Equal(ben.FirstSeen) {
 		t.Fatalf("the merged: %+v", both)
@@ -238,9 +239,14 @@ func TestIdentity(t *testing.T) {
 	s.kill()
 	s = start(t, dir)
 	oneCustomer("after the first kill")
+	// Who did not hear the answer asks again.
+	if again, _ := s.decide("merge", together); !reflect.DeepEqual(again, merge) {
+		t.Errorf("the merge again is %+v, was %+v", again, merge)
+	}
 
 	// They are two after all.
-	split, after := s.decide("split", message{"subjects": []string{"user:cleo"}, "reason": "they share a flat", "author": "kim"})
+	leave := message{"subjects": []string{"user:cleo"}, "reason": "they share a flat", "author": "kim"}
+	split, after := s.decide("split", leave)
 	if !slices.Equal(split.Subjects, []string{"user:cleo"}) || !slices.Equal(slices.Sorted(slices.Values(split.Others)), []string{"anon:tablet", "user:ben"}) {
 		t.Errorf("the split: %+v", split)
 	}
@@ -293,6 +299,19 @@ func TestIdentity(t *testing.T) {
 	s.kill()
 	s = start(t, dir)
 	twoCustomers("after the second kill")
+	if again, _ := s.decide("split", leave); !reflect.DeepEqual(again, split) {
+		t.Errorf("the split again is %+v, was %+v", again, split)
+	}
+	for body, says := range map[string]string{
+		`pla-net:earth`: "use user, anon, email, phone, device",
+		`user:nobody`:   "nothing is known of user:nobody",
+	} {
+		a := s.api("POST", "/identity/split", message{"subjects": []string{body}, "reason": "r", "author": "a"}, nil)
+		if a.status/100 != 4 || a.header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
+		}
+		holds(t, a.body, says)
+	}
 	s.verify()
 	s.stop()
 }
