@@ -37,7 +37,20 @@ func crowd(groups int) (all []sent, refs []string) {
 		}
 		for _, m := range draw.Example(i + 1) {
 			m.id, m.user, m.anon, m.prev = in(m.id), in(m.user), in(m.anon), in(m.prev)
+			for _, side := range []*[]domain.Subject{&m.these, &m.andThem} {
+				renamed := []domain.Subject{}
+				for _, sub := range *side {
+					if sub.Kind != domain.Email {
+						sub.Value = in(sub.Value)
+					}
+					renamed = append(renamed, sub)
+				}
+				*side = renamed
+			}
 			all = append(all, m)
+			if m.decision != "" {
+				continue
+			}
 			for _, sub := range []string{"user:" + m.user, "anon:" + m.anon, "anon:" + m.prev} {
 				if sub != "user:" && sub != "anon:" && !slices.Contains(refs, sub) {
 					refs = append(refs, sub)
@@ -49,7 +62,7 @@ func crowd(groups int) (all []sent, refs []string) {
 		x, y := domain.EventID("order", a.id), domain.EventID("order", b.id)
 		return slices.Compare(x[:], y[:])
 	})
-	return all, refs
+	return sensible(all), refs
 }
 
 // pages reads a list to its end, a few at a time.
@@ -238,7 +251,7 @@ func TestPastsAreShared(t *testing.T) {
 	s := newSite(t)
 	for i := range 4 {
 		s.clock.set(day0 + domain.Millis(i)*domain.Day)
-		s.send(bought(fmt.Sprint("o", i), fmt.Sprint(i), day0, 1))
+		s.send(bought(fmt.Sprint("o", i), fmt.Sprint("p", i), day0, 1))
 	}
 	s.clock.set(day0 + 10*domain.Day)
 	at := func(day int) At { return At{KnownAt: (day0 + domain.Millis(day)*domain.Day).Time()} }
@@ -266,11 +279,27 @@ func TestPastsAreShared(t *testing.T) {
 	if n := s.pastDirs(); n != maxPasts {
 		t.Errorf("%d folds are kept, want %d", n, maxPasts)
 	}
-	// Whoever does not wait for it is not answered, and nobody else is troubled.
+	// A fold goes on for who comes again after a deadline, and is given up with who
+	// goes away.
+	position, err := lastKnown(t.Context(), s.store, math.MaxInt64, day0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, rules := pastKey{position, 1}, s.views.active.rules
+	kept := func() bool {
+		s.views.pasts.mu.Lock()
+		defer s.views.pasts.mu.Unlock()
+		return slices.ContainsFunc(s.views.pasts.kept, func(p *past) bool { return p.pastKey == key })
+	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := count(gone, 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("without waiting: %v", err)
+	if _, _, err := s.views.hold(gone, key, rules); !errors.Is(err, context.Canceled) || kept() {
+		t.Errorf("without waiting, kept %v: %v", kept(), err)
+	}
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if _, _, err := s.views.hold(late, key, rules); !errors.Is(err, context.DeadlineExceeded) || !kept() {
+		t.Errorf("after the deadline, kept %v: %v", kept(), err)
 	}
 	if n, err := count(t.Context(), 0); n != 1 || err != nil {
 		t.Errorf("on the first day %d customers: %v", n, err)
@@ -282,9 +311,9 @@ func TestPastsAreShared(t *testing.T) {
 	s.views.pasts.mu.Unlock()
 	for deadline := time.Now().Add(30 * time.Second); ; runtime.Gosched() {
 		s.views.pasts.mu.Lock()
-		kept := slices.Contains(s.views.pasts.kept, p)
+		left := slices.Contains(s.views.pasts.kept, p)
 		s.views.pasts.mu.Unlock()
-		if !kept {
+		if !left {
 			break
 		}
 		if time.Now().After(deadline) {

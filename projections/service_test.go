@@ -189,7 +189,7 @@ func TestWhereACustomerStands(t *testing.T) {
 	if c.Stage != "repeat" || c.Purchases != 2 || c.Revenue["EUR"] != "42" || string(c.Traits["plan"]) != `"free"` {
 		t.Errorf("now: %+v", c)
 	}
-	if want := []string{"anon:v1", "user:42"}; !slices.Equal(c.Subjects, want) {
+	if want := []string{"anon:v1", "user:42", "email:ada@example.com"}; !slices.Equal(c.Subjects, want) {
 		t.Errorf("subjects %v, want %v", c.Subjects, want)
 	}
 	if visitor := s.customer("anon:v1", At{}); visitor.ID != c.ID {
@@ -278,7 +278,7 @@ func TestKnownAt(t *testing.T) {
 		t.Errorf("the user was not known: %v", err)
 	}
 	after := s.customer("anon:v1", At{KnownAt: (day0 + domain.Day).Time(), AsOf: (day0 - 9*domain.Day).Time()})
-	if after.Stage != "first_purchase" || len(after.Subjects) != 2 {
+	if after.Stage != "first_purchase" || len(after.Subjects) != 3 {
 		t.Errorf("known at the second day: %+v", after)
 	}
 }
