@@ -252,11 +252,15 @@ func TestNobodysTouchpoints(t *testing.T) {
 	if got := value[uint64](t, db, "SELECT uniqExact(customer_id) FROM touchpoints"); got != 20 {
 		t.Errorf("%d customers, want 19 and nobody", got)
 	}
-	// The documented way from any id to the customer of today.
+	// The documented ways from any id to the customer of today.
 	const current = "SELECT ifNull((SELECT customer_id FROM subjects WHERE subject_id = {id:UUID}), {id:UUID})"
 	for n, want := range map[int]uuid.UUID{7: uuid.Nil, 8: id('s', 8)} {
 		if got := value[uuid.UUID](t, db, current, warehouse.Named("id", id('s', n))); got != want {
 			t.Errorf("the customer of %s is %s, want %s", id('s', n), got, want)
+		}
+		if got := value[uuid.UUID](t, db, `SELECT if(s.subject_id = r.customer_id, s.customer_id, r.customer_id) AS customer_now
+FROM (SELECT {id:UUID} AS customer_id) AS r LEFT JOIN subjects AS s ON s.subject_id = r.customer_id`, warehouse.Named("id", id('s', n))); got != want {
+			t.Errorf("by a join the customer of %s is %s, want %s", id('s', n), got, want)
 		}
 	}
 }
