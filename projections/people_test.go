@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/policy"
 )
 
 // login is an identify of a user on a device.
@@ -169,5 +170,67 @@ func TestDecisionsAtOnce(t *testing.T) {
 	}
 	if v := s.verify(); !v.Equal() {
 		t.Errorf("verify: %+v", v)
+	}
+}
+
+// What the policy lists as nobody's leaves its customer in every table, and comes
+// back when it is listed no more.
+func TestNobodyInTheTables(t *testing.T) {
+	s := newSite(t)
+	s.send(
+		sent{id: "p1", kind: domain.Page, name: "Home", anon: "till", at: day0 - 4*domain.Day},
+		login("i1", "ben", "till", day0-3*domain.Day), login("i2", "cleo", "till", day0-2*domain.Day),
+		bought("o1", "ben", day0-domain.Day, 5),
+	)
+	ben := s.customer("user:ben", At{})
+	own := domain.SubjectID(testKeyer.Stream(domain.Subject{Kind: domain.User, Value: "ben"})).String()
+	tables := func() string {
+		t.Helper()
+		return fmt.Sprint(
+			s.rows("SELECT concat(subject, ' ', toString(customer_id)) AS x FROM touchpoints ORDER BY x"),
+			s.rows("SELECT concat(subject, ' ', toString(customer_id)) AS x FROM subjects ORDER BY x"),
+			s.rows("SELECT concat(toString(customer_id), ' ', stage) AS x FROM customers ORDER BY x"),
+			s.rows("SELECT concat(subject, ' ', other, ' ', status) AS x FROM identity_conflicts ORDER BY x"),
+		)
+	}
+	before := tables()
+	policyOf := func(nobody []string) {
+		t.Helper()
+		s.stop()
+		p := policy.Default()
+		p.Identity.Nobody = nobody
+		v := s.apply(p)
+		s.start()
+		s.until("the new policy", func() bool { return s.views.Status().PolicyVersion == v })
+		if v := s.verify(); !v.Equal() {
+			t.Errorf("verify under %v: %+v", nobody, v)
+		}
+	}
+	policyOf([]string{"TILL"})
+	if got := s.rows("SELECT DISTINCT subject AS x FROM touchpoints WHERE customer_id = toUUID('" + uuid.Nil.String() + "')"); !slices.Equal(got, []string{"anon:till"}) {
+		t.Errorf("nobody's touchpoints are those of %v", got)
+	}
+	if got := s.rows("SELECT concat(subject, ' ', toString(customer_id)) AS x FROM subjects"); !slices.Equal(got, []string{"anon:till " + uuid.Nil.String()}) {
+		t.Errorf("subjects has %v", got)
+	}
+	if got := s.rows("SELECT other AS x FROM identity_conflicts"); len(got) > 0 {
+		t.Errorf("nobody is in conflict: %v", got)
+	}
+	if c := s.customer("user:ben", At{}); c.ID.String() != own || len(c.Subjects) != 1 {
+		t.Errorf("without the till Ben is %+v", c)
+	}
+	if _, err := s.views.Customer(t.Context(), "anon:till", At{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the till is somebody: %v", err)
+	}
+	var bad *DecisionError
+	if _, err := s.views.Merge(t.Context(), MergeRequest{Subjects: []string{"anon:till", "user:cleo"}, Reason: "r", Author: "a"}); !errors.As(err, &bad) {
+		t.Errorf("merge with nobody: %v", err)
+	}
+	policyOf(nil)
+	if after := tables(); after != before {
+		t.Errorf("the tables are\n%s\nwere\n%s", after, before)
+	}
+	if c := s.customer("user:ben", At{}); c.ID != ben.ID {
+		t.Errorf("with the till Ben is %+v, was %+v", c, ben)
 	}
 }
