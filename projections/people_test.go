@@ -234,3 +234,53 @@ func TestNobodyInTheTables(t *testing.T) {
 		t.Errorf("with the till Ben is %+v, was %+v", c, ben)
 	}
 }
+
+// A subject that messages only name is somebody's while it is joined, and
+// nobody's when it is split off: it has no touchpoint.
+func TestSplitOffWhatIsOnlyNamed(t *testing.T) {
+	s := newSite(t)
+	const email = "email:ada@example.com"
+	s.send(
+		sent{id: "i1", kind: domain.Identify, anon: "guest", at: day0 - 3*domain.Day, traits: `{"email":"ada@example.com"}`},
+		sent{id: "i2", kind: domain.Identify, user: "ada", at: day0 - 2*domain.Day, traits: `{"email":"ada@example.com"}`},
+	)
+	ada := s.customer(email, At{})
+	if len(ada.Subjects) != 3 {
+		t.Fatalf("one customer of %v", ada.Subjects)
+	}
+	split, err := s.views.Split(t.Context(), SplitRequest{Subjects: []string{email}, Reason: "r", Author: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wait(split.Position)
+	if c, err := s.views.Customer(t.Context(), email, At{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the address is %+v, %v", c, err)
+	}
+	if c := s.customer("user:ada", At{}); c.ID != ada.ID || len(c.Subjects) != 2 {
+		t.Errorf("what stays is %+v", c)
+	}
+	if got := s.rows("SELECT subject AS x FROM subjects"); !slices.Equal(got, []string{"user:ada"}) {
+		t.Errorf("subjects has %v", got)
+	}
+	conflicts, _, err := s.views.Conflicts(t.Context(), "kept_apart", 10, "")
+	if err != nil || len(conflicts) != 2 || conflicts[0].Customer != ada.ID || conflicts[0].OtherCustomer != uuid.Nil {
+		t.Errorf("conflicts %+v, %v", conflicts, err)
+	}
+	if v := s.verify(); !v.Equal() {
+		t.Errorf("verify: %+v", v)
+	}
+	merge, err := s.views.Merge(t.Context(), MergeRequest{Subjects: []string{email, "anon:guest"}, Reason: "r", Author: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wait(merge.Position)
+	if c := s.customer(email, At{}); c.ID != ada.ID || len(c.Subjects) != 3 {
+		t.Errorf("merged again: %+v", c)
+	}
+	if conflicts, _, err := s.views.Conflicts(t.Context(), "", 10, ""); err != nil || len(conflicts) > 0 {
+		t.Errorf("conflicts %+v, %v", conflicts, err)
+	}
+	if v := s.verify(); !v.Equal() {
+		t.Errorf("verify: %+v", v)
+	}
+}
