@@ -116,3 +116,24 @@ WHERE customer_id != subject_id)) UNION ALL SELECT 1 AS side, key FROM (SELECT t
 FROM sojourn.subjects_g2 FINAL
 WHERE customer_id != subject_id));
 
+-- identity_conflicts
+SELECT 0 AS side, key FROM (SELECT concat(toString(event_id), ' ', toString(other_id)) AS key, * FROM (SELECT
+    event_id,
+    subject_id,
+    subject,
+    other_id,
+    other,
+    occurred_at,
+    status
+FROM sojourn.identity_conflicts_g1 FINAL
+WHERE removed = 0)) UNION ALL SELECT 1 AS side, key FROM (SELECT concat(toString(event_id), ' ', toString(other_id)) AS key, * FROM (SELECT
+    event_id,
+    subject_id,
+    subject,
+    other_id,
+    other,
+    occurred_at,
+    status
+FROM sojourn.identity_conflicts_g2 FINAL
+WHERE removed = 0));
+

@@ -42,6 +42,19 @@ FROM sojourn.stage_transitions_g7 FINAL
 WHERE removed = 0
 COMMENT 'g7';
 
+CREATE OR REPLACE VIEW identity_conflicts AS
+SELECT
+    event_id,
+    subject_id,
+    subject,
+    other_id,
+    other,
+    occurred_at,
+    status
+FROM sojourn.identity_conflicts_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
 CREATE OR REPLACE VIEW touchpoints AS
 SELECT
     event_id,
