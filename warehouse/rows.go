@@ -79,6 +79,33 @@ type Customer struct {
 	Removed bool
 }
 
+// Account is one row of accounts, whole, as Customer is. Stage, totals and outlook
+// are empty where the policy gives accounts no stage of their own.
+type Account struct {
+	AccountID  uuid.UUID
+	GroupID    string // as sent
+	Stage      string
+	StageSince int64
+	FirstSeen  int64
+	LastSeen   int64
+	Purchases  uint32
+	Refunds    uint32
+	Revenue    []Money
+	Traits     []byte // JSON object text, "{}" if empty
+	Outlook    []StageAt
+	Version    Version
+	Removed    bool
+}
+
+// AccountMember is one row of account_members: a subject that group calls attach
+// to an account. The customer is not part of the row: the view looks it up.
+type AccountMember struct {
+	AccountID uuid.UUID
+	SubjectID uuid.UUID
+	Since     int64 // Unix milliseconds
+	Version   Version
+}
+
 // Money is an amount scaled by AmountScale, in a currency.
 type Money struct {
 	Currency string
