@@ -57,7 +57,7 @@ type conflictBody struct {
 	Customer      *uuid.UUID `json:"customer_id,omitempty" doc:"The customer it belongs to."`
 	Other         string     `json:"other" doc:"The subject it names."`
 	OtherCustomer *uuid.UUID `json:"other_customer_id,omitempty" doc:"The customer that one belongs to."`
-	Status        string     `json:"status" enum:"open,kept_apart" doc:"kept_apart: people have decided so since."`
+	Status        string     `json:"status" enum:"open,kept_apart" doc:"kept_apart: a person has decided so."`
 }
 
 func (a *API) identityOperations() {

@@ -22,7 +22,7 @@ type cluster struct {
 }
 
 func (c *cluster) add(s *subject) {
-	s.node = c.graph.AddNode(identity.Node{Key: s.stream, Kind: s.kind, Nobody: s.nobody, Seen: s.first > 0})
+	s.node = c.graph.AddNode(identity.Node{Kind: s.kind, Nobody: s.nobody, Seen: s.first > 0})
 	c.subjects = append(c.subjects, s)
 	s.cluster = c
 }
@@ -121,7 +121,7 @@ func (c *cluster) asKnown(known domain.Millis) {
 
 // graphJoin is a join by the numbers of its subjects, which are in one cluster.
 func (f *fold) graphJoin(s *subject, j *join) identity.Join {
-	out := identity.Join{Ref: j.ref, Position: uint64(j.position), Hub: f.find(j.hub).node, Other: s.node, Alias: j.alias}
+	out := identity.Join{Ref: j.ref, Hub: f.find(j.hub).node, Other: s.node, Index: j.index, Alias: j.alias}
 	if j.alias {
 		out.Twin = f.find(j.twin).node
 	}
@@ -204,7 +204,7 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) [][]*subject {
 			f.name(o, n.value)
 			f.dirty(o)
 		}
-		j := join{ref: a.ref, position: a.position, recordedAt: a.recordedAt, hub: s.stream, alias: n.alias, twin: n.twin}
+		j := join{ref: a.ref, recordedAt: a.recordedAt, hub: s.stream, index: i, alias: n.alias, twin: n.twin}
 		if t := f.tiesOf(o); t == nil || t.news(&j) {
 			added = append(added, news{o, j})
 		}
@@ -431,7 +431,7 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 		for _, m := range c.members {
 			m.cust = nil
 		}
-		c.members, c.root = nil, ""
+		c.members, c.root, c.course = nil, "", nil
 		f.change(c)
 	}
 	var heads []*subject

@@ -40,6 +40,8 @@ type cust struct {
 	// deadline is the instant under which the customer stands in the index of
 	// deadlines, 0 where it does not.
 	deadline domain.Millis
+	// course is kept of customers with many orders, so that one more costs little.
+	course *lifecycle.Course
 
 	changed bool // in the fold's list of customers to flush
 }

@@ -160,9 +160,27 @@ func (f *fold) touchpoint(a *arrival) {
 	}
 	if s.facts.Add(a.touch, a.traits) {
 		c.advance(f.before)
-		c.replace(f.rules.transitions(c.facts()), f.step, false)
+		c.replace(f.transitionsAfter(c, &a.touch), f.step, false)
 	}
 	f.change(c)
+}
+
+// manyOrders is from how many orders on it pays to keep a course.
+const manyOrders = 64
+
+// transitionsAfter are the transitions of a customer whose facts have just taken
+// a touchpoint.
+func (f *fold) transitionsAfter(c *cust, t *lifecycle.Touch) []lifecycle.Transition {
+	if c.course != nil {
+		c.course.Add(*t)
+		return c.course.Transitions()
+	}
+	facts := c.facts()
+	if facts.Lifecycle.Orders() < manyOrders {
+		return f.rules.transitions(facts)
+	}
+	c.course = lifecycle.NewCourse(&facts.Lifecycle, f.rules.Policy.Lifecycle, f.rules.Policy.Currency)
+	return c.course.Transitions()
 }
 
 // statement learns what was said from the log.

@@ -38,7 +38,6 @@ func (s *site) fill(n int, message func(i int) sent) {
 func BenchmarkHeavyCustomer(b *testing.B) {
 	const n = 1_000_000
 	s := newSite(b)
-	started := time.Now()
 	s.fill(n, func(i int) sent {
 		m := sent{
 			id: fmt.Sprint("m", i), kind: domain.Page, name: "Home", user: "bot", at: day0 - domain.Millis(n-i)*10_000,
@@ -53,7 +52,9 @@ func BenchmarkHeavyCustomer(b *testing.B) {
 		}
 		return m
 	})
-	b.Logf("%d touchpoints of one customer took %v", n, time.Since(started))
+	if c, err := s.views.Customer(b.Context(), "user:bot", At{}); err != nil || c.Purchases != n/50 {
+		b.Fatalf("%d purchases: %v", c.Purchases, err)
+	}
 	middle := (day0 - n/2*10_000).Time()
 	ask := func(name string, do func() error) {
 		b.Run(name, func(b *testing.B) {
@@ -128,5 +129,38 @@ func BenchmarkKnownAt(b *testing.B) {
 		timed("tables-list", At{AsOf: middle}, list("repeat"))
 		timed("tables-list-all", At{AsOf: middle}, list(""))
 		timed("tables-list-now", At{}, list("repeat"))
+	}
+}
+
+// BenchmarkFoldHeavy folds the purchases of one customer into nothing, in order and
+// shuffled.
+func BenchmarkFoldHeavy(b *testing.B) {
+	for _, n := range []int{1000, 2000, 4000} {
+		for _, way := range []string{"ordered", "shuffled"} {
+			b.Run(fmt.Sprintf("%s/%d", way, n), func(b *testing.B) {
+				var c clock
+				c.set(day0)
+				store := openStore(b, &c)
+				defer func() { _ = store.Close() }()
+				parts := make([]eventstore.Append, n)
+				for i := range n {
+					at := i
+					if way == "shuffled" {
+						at = i * 617 % n
+					}
+					stream, e := bought(fmt.Sprint("o", i), "bot", day0-domain.Millis(n-at)*60_000, 1).event()
+					parts[i] = eventstore.Append{Stream: stream, Events: []eventstore.NewEvent{e}}
+				}
+				if _, err := store.AppendMany(b.Context(), parts); err != nil {
+					b.Fatal(err)
+				}
+				for b.Loop() {
+					if _, err := Replay(b.Context(), store, testKeyer, testRules(), NullSink{}, b.TempDir()); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "µs/purchase")
+			})
+		}
 	}
 }

@@ -371,11 +371,9 @@ func whoIsWho(log []sent, rules *Rules) *people {
 		return false
 	}
 	glue := func(subjects []domain.Subject) {
-		sorted := slices.Clone(subjects)
-		slices.SortFunc(sorted, func(a, b domain.Subject) int { return strings.Compare(testKeyer.Stream(a), testKeyer.Stream(b)) })
 		var sets []string
 	next:
-		for _, s := range sorted {
+		for _, s := range subjects {
 			if nobody(s.String()) {
 				continue
 			}
@@ -414,6 +412,7 @@ func whoIsWho(log []sent, rules *Rules) *people {
 	sorted := slices.DeleteFunc(slices.Clone(log), func(m sent) bool { return m.decision != "" })
 	slices.SortFunc(sorted, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })
 	tried := map[string]bool{}
+	var contested [][3]string
 	for _, m := range sorted {
 		hub := m.header().Subject().String()
 		p.of(hub)
@@ -428,10 +427,7 @@ func whoIsWho(log []sent, rules *Rules) *people {
 		if (m.kind == domain.Identify || m.kind == domain.Alias) && m.user != "" && m.anon != "" {
 			others = append(others, "anon:"+m.anon)
 		}
-		slices.SortFunc(others, func(a, b string) int { return -strings.Compare(a[:4], b[:4]) }) // users before visitors
-		if len(others) == 2 && others[0][:4] == others[1][:4] && testKeyer.Stream(parse(others[0])) > testKeyer.Stream(parse(others[1])) {
-			others[0], others[1] = others[1], others[0]
-		}
+		slices.SortStableFunc(others, func(a, b string) int { return -strings.Compare(a[:4], b[:4]) }) // users before visitors
 		if e := m.emailOf(); e != "" {
 			others = append(others, "email:"+e)
 		}
@@ -456,7 +452,7 @@ func whoIsWho(log []sent, rules *Rules) *people {
 				// Of the messages that name the same two the first is the conflict.
 				pair := fmt.Sprint(hub, o, m.kind == domain.Alias && o[5:] == m.prev && o != "anon:"+m.anon)
 				if !tried[pair] {
-					p.conflicts[domain.EventID("test", m.id).String()+" "+o] = true
+					contested = append(contested, [3]string{domain.EventID("test", m.id).String(), hub, o})
 				}
 				tried[pair] = true
 				continue
@@ -465,6 +461,11 @@ func whoIsWho(log []sent, rules *Rules) *people {
 				auto.unite(hub, o)
 			}
 			p.unite(hub, o)
+		}
+	}
+	for _, c := range contested {
+		if !p.of(c[1])[c[2]] {
+			p.conflicts[c[0]+" "+c[2]] = true
 		}
 	}
 	return p
@@ -513,14 +514,6 @@ func once(log []sent) (out []sent) {
 		}
 	}
 	return out
-}
-
-func parse(ref string) domain.Subject {
-	s, err := domain.ParseSubject(ref)
-	if err != nil {
-		panic(err)
-	}
-	return s
 }
 
 // name names a customer by its first subject in alphabetical order.

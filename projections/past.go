@@ -67,8 +67,9 @@ type pasts struct {
 
 // known finds what a question about all customers is answered from that has a
 // KnownAt; release is to be called when that is done. It is nil where all that the
-// views hold was known: then the tables answer. The context bounds the wait; a fold that nobody waits for is
-// given up.
+// views hold was known: then the tables answer. The context bounds the wait. A fold
+// that nobody waits for any more is given up, but after a deadline goes on for a
+// while.
 func (v *Views) known(ctx context.Context, knownAt time.Time) (p *past, release func(), err error) {
 	v.mu.RLock()
 	g := v.active
@@ -143,6 +144,11 @@ func (v *Views) hold(ctx context.Context, key pastKey, rules *Rules) (*past, fun
 		p = s.kept[i]
 		s.kept = slices.Delete(s.kept, i, i+1)
 	} else {
+		for _, o := range slices.Clone(s.kept) {
+			if o.users == 0 && !o.built {
+				s.end(o) // it is not waited for now, and this one is
+			}
+		}
 		p = &past{pastKey: key, rules: rules, done: make(chan struct{})}
 		var building context.Context
 		building, p.cancel = context.WithCancel(v.ctx)
@@ -157,14 +163,14 @@ func (v *Views) hold(ctx context.Context, key pastKey, rules *Rules) (*past, fun
 	for len(s.kept) > maxPasts {
 		oldest := s.kept[0]
 		s.kept = s.kept[1:]
-		s.rest(oldest)
+		s.rest(oldest, false)
 	}
 	s.mu.Unlock()
 
 	release := func() {
 		s.mu.Lock()
 		p.users--
-		s.rest(p)
+		s.rest(p, errors.Is(ctx.Err(), context.DeadlineExceeded))
 		s.mu.Unlock()
 		s.work.Done()
 	}
@@ -181,27 +187,36 @@ func (v *Views) hold(ctx context.Context, key pastKey, rules *Rules) (*past, fun
 	}
 }
 
-// rest decides what becomes of a fold that nobody holds. The caller has the lock.
-func (s *pasts) rest(p *past) {
+// rest decides what becomes of a fold that nobody holds: it stays for a while where
+// it may be asked for again, which after a deadline goes for one under way, too.
+// The caller has the lock.
+func (s *pasts) rest(p *past, deadline bool) {
 	if p.users > 0 {
 		return
 	}
-	switch {
-	case !p.built:
-		p.cancel()
-		s.forget(p)
-	case p.err == nil && !s.closed && slices.Contains(s.kept, p):
-		p.idle = time.AfterFunc(pastIdle, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if p.users == 0 {
-				s.forget(p)
-				p.remove()
-			}
-		})
-	default:
-		s.forget(p)
+	if p.idle != nil {
+		p.idle.Stop()
+	}
+	if s.closed || p.err != nil || !p.built && !deadline || !slices.Contains(s.kept, p) {
+		s.end(p)
+		return
+	}
+	p.idle = time.AfterFunc(pastIdle, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if p.users == 0 {
+			s.end(p)
+		}
+	})
+}
+
+// end gives up the build of a fold, or removes it. The caller has the lock.
+func (s *pasts) end(p *past) {
+	s.forget(p)
+	if p.built {
 		p.remove()
+	} else {
+		p.cancel()
 	}
 }
 
@@ -212,9 +227,6 @@ func (s *pasts) forget(p *past) {
 // remove closes and deletes it. What is left after an error goes at the next
 // start.
 func (p *past) remove() {
-	if p.idle != nil {
-		p.idle.Stop()
-	}
 	g := p.g
 	p.g = nil
 	if g == nil {
@@ -231,7 +243,7 @@ func (s *pasts) close() {
 	s.mu.Lock()
 	s.closed = true
 	for _, p := range slices.Clone(s.kept) {
-		s.rest(p)
+		s.rest(p, false)
 	}
 	s.mu.Unlock()
 	s.work.Wait()
@@ -251,7 +263,7 @@ func (v *Views) buildPast(ctx context.Context, p *past) {
 		s.forget(p)
 	}
 	close(p.done)
-	s.rest(p)
+	s.rest(p, false)
 }
 
 func (v *Views) foldPast(ctx context.Context, p *past) (_ *generation, err error) {

@@ -279,11 +279,27 @@ func TestPastsAreShared(t *testing.T) {
 	if n := s.pastDirs(); n != maxPasts {
 		t.Errorf("%d folds are kept, want %d", n, maxPasts)
 	}
-	// Whoever does not wait for it is not answered, and nobody else is troubled.
+	// A fold goes on for who comes again after a deadline, and is given up with who
+	// goes away.
+	position, err := lastKnown(t.Context(), s.store, math.MaxInt64, day0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, rules := pastKey{position, 1}, s.views.active.rules
+	kept := func() bool {
+		s.views.pasts.mu.Lock()
+		defer s.views.pasts.mu.Unlock()
+		return slices.ContainsFunc(s.views.pasts.kept, func(p *past) bool { return p.pastKey == key })
+	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := count(gone, 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("without waiting: %v", err)
+	if _, _, err := s.views.hold(gone, key, rules); !errors.Is(err, context.Canceled) || kept() {
+		t.Errorf("without waiting, kept %v: %v", kept(), err)
+	}
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if _, _, err := s.views.hold(late, key, rules); !errors.Is(err, context.DeadlineExceeded) || !kept() {
+		t.Errorf("after the deadline, kept %v: %v", kept(), err)
 	}
 	if n, err := count(t.Context(), 0); n != 1 || err != nil {
 		t.Errorf("on the first day %d customers: %v", n, err)
@@ -295,9 +311,9 @@ func TestPastsAreShared(t *testing.T) {
 	s.views.pasts.mu.Unlock()
 	for deadline := time.Now().Add(30 * time.Second); ; runtime.Gosched() {
 		s.views.pasts.mu.Lock()
-		kept := slices.Contains(s.views.pasts.kept, p)
+		left := slices.Contains(s.views.pasts.kept, p)
 		s.views.pasts.mu.Unlock()
-		if !kept {
+		if !left {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -47,9 +47,8 @@ type IdentityJoin struct {
 	Subject string    // the message's own
 	Other   string    // the one it names
 	Alias   bool
-	// Outcome is "joined", "conflict" (it would break a limit, or bring together
-	// what was kept apart before), "kept_apart" (people have decided so since) or
-	// "not_tried" (the policy does not join the kind).
+	// Outcome is "joined", "conflict" (it would break a limit), "kept_apart" (a
+	// person has decided so) or "not_tried" (the policy does not join the kind).
 	Outcome string
 }
 
@@ -179,7 +178,7 @@ type ConflictEntry struct {
 	// Customer and OtherCustomer are those the two belong to, Nil where a subject
 	// has no touchpoint and belongs to nobody.
 	Customer, OtherCustomer uuid.UUID
-	// Status is "open", or "kept_apart" where people have decided so since.
+	// Status is "open", or "kept_apart" where a person has decided so.
 	Status string
 }
 

@@ -105,8 +105,14 @@ func (s said) say(sp *speech, at warehouse.Version, policyVersion int) ([]events
 	stream := domain.StatementStream(id)
 	out := said{next: s.next}
 	var gone []statementRef
+	wanted := make(map[uint64]bool, len(sp.hashes))
+	for _, h := range sp.hashes {
+		wanted[h] = true
+	}
+	stands := make(map[uint64]bool, len(s.standing))
 	for _, st := range s.standing {
-		if slices.Contains(sp.hashes, st.hash) {
+		stands[st.hash] = true
+		if wanted[st.hash] {
 			out.standing = append(out.standing, st)
 		} else {
 			gone = append(gone, st)
@@ -131,7 +137,7 @@ func (s said) say(sp *speech, at warehouse.Version, policyVersion int) ([]events
 	}
 	for i := range sp.desired {
 		h := sp.hashes[i]
-		if slices.ContainsFunc(out.standing, func(x statementRef) bool { return x.hash == h }) {
+		if stands[h] {
 			continue
 		}
 		t := &sp.desired[i]

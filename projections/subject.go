@@ -78,9 +78,9 @@ type ties struct {
 // can tell the difference.
 type join struct {
 	ref        lifecycle.Ref
-	position   eventstore.Position
 	recordedAt domain.Millis
 	hub        string // stream
+	index      int    // among those that the message names
 	// alias is set where the subject may be the previousId of an alias, and twin is
 	// then the stream of the user that the id may be instead.
 	alias bool
@@ -113,9 +113,9 @@ func (t *ties) append(buf []byte) []byte {
 		j := &t.joins[i]
 		buf = binary.AppendVarint(buf, int64(j.ref.At))
 		buf = append(buf, j.ref.ID[:]...)
-		buf = binary.AppendUvarint(buf, uint64(j.position))
 		buf = binary.AppendVarint(buf, int64(j.recordedAt))
 		buf = appendString(buf, j.hub)
+		buf = binary.AppendUvarint(buf, uint64(j.index))
 		alias := byte(0)
 		if j.alias {
 			alias = 1
@@ -142,8 +142,8 @@ func parseTies(b []byte) (*ties, error) {
 	r.version()
 	for n := r.count(); n > 0; n-- {
 		j := join{
-			ref: lifecycle.Ref{At: domain.Millis(r.varint()), ID: r.uuid()}, position: eventstore.Position(r.uvarint()),
-			recordedAt: domain.Millis(r.varint()), hub: r.string(), alias: r.byte() == 1,
+			ref:        lifecycle.Ref{At: domain.Millis(r.varint()), ID: r.uuid()},
+			recordedAt: domain.Millis(r.varint()), hub: r.string(), index: int(r.uvarint()), alias: r.byte() == 1,
 		}
 		if j.alias {
 			j.twin = r.string()

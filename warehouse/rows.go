@@ -156,7 +156,7 @@ type Conflict struct {
 	SubjectID, OtherID uuid.UUID
 	Subject, Other     string // the message's own subject, and the one it names
 	OccurredAt         int64  // Unix milliseconds
-	Status             string // "open", or "kept_apart" where people have decided since
+	Status             string // "open", or "kept_apart" where a person has decided so
 	Version            Version
 	// Removed says that it is no conflict any more; only the key counts then.
 	Removed bool

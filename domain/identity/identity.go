@@ -27,8 +27,6 @@ type Rules interface {
 
 // Node is a subject as a graph has it.
 type Node struct {
-	// Key tells subjects apart: the name of its stream.
-	Key  string
 	Kind domain.SubjectKind
 	// Nobody is set where its value is no identity.
 	Nobody bool
@@ -39,10 +37,10 @@ type Node struct {
 
 // Join is a pair of subjects that a message names together.
 type Join struct {
-	Ref lifecycle.Ref // the message
-	// Position is the message's in the log.
-	Position   uint64
-	Hub, Other int // nodes: the message's own subject, and the one it names
+	Ref        lifecycle.Ref // the message
+	Hub, Other int           // nodes: the message's own subject, and the one it names
+	// Index is its place among those that the message names.
+	Index int
 	// Alias is set where Other is the previousId of an alias. An alias gives two
 	// joins, one for each thing the id may be; Twin is the user it would be.
 	Alias bool
@@ -57,12 +55,11 @@ const (
 	// NotTried: the policy does not list the kind, a value is no identity, or an
 	// alias means the other subject.
 	NotTried Outcome = iota
-	// Joined: both subjects are one customer.
+	// Joined: both subjects are one customer, by this join or otherwise.
 	Joined
-	// Conflict: it would break a limit, or it came after people had decided to keep
-	// the two apart.
+	// Conflict: they are not, because it would break a limit.
 	Conflict
-	// KeptApart: people have decided, since it came, to keep the two apart.
+	// KeptApart: they are not, because people keep the two apart.
 	KeptApart
 )
 
@@ -80,6 +77,8 @@ type Decision struct {
 	// stay.
 	Split         bool
 	First, Second []int
+
+	about []int // both, sorted
 }
 
 // Graph is a set of subjects, the joins and decisions about them, and which of
@@ -89,7 +88,7 @@ type Graph struct {
 	rules     Rules
 	nodes     []Node
 	joins     []Join
-	outcomes  []Outcome
+	outcomes  []Outcome // Conflict also where the two have become one otherwise
 	decisions []Decision
 
 	// auto holds what joins connect by themselves, which is what limits are counted
@@ -160,8 +159,21 @@ func (g *Graph) SetUnseen(i int) {
 // is that in which they were added, or after Solve that in which they are tried.
 func (g *Graph) Joins() []Join { return g.joins }
 
-// Outcome is what became of a join.
-func (g *Graph) Outcome(i int) Outcome { return g.outcomes[i] }
+// Outcome is what became of a join in the end.
+func (g *Graph) Outcome(i int) Outcome {
+	if g.outcomes[i] != Conflict {
+		return g.outcomes[i]
+	}
+	j := &g.joins[i]
+	x, y := g.all.root(j.Hub), g.all.root(j.Other)
+	if x == y {
+		return Joined
+	}
+	if g.apart(x, y) {
+		return KeptApart
+	}
+	return Conflict
+}
 
 // Decide adds a decision. Solve must be called.
 func (g *Graph) Decide(d Decision) {
@@ -198,7 +210,7 @@ func (g *Graph) Absorb(o *Graph) {
 	}
 	g.outcomes = append(g.outcomes, o.outcomes...)
 	for _, d := range o.decisions {
-		d.First, d.Second = shifted(d.First, by), shifted(d.Second, by)
+		d.First, d.Second, d.about = shifted(d.First, by), shifted(d.Second, by), shifted(d.about, by)
 		g.decisions = append(g.decisions, d)
 	}
 	if o.last >= 0 && (g.last < 0 || g.compare(&g.joins[joins+o.last], &g.joins[g.last]) > 0) {
@@ -216,13 +228,15 @@ func shifted(nodes []int, by int) []int {
 }
 
 // Add adds a join. Where it comes after all others in the order in which they are
-// tried, it is tried at once; else, or where anything before it is not solved,
+// tried, it is tried at once, unless it may change what became of those: that can
+// be where there are decisions, and with an alias that need not mind a limit. Else
 // Solve must be called.
 func (g *Graph) Add(j Join) {
 	g.joins = append(g.joins, j)
 	g.outcomes = append(g.outcomes, NotTried)
 	i := len(g.joins) - 1
-	if g.last >= 0 && g.compare(&g.joins[i], &g.joins[g.last]) < 0 {
+	if len(g.decisions) > 0 || j.Alias && g.rules.AliasUsers() ||
+		g.last >= 0 && g.compare(&g.joins[i], &g.joins[g.last]) < 0 {
 		g.unsolved = true
 		return
 	}
@@ -264,7 +278,7 @@ func (g *Graph) compare(a, b *Join) int {
 		}
 		return r
 	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(g.nodes[a.Other].Key, g.nodes[b.Other].Key))
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Index, b.Index))
 }
 
 // try lets a join join its subjects, if it may.
@@ -279,13 +293,7 @@ func (g *Graph) try(j *Join) Outcome {
 	x, y := g.all.root(j.Hub), g.all.root(j.Other)
 	fits := a == b || g.fits(a, b, j)
 	if x != y {
-		if decision, apart := g.apart(x, y); apart {
-			if g.decisions[decision].Position > j.Position {
-				return KeptApart
-			}
-			return Conflict
-		}
-		if !fits {
+		if !fits || g.apart(x, y) {
 			return Conflict
 		}
 	}
@@ -346,24 +354,17 @@ func (g *Graph) joinAll(x, y int) {
 	g.marks[other] = nil
 }
 
-// apart finds the latest decision that keeps two sets apart.
-func (g *Graph) apart(x, y int) (decision int, ok bool) {
+// apart reports whether a decision keeps two sets apart.
+func (g *Graph) apart(x, y int) bool {
 	a, b := g.marks[x], g.marks[y]
-	if len(a) == 0 || len(b) == 0 {
-		return 0, false
-	}
-	for _, m := range a {
-		for _, o := range b {
-			if m.decision != o.decision || m.second == o.second || g.lifted(m.decision, m.node, o.node) {
-				continue
+	for i := range a {
+		for k := range b {
+			if a[i].decision == b[k].decision && a[i].second != b[k].second && !g.lifted(a[i].decision, a[i].node, b[k].node) {
+				return true
 			}
-			if !ok || g.decisions[m.decision].Position > g.decisions[decision].Position {
-				decision, ok = m.decision, true
-			}
-			break
 		}
 	}
-	return decision, ok
+	return false
 }
 
 // lifted reports whether a later merge has brought together the customers that
@@ -378,12 +379,9 @@ func (g *Graph) lifted(split, a, b int) bool {
 	return false
 }
 
-// holds reports whether a decision is about a subject. The sets are sorted.
+// holds reports whether a decision is about a subject.
 func (d *Decision) holds(node int) bool {
-	if _, ok := slices.BinarySearch(d.First, node); ok {
-		return true
-	}
-	_, ok := slices.BinarySearch(d.Second, node)
+	_, ok := slices.BinarySearch(d.about, node)
 	return ok
 }
 
@@ -395,8 +393,8 @@ func (g *Graph) decide() {
 	var merges []int
 	for i := len(g.decisions) - 1; i >= 0; i-- {
 		d := &g.decisions[i]
-		slices.Sort(d.First)
-		slices.Sort(d.Second)
+		d.about = append(append(make([]int, 0, len(d.First)+len(d.Second)), d.First...), d.Second...)
+		slices.Sort(d.about)
 		g.glue(d.First)
 		if !d.Split {
 			merges = append(merges, i)
@@ -412,10 +410,8 @@ func (g *Graph) decide() {
 // glue makes one customer of some subjects, as far as later decisions let it.
 func (g *Graph) glue(nodes []int) {
 	var sets []int // a subject of each set that could not be glued to another
-	byKey := slices.Clone(nodes)
-	slices.SortFunc(byKey, func(a, b int) int { return cmp.Compare(g.nodes[a].Key, g.nodes[b].Key) })
 next:
-	for _, n := range byKey {
+	for _, n := range nodes {
 		if g.nodes[n].Nobody {
 			continue
 		}
@@ -424,7 +420,7 @@ next:
 			if x == y {
 				continue next
 			}
-			if _, apart := g.apart(x, y); !apart {
+			if !g.apart(x, y) {
 				g.joinAll(x, y)
 				continue next
 			}
