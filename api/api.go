@@ -1,4 +1,4 @@
-// Package api is Sojourn's HTTP API: customers, stages, write keys, event names
+// Package api is Sojourn's HTTP API: customers, accounts, stages, write keys, event names
 // and rejects under /api/v1, with the OpenAPI document at /openapi.json, and the
 // endpoints for operators (/healthz, /readyz, /metrics).
 //
@@ -63,6 +63,15 @@ type Views interface {
 	// where it makes no sense, projections.ErrNotFound for what is not known.
 	Merge(ctx context.Context, r projections.MergeRequest) (projections.Decision, error)
 	Split(ctx context.Context, r projections.SplitRequest) (projections.Decision, error)
+	// Accounts is a page of the accounts there were at a time.
+	Accounts(ctx context.Context, limit int, cursor string, at projections.At) ([]projections.Account, string, error)
+	// Account answers where an account stands; ref is its id or "account:<groupId>".
+	// projections.ErrNoAccount where there was nothing of it by then.
+	Account(ctx context.Context, ref string, at projections.At) (projections.Account, error)
+	// AccountMembers and AccountTimeline are pages of its members and of what these
+	// did; the errors are those of Account.
+	AccountMembers(ctx context.Context, ref string, at projections.At, cursor string, limit int) ([]projections.AccountMember, string, error)
+	AccountTimeline(ctx context.Context, ref string, at projections.At, cursor string, limit int) ([]projections.Entry, string, error)
 	// EventNames lists every name that was seen.
 	EventNames(ctx context.Context) ([]projections.EventName, error)
 	// WaitFor returns when the views hold a position, or with the context's error.
@@ -174,6 +183,7 @@ func New(cfg Config) (*API, error) {
 
 	a.customerOperations()
 	a.identityOperations()
+	a.accountOperations()
 	a.writeKeyOperations()
 	a.eventOperations()
 	a.streamOperations()

@@ -22,6 +22,12 @@ type Asked struct {
 
 func (q Asked) at() projections.At { return projections.At{AsOf: q.AsOf.Time, KnownAt: q.KnownAt.Time} }
 
+// Page is a part of a list.
+type Page struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"How many at most."`
+	Cursor string `query:"cursor" maxLength:"4096" doc:"next_cursor of the page before."`
+}
+
 // CustomerRef names a customer in a path.
 type CustomerRef struct {
 	ID string `path:"id" maxLength:"32768" doc:"A customer id, or one of the customer's subjects, whatever its kind: user:42, anon:8f3a, email:ada@example.com, ios.idfa:6d92." example:"user:42"`
@@ -107,6 +113,23 @@ func entryOf(e projections.Entry) entryBody {
 	return b
 }
 
+type timelineOutput struct {
+	Body struct {
+		Entries    []entryBody `json:"entries" doc:"Touchpoints and transitions in the order of time."`
+		NextCursor string      `json:"next_cursor,omitempty" doc:"Missing on the last page."`
+	}
+}
+
+func timelineOf(es []projections.Entry, next string) *timelineOutput {
+	out := &timelineOutput{}
+	out.Body.Entries = make([]entryBody, 0, len(es))
+	for _, e := range es {
+		out.Body.Entries = append(out.Body.Entries, entryOf(e))
+	}
+	out.Body.NextCursor = next
+	return out
+}
+
 type stageBody struct {
 	Stage     string `json:"stage"`
 	Customers uint64 `json:"customers"`
@@ -120,10 +143,6 @@ type stagesBody struct {
 
 func (a *API) customerOperations() {
 	const tag = "Customers"
-	type Page struct {
-		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"How many at most."`
-		Cursor string `query:"cursor" maxLength:"4096" doc:"next_cursor of the page before."`
-	}
 
 	type customersOutput struct {
 		Body struct {
@@ -180,12 +199,6 @@ func (a *API) customerOperations() {
 			return &customerOutput{customerOf(c)}, nil
 		})
 
-	type timelineOutput struct {
-		Body struct {
-			Entries    []entryBody `json:"entries" doc:"Touchpoints and transitions in the order of time."`
-			NextCursor string      `json:"next_cursor,omitempty" doc:"Missing on the last page."`
-		}
-	}
 	huma.Register(a.huma, operation("get-timeline", http.MethodGet, "/customers/{id}/timeline", tag,
 		"A customer's timeline", "The customer's touchpoints and changes of stage, one list in the order of time.", 308, 404, 503),
 		func(ctx context.Context, in *struct {
@@ -205,13 +218,7 @@ func (a *API) customerOperations() {
 					return "/api/v1/customers/" + id.String() + "/timeline" + in.suffix()
 				})
 			}
-			out := &timelineOutput{}
-			out.Body.Entries = make([]entryBody, 0, len(es))
-			for _, e := range es {
-				out.Body.Entries = append(out.Body.Entries, entryOf(e))
-			}
-			out.Body.NextCursor = next
-			return out, nil
+			return timelineOf(es, next), nil
 		})
 
 	type stagesOutput struct{ Body stagesBody }
@@ -266,6 +273,8 @@ func (a *API) viewError(doing string, err error, moved func(uuid.UUID) string) e
 	switch {
 	case errors.Is(err, projections.ErrNotFound):
 		return huma.Error404NotFound(projections.ErrNotFound.Error())
+	case errors.Is(err, projections.ErrNoAccount):
+		return huma.Error404NotFound(projections.ErrNoAccount.Error())
 	case errors.Is(err, projections.ErrBadCursor):
 		return badCursor()
 	case errors.As(err, &m) && moved != nil:

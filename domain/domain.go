@@ -137,6 +137,12 @@ func uuidV5(sum [sha1.Size]byte) uuid.UUID {
 // customer bears the id of the first of its subjects.
 func SubjectID(stream string) uuid.UUID { return uuid.NewSHA1(nsSubject, []byte(stream)) }
 
+// AccountID is the id of the account that group calls name by a groupId: keyed
+// like a subject's, so that it tells nothing of the groupId, and no subject's.
+func (k Keyer) AccountID(groupID string) uuid.UUID {
+	return SubjectID(k.Stream(Subject{accountKind, groupID}))
+}
+
 // StatementStream is the stream of what Sojourn said of a customer.
 func StatementStream(customer uuid.UUID) string { return "statements-" + customer.String() }
 

@@ -21,11 +21,15 @@ const (
 	Device SubjectKind = "device" // an id of a device
 )
 
+// accountKind begins what names an account in a question, and so is no kind of
+// subject.
+const accountKind SubjectKind = "account"
+
 // MaxSubjectKind is the length of a kind of subject in bytes.
 const MaxSubjectKind = 40
 
 // ParseSubjectKind reads a kind of subject, in any case: letters, digits, '_'
-// and '.', a letter first.
+// and '.', a letter first. "account" is none.
 func ParseSubjectKind(s string) (SubjectKind, bool) {
 	if s == "" || len(s) > MaxSubjectKind {
 		return "", false
@@ -44,7 +48,7 @@ func ParseSubjectKind(s string) (SubjectKind, bool) {
 	if upper {
 		s = strings.ToLower(s)
 	}
-	return SubjectKind(s), true
+	return SubjectKind(s), SubjectKind(s) != accountKind
 }
 
 // Subject is one identifier that touchpoints are recorded under or that an
@@ -64,6 +68,9 @@ func ParseSubject(s string) (Subject, error) {
 		return Subject{}, fmt.Errorf("%q is no subject: write its kind, a colon and its value, such as user:42 or email:ada@example.com", s)
 	}
 	kind, ok := ParseSubjectKind(name)
+	if kind == accountKind {
+		return Subject{}, fmt.Errorf("%q is an account, not a customer", s)
+	}
 	if !ok {
 		return Subject{}, fmt.Errorf("%q is no kind of subject: use user, anon, email, phone, device or the type of an external id "+
 			"(letters, digits, _ and ., a letter first, at most %d)", name, MaxSubjectKind)
@@ -79,6 +86,18 @@ func ParseSubject(s string) (Subject, error) {
 		return Subject{}, fmt.Errorf("%q is no telephone number: write it with its country, such as +49 30 1234567", value)
 	}
 	return Subject{}, fmt.Errorf("%q names nobody: empty, null, undefined, anonymous, -1 and what is only zeros and dashes are no identity", value)
+}
+
+// ParseAccount reads "account:<groupId>", the kind in any case.
+func ParseAccount(s string) (groupID string, err error) {
+	name, groupID, ok := strings.Cut(s, ":")
+	if !ok || !strings.EqualFold(name, string(accountKind)) {
+		return "", fmt.Errorf("%q is no account: write account: and its groupId, such as account:acme", s)
+	}
+	if NoIdentity(groupID) {
+		return "", fmt.Errorf("%q names no account: empty, null, undefined, anonymous, -1 and what is only zeros and dashes are no identity", groupID)
+	}
+	return groupID, nil
 }
 
 // Normalise makes the subject of a value as it was sent, so that two spellings

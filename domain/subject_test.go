@@ -42,6 +42,7 @@ func TestParseSubject(t *testing.T) {
 		"übung:x":                      "no kind of subject",
 		strings.Repeat("k", 41) + ":v": "no kind of subject",
 		"user: NULL ":                  "names nobody",
+		"Account:acme":                 "is an account",
 		"ios.idfa:0000-0000":           "names nobody",
 		"email:ada":                    "with one @",
 		"phone:030 1234567":            "with its country",
@@ -254,4 +255,32 @@ func FuzzSubjectStream(f *testing.F) {
 			t.Fatalf("%q is a subject's and holds statements of %s", stream, id)
 		}
 	})
+}
+
+func TestAccounts(t *testing.T) {
+	for text, want := range map[string]string{"account:acme": "acme", "Account: a:b ": " a:b ", "account:user": "user"} {
+		if got, err := domain.ParseAccount(text); err != nil || got != want {
+			t.Errorf("%q is %q, %v, want %q", text, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "acme", "account", "account:", "account: null ", "accounts:acme", "user:acme"} {
+		if got, err := domain.ParseAccount(bad); err == nil {
+			t.Errorf("%q is the account %q", bad, got)
+		}
+	}
+	// No external id has an account's stream, or its id.
+	if _, ok := domain.ParseSubjectKind("Account"); ok {
+		t.Error("account is a kind of subject")
+	}
+	k := domain.NewKeyer(make([]byte, domain.KeySize))
+	stream := k.Stream(domain.Subject{Kind: "account", Value: "acme"})
+	if _, ok := domain.SubjectStream(stream); ok {
+		t.Errorf("%s is a subject's stream", stream)
+	}
+	if k.AccountID("acme") != domain.SubjectID(stream) || k.AccountID("acme") == k.AccountID("Acme") {
+		t.Error("the id of an account is not that of its groupId")
+	}
+	if other := domain.NewKeyer([]byte("0123456789abcdef0123456789abcdef")); other.AccountID("acme") == k.AccountID("acme") {
+		t.Error("another key gives the same id")
+	}
 }

@@ -17,6 +17,10 @@ import (
 // asked about.
 var ErrNotFound = errors.New("no such customer by that time")
 
+// ErrNoAccount is answered for an account that nothing had happened to by the time
+// asked about.
+var ErrNoAccount = errors.New("no such account by that time")
+
 // At is the time a question is about. The zero value asks as of now with all
 // that is known now.
 type At struct {
@@ -43,6 +47,32 @@ type Customer struct {
 	Traits     map[string]json.RawMessage
 	Subjects   []string // "user:42", "anon:8f3a"; the one that gives the id first
 	AsOf       time.Time
+}
+
+// Account is the answer to where an account stands. Where the policy gives accounts
+// no stage of their own, first and last seen are those of its group calls, and
+// there are neither stage nor totals.
+type Account struct {
+	ID         uuid.UUID
+	GroupID    string
+	Stage      string
+	StageSince time.Time // zero where there is no stage
+	Reason     string
+	Cause      string
+	Purchases  int
+	Refunds    int
+	Revenue    map[string]string
+	FirstSeen  time.Time
+	LastSeen   time.Time
+	Traits     map[string]json.RawMessage
+	Members    int // customers
+	AsOf       time.Time
+}
+
+// AccountMember is a customer that group calls attach to an account.
+type AccountMember struct {
+	Customer uuid.UUID
+	Since    time.Time // occurred_at of the first of those calls
 }
 
 // Entry is one line of a timeline: a touchpoint or a transition.

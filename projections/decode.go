@@ -34,6 +34,8 @@ type arrival struct {
 	// named are the other subjects that an identify or an alias names.
 	named []named
 
+	group grouping // of a group call
+
 	// Of a statement.
 	statement eventstore.Recorded
 	// Of a decision about identity.
@@ -173,6 +175,9 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 	a.named = a.named[:0]
 	if h.Kind == domain.Identify || h.Kind == domain.Alias {
 		a.named = namedBy(&h, e.Data, d.keyer)
+	}
+	if a.group = (grouping{}); h.Kind == domain.Group {
+		a.group = readGrouping(e.Data, a.ref, d.keyer)
 	}
 	if d.rows != nil {
 		d.row(e, &h, domain.SubjectID(e.Stream), rule, &a.touch)

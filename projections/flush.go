@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -29,6 +30,9 @@ type Rows struct {
 	Customers   []warehouse.Customer
 	Transitions []warehouse.Transition
 	Conflicts   []warehouse.Conflict
+	Accounts    []warehouse.Account
+
+	AccountMembers []warehouse.AccountMember
 }
 
 // flush is everything that one batch of events changes.
@@ -40,10 +44,13 @@ type flush struct {
 	state    *pebble.Batch
 }
 
-// wake finds the customers whose deadline has come by a clock and that no event
-// of the batch was about.
+// wake finds the customers and accounts whose deadline has come by a clock and that
+// no event of the batch was about.
 func (f *fold) wake(s *state, clock domain.Millis) error {
-	ids, err := s.due(clock)
+	if err := f.wakeAccounts(s, clock); err != nil {
+		return err
+	}
+	ids, err := s.due(customerDeadlines, clock)
 	if err != nil {
 		return err
 	}
@@ -110,6 +117,7 @@ type piece struct {
 // encodes the state as it then is into a batch. newBatch makes an empty one.
 func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush, error) {
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
+	f.touchAccounts()
 	each := len(f.changed)/runtime.GOMAXPROCS(0) + 1
 	pieces := inPieces(f.changed, newBatch, func(p *piece, c *cust) error {
 		if p.rows.Customers == nil {
@@ -121,7 +129,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	for _, s := range f.touched {
 		switch {
 		case s.nobody:
-			moved(s, noCustomer, version, pieces[0])
+			moved(s, warehouse.Nobody, version, pieces[0])
 		case s.lone:
 			// Only named, and by nobody that it belongs to: it is its own again.
 			moved(s, s.id, version, pieces[0])
@@ -135,6 +143,9 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	out := &pieces[0].flush
 	out.to, out.clock = f.position, clock
 	if err := f.flushIdentity(out, version); err != nil {
+		return nil, err
+	}
+	if err := f.flushAccounts(out, version); err != nil {
 		return nil, err
 	}
 	out.rows.Subjects = concat(pieces, func(p *piece) []warehouse.Subject { return p.rows.Subjects })
@@ -277,9 +288,6 @@ func moved(s *subject, customer uuid.UUID, version warehouse.Version, out *piece
 		return
 	}
 	s.moved = customer
-	if customer == noCustomer {
-		customer = uuid.Nil
-	}
 	out.rows.Subjects = append(out.rows.Subjects, warehouse.Subject{
 		SubjectID: s.id, Subject: s.String(), Kind: string(s.kind), CustomerID: customer, Version: version,
 	})
@@ -337,20 +345,25 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, out *flush) err
 			deadline = next
 		}
 	}
-	if deadline != c.deadline {
-		if c.deadline != 0 {
-			if err := out.state.Delete(deadlineKey(c.deadline, c.id), nil); err != nil {
-				return err
-			}
-		}
-		if deadline != 0 {
-			if err := out.state.Set(deadlineKey(deadline, c.id), nil, nil); err != nil {
-				return err
-			}
-		}
-		c.deadline = deadline
+	return moveDeadline(out.state, customerDeadlines, c.id, &c.deadline, deadline)
+}
+
+// moveDeadline moves what stands in an index of deadlines at one instant to another;
+// 0 is none.
+func moveDeadline(batch *pebble.Batch, index byte, id uuid.UUID, at *domain.Millis, to domain.Millis) error {
+	if *at == to {
+		return nil
 	}
-	return nil
+	if *at != 0 {
+		if err := batch.Delete(deadlineKey(index, *at, id), nil); err != nil {
+			return err
+		}
+	}
+	*at = to
+	if to == 0 {
+		return nil
+	}
+	return batch.Set(deadlineKey(index, to, id), nil, nil)
 }
 
 // customerRow is the customer as of the clock of a flush.
@@ -359,26 +372,30 @@ func (f *fold) customerRow(c *cust, version warehouse.Version) warehouse.Custome
 	clock := domain.Millis(version.Clock)
 	last := &c.all[c.n-1]
 	totals := lifecycle.TotalsAt(&facts.Lifecycle, clock, f.rules.Policy.Currency)
-	r := warehouse.Customer{
+	return warehouse.Customer{
 		CustomerID: c.id, UserIDs: userIDs(c.members),
 		Stage: string(last.To), StageSince: int64(last.At),
 		FirstSeen: int64(facts.FirstSeen), LastSeen: int64(facts.LastSeen),
 		Purchases: uint32(totals.Purchases), Refunds: uint32(totals.Refunds),
-		Traits: traitsJSON(facts), Version: version,
+		Revenue: moneyOf(totals), Outlook: outlookOf(c.all[c.n:]), Traits: traitsJSON(facts), Version: version,
 	}
-	for cur, amount := range totals.Revenue {
-		r.Revenue = append(r.Revenue, warehouse.Money{Currency: cur, Amount: int64(amount)})
+}
+
+// moneyOf is the revenue in the order of currencies.
+func moneyOf(t lifecycle.Totals) (all []warehouse.Money) {
+	for cur, amount := range t.Revenue {
+		all = append(all, warehouse.Money{Currency: cur, Amount: int64(amount)})
 	}
-	slices.SortFunc(r.Revenue, func(a, b warehouse.Money) int {
-		if a.Currency < b.Currency {
-			return -1
-		}
-		return 1
-	})
-	for _, t := range c.all[c.n:] {
-		r.Outlook = append(r.Outlook, warehouse.StageAt{At: int64(t.At), Stage: string(t.To)})
+	slices.SortFunc(all, func(a, b warehouse.Money) int { return strings.Compare(a.Currency, b.Currency) })
+	return all
+}
+
+// outlookOf is what changes of stage to come look like in a row.
+func outlookOf(future []lifecycle.Transition) (all []warehouse.StageAt) {
+	for _, t := range future {
+		all = append(all, warehouse.StageAt{At: int64(t.At), Stage: string(t.To)})
 	}
-	return r
+	return all
 }
 
 // userIDs are the values of the users among the subjects, in order.
@@ -413,6 +430,7 @@ func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)
 // evict drops what has not changed from memory once there is more than limit.
 // It must only be called when the state holds all that has been flushed.
 func (f *fold) evict(limit int) {
+	f.evictAccounts(limit)
 	if len(f.subjects) <= limit && len(f.customers) <= limit {
 		return
 	}
@@ -444,6 +462,23 @@ func (f *fold) evict(limit int) {
 	}
 }
 
+// evictAccounts drops accounts once they and their members are more than limit.
+func (f *fold) evictAccounts(limit int) {
+	n := len(f.accounts)
+	for _, a := range f.accounts {
+		n += len(a.memberships)
+	}
+	for id, a := range f.accounts {
+		if n <= limit {
+			return
+		}
+		if !a.changed {
+			n -= 1 + len(a.memberships)
+			delete(f.accounts, id)
+		}
+	}
+}
+
 // forget drops a subject from memory.
 func (f *fold) forget(key streamKey, s *subject) {
 	if s.cluster != nil {
@@ -463,8 +498,8 @@ func decisionKey(p eventstore.Position) []byte {
 	return binary.BigEndian.AppendUint64([]byte{'x'}, uint64(p))
 }
 
-func deadlineKey(at domain.Millis, id [16]byte) []byte {
+func deadlineKey(index byte, at domain.Millis, id [16]byte) []byte {
 	// The sign bit is flipped, so that times before 1970 sort first.
-	b := binary.BigEndian.AppendUint64([]byte{'d'}, uint64(at)^(1<<63))
+	b := binary.BigEndian.AppendUint64([]byte{index}, uint64(at)^(1<<63))
 	return append(b, id[:]...)
 }

@@ -52,10 +52,14 @@ func (r *Rules) channel(rule policy.Rule, h *domain.Header, context string) stri
 	return r.compiled.Channel(h.Kind, h.Source, gjson.Get(context, "library.name").Str)
 }
 
-// loader reads the records of the state; nil where there is none. What it
-// returns is valid until the next call.
+// loader reads the records of the state.
 type loader interface {
+	// load is the record of a key, nil where there is none; it is valid until the
+	// next call.
 	load(key []byte) ([]byte, error)
+	// scan yields the records from a key on and below another. The slices are valid
+	// until fn returns, which may not load.
+	scan(from, below []byte, fn func(key, value []byte) error) error
 }
 
 // fold takes events in the order of the log and keeps the subjects and customers
@@ -81,13 +85,17 @@ type fold struct {
 	subjects  map[streamKey]*subject
 	customers map[uuid.UUID]*cust
 	decisions map[eventstore.Position]*decision
+	accounts  map[uuid.UUID]*account
 	// What is to be flushed.
 	touched      []*subject // dirty
 	changed      []*cust
 	conflicts    map[conflictKey]conflict
 	newDecisions []*decision
-	events       int
-	err          error
+	// changedAccounts are those with calls of their own; the accounts of customers
+	// that have changed are found at the flush.
+	changedAccounts []*account
+	events          int
+	err             error
 }
 
 func newFold(rules *Rules, keyer domain.Keyer, state loader, logger *slog.Logger) *fold {
@@ -95,6 +103,7 @@ func newFold(rules *Rules, keyer domain.Keyer, state loader, logger *slog.Logger
 		rules: rules, keyer: keyer, state: state, logger: logger,
 		subjects: map[streamKey]*subject{}, customers: map[uuid.UUID]*cust{},
 		decisions: map[eventstore.Position]*decision{}, conflicts: map[conflictKey]conflict{},
+		accounts: map[uuid.UUID]*account{},
 	}
 }
 
@@ -130,6 +139,9 @@ func (f *fold) touchpoint(a *arrival) {
 		}
 	}
 	f.dirty(s)
+	if a.group.groupID != "" {
+		f.group(a, s)
+	}
 	if len(a.named) > 0 || fresh && s.linked {
 		if groups := f.identify(a, s, fresh); len(groups) > 0 {
 			f.regroup(groups, s, fresh, false, func() { s.facts.Add(a.touch, a.traits) })

@@ -36,6 +36,7 @@ type sent struct {
 	at               domain.Millis
 	properties       string
 	traits           string
+	group            string // groupId of a group call
 	// A decision about identity instead of a message.
 	decision       string // "merge" or "split"
 	these, andThem []domain.Subject
@@ -83,7 +84,7 @@ func (m sent) data() []byte {
 	if traits == "" {
 		traits = "{}"
 	}
-	return fmt.Appendf(nil, `{"messageId":%q,"properties":%s,"traits":%s,"context":{"ip":"127.0.0.1"}}`, m.id, properties, traits)
+	return fmt.Appendf(nil, `{"messageId":%q,"groupId":%q,"properties":%s,"traits":%s,"context":{"ip":"127.0.0.1"}}`, m.id, m.group, properties, traits)
 }
 
 // clock is a wall clock that a test sets.
@@ -125,6 +126,8 @@ type memory struct {
 	customers   map[uuid.UUID]warehouse.Customer
 	transitions map[string]warehouse.Transition
 	conflicts   map[string]warehouse.Conflict // by event and other
+	accounts    map[uuid.UUID]warehouse.Account
+	attached    map[string]warehouse.AccountMember // by account and subject
 	// fault is asked before (0) and after (1) a write.
 	fault func(stage int) error
 }
@@ -133,6 +136,7 @@ func newMemory() *memory {
 	return &memory{
 		subjects: map[uuid.UUID]warehouse.Subject{}, customers: map[uuid.UUID]warehouse.Customer{},
 		transitions: map[string]warehouse.Transition{}, conflicts: map[string]warehouse.Conflict{},
+		accounts: map[uuid.UUID]warehouse.Account{}, attached: map[string]warehouse.AccountMember{},
 	}
 }
 
@@ -180,6 +184,17 @@ func (m *memory) Write(_ context.Context, r *Rows) error {
 		key := fmt.Sprintf("%s %s", c.EventID, c.OtherID)
 		if old, ok := m.conflicts[key]; !ok || newer(c.Version, old.Version) {
 			m.conflicts[key] = c
+		}
+	}
+	for _, a := range r.Accounts {
+		if old, ok := m.accounts[a.AccountID]; !ok || newer(a.Version, old.Version) {
+			m.accounts[a.AccountID] = a
+		}
+	}
+	for _, a := range r.AccountMembers {
+		key := fmt.Sprintf("%s %s", a.AccountID, a.SubjectID)
+		if old, ok := m.attached[key]; !ok || newer(a.Version, old.Version) {
+			m.attached[key] = a
 		}
 	}
 	if m.fault != nil {
@@ -239,7 +254,7 @@ func (m *memory) picture(t tb) picture {
 		events[tp.EventID] = true
 		id := tp.SubjectID
 		if s, ok := m.subjects[id]; ok {
-			if id = s.CustomerID; id == uuid.Nil {
+			if id = s.CustomerID; id == warehouse.Nobody {
 				continue // nobody's
 			}
 		}
@@ -256,6 +271,10 @@ func (m *memory) picture(t tb) picture {
 		}
 	}
 	p := picture{}
+	m.pictureAccounts(p, func(id uuid.UUID) string {
+		slices.Sort(get(id).subjects)
+		return strings.Join(get(id).subjects, " ")
+	})
 	for id, row := range m.customers {
 		if row.Removed {
 			continue
@@ -521,6 +540,7 @@ func oracle(log []sent, rules *Rules, now domain.Millis) picture {
 		groups[key] = append(groups[key], m)
 	}
 	p := picture{}
+	oracleAccounts(p, set, who, rules, now)
 	for _, ms := range groups {
 		var facts customer.Facts
 		var subjects, userIDs, events []string
@@ -786,6 +806,11 @@ func drawMessages(t *rapid.T) []sent {
 			m.name = "Order Updated"
 			m.properties = fmt.Sprintf(`{%s,"total":%d}`, order, amount)
 		case 8:
+			if rapid.Bool().Draw(t, "group call") {
+				m.kind, m.group = domain.Group, rapid.SampledFrom([]string{"acme", "bolt", "nobody", "null"}).Draw(t, "account")
+				m.traits = fmt.Sprintf(`{"size":%q,"gone":%s}`, m.id, rapid.SampledFrom([]string{"1", "null"}).Draw(t, "gone"))
+				break
+			}
 			m.name = "Signed Up"
 		default:
 			m.name = "Product Viewed"
@@ -813,6 +838,7 @@ var errCrash = errors.New("crash")
 func testRules() *Rules {
 	p := policy.Default()
 	p.Identity.Nobody = []string{"nobody"}
+	p.Lifecycle.Accounts = true
 	return NewRules(1, p)
 }
 

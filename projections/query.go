@@ -39,6 +39,10 @@ func (s snapshot) load(key []byte) ([]byte, error) {
 	return b, closer.Close()
 }
 
+func (s snapshot) scan(from, below []byte, fn func(key, value []byte) error) error {
+	return scan(s.db, from, below, fn)
+}
+
 // question is one question about one customer: the subjects it is about, what is
 // known of them, and the time.
 type question struct {

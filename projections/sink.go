@@ -38,6 +38,12 @@ func (t tables) Write(ctx context.Context, r *Rows) error {
 	if len(r.Conflicts) > 0 {
 		g.Go(func() error { return t.db.WriteConflicts(ctx, t.generation, r.Conflicts) })
 	}
+	if len(r.Accounts) > 0 {
+		g.Go(func() error { return t.db.WriteAccounts(ctx, t.generation, r.Accounts) })
+	}
+	if len(r.AccountMembers) > 0 {
+		g.Go(func() error { return t.db.WriteAccountMembers(ctx, t.generation, r.AccountMembers) })
+	}
 	if len(r.Subjects) > 0 {
 		g.Go(func() error {
 			if err := t.db.WriteSubjects(ctx, t.generation, r.Subjects); err != nil {

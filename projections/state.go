@@ -163,10 +163,16 @@ func (s *state) checkpoint() checkpoint {
 	return s.at
 }
 
-// due lists the customers whose deadline is at or before a clock.
-func (s *state) due(clock domain.Millis) ([]uuid.UUID, error) {
+// The letters of the two indexes of deadlines, one behind the other.
+const (
+	customerDeadlines = 'd'
+	accountDeadlines  = 'e'
+)
+
+// due lists what has a deadline at or before a clock.
+func (s *state) due(index byte, clock domain.Millis) ([]uuid.UUID, error) {
 	var ids []uuid.UUID
-	err := s.scan([]byte{'d'}, deadlineKey(clock+1, uuid.Nil), func(key, _ []byte) error {
+	err := s.scan([]byte{index}, deadlineKey(index, clock+1, uuid.Nil), func(key, _ []byte) error {
 		var id uuid.UUID
 		copy(id[:], key[len(key)-16:])
 		ids = append(ids, id)
@@ -200,22 +206,30 @@ func (s *state) customers(after uuid.UUID, limit int) ([]uuid.UUID, error) {
 // errStop ends a scan early.
 var errStop = errors.New("stop")
 
-// nextDeadline is the earliest deadline of any customer.
+// nextDeadline is the earliest deadline of any customer or account.
 func (s *state) nextDeadline() (at domain.Millis, ok bool, err error) {
-	err = s.scan([]byte{'d'}, []byte{'d' + 1}, func(key, _ []byte) error {
-		at, ok = domain.Millis(binary.BigEndian.Uint64(key[1:])^(1<<63)), true
-		return errStop
-	})
-	if errors.Is(err, errStop) {
-		err = nil
+	for _, index := range []byte{customerDeadlines, accountDeadlines} {
+		err = s.scan([]byte{index}, []byte{index + 1}, func(key, _ []byte) error {
+			if next := domain.Millis(binary.BigEndian.Uint64(key[1:]) ^ (1 << 63)); !ok || next < at {
+				at, ok = next, true
+			}
+			return errStop
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			return 0, false, err
+		}
 	}
-	return at, ok, err
+	return at, ok, nil
 }
 
 // scan yields the records from a key on and below another. The slices are valid
 // until fn returns.
 func (s *state) scan(from, below []byte, fn func(key, value []byte) error) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: below})
+	return scan(s.db, from, below, fn)
+}
+
+func scan(db *pebble.DB, from, below []byte, fn func(key, value []byte) error) error {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: below})
 	if err != nil {
 		return fmt.Errorf("read the state of the views: %w", err)
 	}

@@ -39,8 +39,12 @@ type subject struct {
 	// ties is nil until they are loaded.
 	ties   *ties
 	linked bool
+	// grouped says that group calls attach it to accounts, accounts is nil until
+	// these are loaded.
+	grouped  bool
+	accounts []uuid.UUID
 	// moved is the customer that the subjects table has for it, Nil where there is
-	// no row, noCustomer where the row says that it is nobody's.
+	// no row, warehouse.Nobody where the row says that it is no customer's.
 	moved uuid.UUID
 
 	cust    *cust    // where cached: the customer it belongs to
@@ -53,9 +57,6 @@ type subject struct {
 	// lone is set where it belongs to no customer any more, as it has no touchpoint.
 	lone bool
 }
-
-// noCustomer marks a subject whose row says that it is no customer's.
-var noCustomer = uuid.Max
 
 // ties are what connects a subject with others.
 type ties struct {
@@ -191,7 +192,13 @@ const stateVersion = 2
 
 var errState = errors.New("state record is cut short or damaged")
 
-// append encodes the subject for the state, without its ties and members.
+// What a subject has records of beside its own.
+const (
+	hasTies = 1 << iota
+	hasAccounts
+)
+
+// append encodes the subject for the state, without its ties, members and accounts.
 func (s *subject) append(buf []byte) []byte {
 	buf = append(buf, stateVersion)
 	buf = appendString(buf, s.value)
@@ -199,11 +206,14 @@ func (s *subject) append(buf []byte) []byte {
 	buf = binary.AppendVarint(buf, int64(s.firstAt))
 	buf = appendString(buf, s.head)
 	buf = binary.AppendUvarint(buf, uint64(s.memberCount))
-	linked := byte(0)
+	has := byte(0)
 	if s.linked {
-		linked = 1
+		has = hasTies
 	}
-	buf = append(buf, linked)
+	if s.grouped {
+		has |= hasAccounts
+	}
+	buf = append(buf, has)
 	buf = append(buf, s.moved[:]...)
 	return s.facts.Append(buf)
 }
@@ -222,7 +232,8 @@ func parseSubject(stream string, b []byte) (*subject, error) {
 	s.firstAt = domain.Millis(r.varint())
 	s.head = r.string()
 	s.memberCount = int(r.uvarint())
-	s.linked = r.byte() == 1
+	has := r.byte()
+	s.linked, s.grouped = has&hasTies != 0, has&hasAccounts != 0
 	s.moved = r.uuid()
 	if r.err != nil {
 		return nil, r.err

@@ -232,7 +232,13 @@ func (v *Views) Timeline(ctx context.Context, ref string, at At, cursor string, 
 	if err != nil {
 		return nil, "", err
 	}
-	for i, t := range a.past {
+	return p.finish(a.past, limit)
+}
+
+// finish puts the transitions onto a page that has its touchpoints, and returns at
+// most limit entries and the cursor of what follows.
+func (p *page) finish(past []lifecycle.Transition, limit int) ([]Entry, string, error) {
+	for i, t := range past {
 		if e := (Entry{At: t.At.Time(), Transition: &TransitionEntry{
 			Seq: i + 1, From: string(t.From), To: string(t.To), Reason: t.Reason, Cause: t.Cause.String(),
 		}}); p.wants(e.place()) {

@@ -46,6 +46,8 @@ var compared = []struct {
 	{"stage_transitions", "concat(toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
 	{"subjects", "toString(subject_id)", ""},
 	{"identity_conflicts", "concat(toString(event_id), ' ', toString(other_id))", ""},
+	{"accounts", "toString(account_id)", " EXCEPT (position, clock)"},
+	{"account_members", "concat(toString(account_id), ' ', toString(customer_id))", ""},
 }
 
 const (

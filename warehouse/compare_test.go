@@ -25,6 +25,10 @@ func fill(t testing.TB, db *warehouse.DB, g warehouse.Generation, v warehouse.Ve
 	}
 	must(t, db.WriteCustomers(ctx, g, customers))
 	must(t, db.WriteTransitions(ctx, g, transitions))
+	must(t, db.WriteAccounts(ctx, g, []warehouse.Account{{AccountID: id('a', 1), GroupID: "acme", Traits: []byte("{}"), Version: v}}))
+	must(t, db.WriteAccountMembers(ctx, g, []warehouse.AccountMember{
+		{AccountID: id('a', 1), SubjectID: id('s', 5), Since: start, Version: v}, {AccountID: id('a', 1), SubjectID: id('s', 30), Since: start, Version: v},
+	}))
 	must(t, db.WriteSubjects(ctx, g, []warehouse.Subject{{SubjectID: id('s', 1), Subject: "user:1", CustomerID: id('s', 2), Version: v}}))
 	must(t, db.WriteConflicts(ctx, g, []warehouse.Conflict{conflict(1, "open", v), conflict(2, "kept_apart", v), conflict(3, "open", v)}))
 }
@@ -57,10 +61,14 @@ func TestCompare(t *testing.T) {
 	settled := conflict(3, "", warehouse.Version{Position: 10})
 	settled.Removed = true
 	must(t, db.WriteConflicts(ctx, 2, []warehouse.Conflict{conflict(1, "kept_apart", warehouse.Version{Position: 10}), settled}))
+	must(t, db.WriteAccounts(ctx, 2, []warehouse.Account{{AccountID: id('a', 1), GroupID: "acme", Traits: []byte(`{"plan":1}`), Version: warehouse.Version{Position: 10}}}))
+	must(t, db.WriteAccountMembers(ctx, 2, []warehouse.AccountMember{{AccountID: id('a', 1), SubjectID: id('s', 5), Since: start - 1, Version: warehouse.Version{Position: 10}}}))
 	got, err = db.Compare(ctx, 1, 2, 3)
 	must(t, err)
 	moved := value[uint64](t, db, "SELECT count() FROM touchpoints_g1 WHERE subject = 'user:30'")
-	want := map[string]uint64{"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 1, "identity_conflicts": 2}
+	want := map[string]uint64{
+		"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 1, "identity_conflicts": 2, "accounts": 1, "account_members": 3,
+	}
 	for table, n := range want {
 		if got.Different[table] != n {
 			t.Errorf("%s: %d rows differ, want %d", table, got.Different[table], n)

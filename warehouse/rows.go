@@ -10,6 +10,10 @@ import (
 // Decimal(18, 4) it becomes: 12.34 is 123400.
 const AmountScale = 10_000
 
+// Nobody is the customer_id of what belongs to no customer: of subjects whose value
+// is no identity, and of their touchpoints.
+var Nobody = uuid.Max
+
 // Touchpoint is one row of touchpoints. All times are Unix milliseconds, UTC.
 // The customer is not part of the row: the view looks it up (see Subject).
 type Touchpoint struct {
@@ -77,6 +81,33 @@ type Customer struct {
 	Version Version
 	// Removed hides the customer from the view (its subjects have moved away).
 	Removed bool
+}
+
+// Account is one row of accounts, whole, as Customer is. Stage, totals and outlook
+// are empty where the policy gives accounts no stage of their own.
+type Account struct {
+	AccountID  uuid.UUID
+	GroupID    string // as sent
+	Stage      string
+	StageSince int64
+	FirstSeen  int64
+	LastSeen   int64
+	Purchases  uint32
+	Refunds    uint32
+	Revenue    []Money
+	Traits     []byte // JSON object text, "{}" if empty
+	Outlook    []StageAt
+	Version    Version
+	Removed    bool
+}
+
+// AccountMember is one row of account_members: a subject that group calls attach
+// to an account. The customer is not part of the row: the view looks it up.
+type AccountMember struct {
+	AccountID uuid.UUID
+	SubjectID uuid.UUID
+	Since     int64 // Unix milliseconds
+	Version   Version
 }
 
 // Money is an amount scaled by AmountScale, in a currency.

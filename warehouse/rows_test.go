@@ -212,6 +212,47 @@ func TestCustomersReplaceThemselves(t *testing.T) {
 	}
 }
 
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db := warehousetest.Open(t)
+	must(t, db.CreateGeneration(ctx, 1))
+	must(t, db.Activate(ctx, 1))
+	a := warehouse.Account{
+		AccountID: id('a', 1), GroupID: "ac'me", Stage: "loyal", StageSince: start, FirstSeen: start - 1, LastSeen: start + 1,
+		Purchases: 2, Refunds: 1, Revenue: []warehouse.Money{{Currency: "EUR", Amount: 10_000}}, Traits: []byte(`{"plan":1}`),
+		Outlook: []warehouse.StageAt{{At: start + 60*86400_000, Stage: "at_risk"}}, Version: warehouse.Version{Position: 5, Clock: start},
+	}
+	older, gone := a, a
+	older.Stage, older.Version.Position = "lead", 4
+	gone.AccountID, gone.Removed = id('a', 2), true
+	must(t, db.WriteAccounts(ctx, 1, []warehouse.Account{a, older, gone}))
+	got := text(t, db, "SELECT toString(tuple(*)) FROM accounts")
+	want := []string{`('` + a.AccountID.String() + `','ac\'me','loyal','2023-11-14 22:13:20.000','2023-11-14 22:13:19.999','2023-11-14 22:13:20.001',2,1,{'EUR':1},'{"plan":1}',[('2024-01-13 22:13:20.000','at_risk')],5,'2023-11-14 22:13:20.000')`}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+
+	// Two members of one customer are one, since the first of them; nobody is none.
+	v := warehouse.Version{Position: 5}
+	member := func(subject int, since int64, position uint64) warehouse.AccountMember {
+		return warehouse.AccountMember{AccountID: a.AccountID, SubjectID: id('s', subject), Since: since, Version: warehouse.Version{Position: position}}
+	}
+	must(t, db.WriteAccountMembers(ctx, 1, []warehouse.AccountMember{member(1, start, 1), member(2, start+9, 1), member(2, start-2, 2), member(3, start, 1), member(4, start+3, 1)}))
+	must(t, db.WriteSubjects(ctx, 1, []warehouse.Subject{
+		{SubjectID: id('s', 2), Subject: "user:2", CustomerID: id('s', 1), Version: v}, {SubjectID: id('s', 3), Subject: "user:3", CustomerID: warehouse.Nobody, Version: v},
+	}))
+	must(t, db.ReloadMoved(ctx, 1))
+	got = text(t, db, "SELECT toString(tuple(*)) FROM account_members ORDER BY since")
+	want = []string{
+		`('` + a.AccountID.String() + `','` + id('s', 1).String() + `','2023-11-14 22:13:19.998')`,
+		`('` + a.AccountID.String() + `','` + id('s', 4).String() + `','2023-11-14 22:13:20.003')`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestTransitionsReplaceThemselves(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -232,7 +273,7 @@ func TestTransitionsReplaceThemselves(t *testing.T) {
 	}
 }
 
-// The touchpoints of a subject that is nobody's have no customer, those of other
+// The touchpoints of a subject that is nobody's bear nobody's id, those of other
 // subjects keep theirs.
 func TestNobodysTouchpoints(t *testing.T) {
 	t.Parallel()
@@ -243,10 +284,10 @@ func TestNobodysTouchpoints(t *testing.T) {
 	must(t, db.WriteTouchpoints(ctx, 1, block(0, 500, 20)))
 	const count = "SELECT count() FROM touchpoints WHERE customer_id = {c:UUID}"
 	own := value[uint64](t, db, count, warehouse.Named("c", id('s', 7)))
-	till := warehouse.Subject{SubjectID: id('s', 7), Subject: "user:7", Kind: "user", Version: warehouse.Version{Position: 10}}
+	till := warehouse.Subject{SubjectID: id('s', 7), Subject: "user:7", Kind: "user", CustomerID: warehouse.Nobody, Version: warehouse.Version{Position: 10}}
 	must(t, db.WriteSubjects(ctx, 1, []warehouse.Subject{till}))
 	must(t, db.ReloadMoved(ctx, 1))
-	if got := value[uint64](t, db, count, warehouse.Named("c", uuid.Nil)); got != own || own == 0 {
+	if got := value[uint64](t, db, count, warehouse.Named("c", warehouse.Nobody)); got != own || own == 0 {
 		t.Errorf("%d touchpoints are nobody's, want %d", got, own)
 	}
 	if got := value[uint64](t, db, "SELECT uniqExact(customer_id) FROM touchpoints"); got != 20 {
@@ -254,7 +295,7 @@ func TestNobodysTouchpoints(t *testing.T) {
 	}
 	// The documented ways from any id to the customer of today.
 	const current = "SELECT ifNull((SELECT customer_id FROM subjects WHERE subject_id = {id:UUID}), {id:UUID})"
-	for n, want := range map[int]uuid.UUID{7: uuid.Nil, 8: id('s', 8)} {
+	for n, want := range map[int]uuid.UUID{7: warehouse.Nobody, 8: id('s', 8)} {
 		if got := value[uuid.UUID](t, db, current, warehouse.Named("id", id('s', n))); got != want {
 			t.Errorf("the customer of %s is %s, want %s", id('s', n), got, want)
 		}

@@ -118,7 +118,20 @@ func (db *DB) WriteTouchpoints(ctx context.Context, g Generation, b *TouchpointB
 	})
 }
 
-const timeType = "DateTime64(3, 'UTC')"
+const (
+	timeType    = "DateTime64(3, 'UTC')"
+	moneyType   = "Map(String, Decimal(18, 4))"
+	outlookType = "Array(Tuple(at " + timeType + ", stage String))"
+)
+
+// outlook is a value of outlookType.
+func outlook(all []StageAt) [][]any {
+	out := make([][]any, len(all))
+	for i, o := range all {
+		out[i] = []any{time.UnixMilli(o.At).UTC(), o.Stage}
+	}
+	return out
+}
 
 // slice is a column whose rows stand in a slice of the driver's own type.
 func slice[T any](name, typ string, rows []T) column {
@@ -164,17 +177,9 @@ func (db *DB) WriteCustomers(ctx context.Context, g Generation, rows []Customer)
 		each("last_seen", timeType, rows, func(r *Customer) int64 { return r.LastSeen }),
 		each("purchases", "UInt32", rows, func(r *Customer) uint32 { return r.Purchases }),
 		each("refunds", "UInt32", rows, func(r *Customer) uint32 { return r.Refunds }),
-		each("revenue", "Map(String, Decimal(18, 4))", rows, func(r *Customer) *moneyMap {
-			return &moneyMap{r.Revenue}
-		}),
+		each("revenue", moneyType, rows, func(r *Customer) *moneyMap { return &moneyMap{r.Revenue} }),
 		each("traits", "String", rows, func(r *Customer) []byte { return r.Traits }),
-		each("outlook", "Array(Tuple(at "+timeType+", stage String))", rows, func(r *Customer) [][]any {
-			out := make([][]any, len(r.Outlook))
-			for i, o := range r.Outlook {
-				out[i] = []any{time.UnixMilli(o.At).UTC(), o.Stage}
-			}
-			return out
-		}),
+		each("outlook", outlookType, rows, func(r *Customer) [][]any { return outlook(r.Outlook) }),
 		each("position", "UInt64", rows, func(r *Customer) uint64 { return r.Version.Position }),
 		each("clock", timeType, rows, func(r *Customer) int64 { return r.Version.Clock }),
 		each("removed", "UInt8", rows, func(r *Customer) uint8 { return bit(r.Removed) }),
@@ -215,6 +220,41 @@ func (db *DB) WriteConflicts(ctx context.Context, g Generation, rows []Conflict)
 		each("position", "UInt64", rows, func(r *Conflict) uint64 { return r.Version.Position }),
 		each("clock", timeType, rows, func(r *Conflict) int64 { return r.Version.Clock }),
 		each("removed", "UInt8", rows, func(r *Conflict) uint8 { return bit(r.Removed) }),
+	})
+}
+
+// WriteAccounts writes rows of accounts. They are durable when it returns, and the
+// newest version of an account replaces the others, so a repetition is harmless.
+func (db *DB) WriteAccounts(ctx context.Context, g Generation, rows []Account) error {
+	return db.insert(ctx, "accounts_"+g.String(), len(rows), []column{
+		each("account_id", "UUID", rows, func(r *Account) uuid.UUID { return r.AccountID }),
+		each("group_id", "String", rows, func(r *Account) string { return r.GroupID }),
+		each("stage", "LowCardinality(String)", rows, func(r *Account) string { return r.Stage }),
+		each("stage_since", timeType, rows, func(r *Account) int64 { return r.StageSince }),
+		each("first_seen", timeType, rows, func(r *Account) int64 { return r.FirstSeen }),
+		each("last_seen", timeType, rows, func(r *Account) int64 { return r.LastSeen }),
+		each("purchases", "UInt32", rows, func(r *Account) uint32 { return r.Purchases }),
+		each("refunds", "UInt32", rows, func(r *Account) uint32 { return r.Refunds }),
+		each("revenue", moneyType, rows, func(r *Account) *moneyMap { return &moneyMap{r.Revenue} }),
+		each("traits", "String", rows, func(r *Account) []byte { return r.Traits }),
+		each("outlook", outlookType, rows, func(r *Account) [][]any { return outlook(r.Outlook) }),
+		each("position", "UInt64", rows, func(r *Account) uint64 { return r.Version.Position }),
+		each("clock", timeType, rows, func(r *Account) int64 { return r.Version.Clock }),
+		each("removed", "UInt8", rows, func(r *Account) uint8 { return bit(r.Removed) }),
+	})
+}
+
+// WriteAccountMembers writes rows of account_members. They are durable when it
+// returns, and the newest version of a pair replaces the others, so a repetition
+// is harmless. The view shows a subject's customer after ReloadMoved.
+func (db *DB) WriteAccountMembers(ctx context.Context, g Generation, rows []AccountMember) error {
+	return db.insert(ctx, "account_members_"+g.String(), len(rows), []column{
+		each("account_id", "UUID", rows, func(r *AccountMember) uuid.UUID { return r.AccountID }),
+		each("subject_id", "UUID", rows, func(r *AccountMember) uuid.UUID { return r.SubjectID }),
+		each("subject_no", "UInt64", rows, func(r *AccountMember) uint64 { return SubjectNo(r.SubjectID) }),
+		each("since", timeType, rows, func(r *AccountMember) int64 { return r.Since }),
+		each("position", "UInt64", rows, func(r *AccountMember) uint64 { return r.Version.Position }),
+		each("clock", timeType, rows, func(r *AccountMember) int64 { return r.Version.Clock }),
 	})
 }
 

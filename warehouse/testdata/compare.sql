@@ -137,3 +137,51 @@ WHERE removed = 0)) UNION ALL SELECT 1 AS side, key FROM (SELECT concat(toString
 FROM sojourn.identity_conflicts_g2 FINAL
 WHERE removed = 0));
 
+-- accounts
+SELECT 0 AS side, key FROM (SELECT toString(account_id) AS key, * EXCEPT (position, clock) FROM (SELECT
+    account_id,
+    group_id,
+    stage,
+    stage_since,
+    first_seen,
+    last_seen,
+    purchases,
+    refunds,
+    revenue,
+    traits,
+    outlook,
+    position,
+    clock
+FROM sojourn.accounts_g1 FINAL
+WHERE removed = 0)) UNION ALL SELECT 1 AS side, key FROM (SELECT toString(account_id) AS key, * EXCEPT (position, clock) FROM (SELECT
+    account_id,
+    group_id,
+    stage,
+    stage_since,
+    first_seen,
+    last_seen,
+    purchases,
+    refunds,
+    revenue,
+    traits,
+    outlook,
+    position,
+    clock
+FROM sojourn.accounts_g2 FINAL
+WHERE removed = 0));
+
+-- account_members
+SELECT 0 AS side, key FROM (SELECT concat(toString(account_id), ' ', toString(customer_id)) AS key, * FROM (SELECT
+    account_id,
+    dictGetOrDefault('sojourn.moved_g1', 'customer_id', subject_no, subject_id) AS customer_id,
+    min(since) AS since
+FROM sojourn.account_members_g1 FINAL
+GROUP BY account_id, customer_id
+HAVING customer_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff'))) UNION ALL SELECT 1 AS side, key FROM (SELECT concat(toString(account_id), ' ', toString(customer_id)) AS key, * FROM (SELECT
+    account_id,
+    dictGetOrDefault('sojourn.moved_g2', 'customer_id', subject_no, subject_id) AS customer_id,
+    min(since) AS since
+FROM sojourn.account_members_g2 FINAL
+GROUP BY account_id, customer_id
+HAVING customer_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff')));
+

@@ -55,6 +55,35 @@ FROM sojourn.identity_conflicts_g7 FINAL
 WHERE removed = 0
 COMMENT 'g7';
 
+CREATE OR REPLACE VIEW accounts AS
+SELECT
+    account_id,
+    group_id,
+    stage,
+    stage_since,
+    first_seen,
+    last_seen,
+    purchases,
+    refunds,
+    revenue,
+    traits,
+    outlook,
+    position,
+    clock
+FROM sojourn.accounts_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW account_members AS
+SELECT
+    account_id,
+    dictGetOrDefault('sojourn.moved_g7', 'customer_id', subject_no, subject_id) AS customer_id,
+    min(since) AS since
+FROM sojourn.account_members_g7 FINAL
+GROUP BY account_id, customer_id
+HAVING customer_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff')
+COMMENT 'g7';
+
 CREATE OR REPLACE VIEW touchpoints AS
 SELECT
     event_id,
