@@ -83,7 +83,7 @@ func (c *Config) setDefaults() error {
 type Service struct {
 	log       Log
 	index     eventstore.IDIndex
-	streams   *streams
+	keyer     domain.Keyer
 	logger    *slog.Logger
 	metrics   *Metrics
 	clock     func() time.Time
@@ -102,7 +102,7 @@ func New(c Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		log: c.Log, index: c.Index, streams: newStreams(c.Keyer), logger: c.Logger, metrics: c.Metrics,
+		log: c.Log, index: c.Index, keyer: c.Keyer, logger: c.Logger, metrics: c.Metrics,
 		clock: c.Clock, rand: c.Rand, nobody: c.Nobody,
 		admission: newAdmission(c.MaxInFlight),
 		claims:    claims{byID: make(map[uuid.UUID]*flight)},
@@ -301,7 +301,7 @@ func (s *Service) prepare(sc *scratch, env *envelope, m *Message, within bool) e
 	start := len(sc.metadata)
 	sc.metadata = h.Append(sc.metadata)
 	it.metadata = sc.metadata[start:len(sc.metadata):len(sc.metadata)]
-	it.stream = s.streams.of(h.Subject())
+	it.stream = s.keyer.Stream(h.Subject())
 	it.id = domain.EventID(env.source, it.messageID)
 	return nil
 }
