@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -112,13 +113,16 @@ func TestTouchpointRoundTrip(t *testing.T) {
 
 	got := text(t, db, `SELECT toString(tuple(*)) FROM touchpoints ORDER BY occurred_at DESC`)
 	want := []string{
-		`('` + id('e', 1).String() + `','` + id('s', 1).String() + `','user:ü\0\'\n','ü\0\'\n','a-1','shop','track','Order Completed','purchase','web','2023-11-14 22:13:20.000','2023-11-14 22:13:20.001','2023-11-14 22:13:20.002',9223372036854775813,-12.3456,'EUR','o-1',['time_clamped','amount_unreadable'],'{"a":"\\u0000","b":"😀"}','{}')`,
-		`('` + id('e', 2).String() + `','` + id('s', 2).String() + `','anon:x','','','','','','','','1969-12-31 23:58:58.000','1970-01-01 00:00:00.000','1970-01-01 00:00:00.000',0,NULL,'','',[],'','')`,
+		`('` + id('e', 1).String() + `','` + id('s', 1).String() + `','user:ü\0\'\n','ü\0\'\n','a-1','shop','track','Order Completed','purchase','web','2023-11-14 22:13:20.000','2023-11-14 22:13:20.001','2023-11-14 22:13:20.002',9223372036854775813,-12.3456,'EUR','o-1',['time_clamped','amount_unreadable'],'{"a":"\\u0000","b":"😀"}','{}',` + no('s', 1) + `)`,
+		`('` + id('e', 2).String() + `','` + id('s', 2).String() + `','anon:x','','','','','','','','1969-12-31 23:58:58.000','1970-01-01 00:00:00.000','1970-01-01 00:00:00.000',0,NULL,'','',[],'','',` + no('s', 2) + `)`,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// no is a customer's number, as text.
+func no(kind byte, n int) string { return strconv.FormatUint(warehouse.SubjectNo(id(kind, n)), 10) }
 
 func TestMovedSubjects(t *testing.T) {
 	t.Parallel()
@@ -138,6 +142,9 @@ func TestMovedSubjects(t *testing.T) {
 	must(t, db.ReloadMoved(ctx, 3))
 	if got := value[uint64](t, db, query, warehouse.Named("c", id('s', 8))); got != own+other {
 		t.Errorf("after the move the customer has %d touchpoints, want %d", got, own+other)
+	}
+	if got := text(t, db, "SELECT DISTINCT toString(customer_no) FROM touchpoints WHERE customer_id = '"+id('s', 8).String()+"'"); !slices.Equal(got, []string{no('s', 8)}) {
+		t.Errorf("the customer's number is %s, want %s", got, no('s', 8))
 	}
 	if got := value[uint64](t, db, "SELECT count() FROM subjects WHERE customer_id = {c:UUID} AND subject = 'user:7'", warehouse.Named("c", id('s', 8))); got != 1 {
 		t.Errorf("subjects has %d rows of the move, want 1", got)
@@ -292,6 +299,9 @@ func TestNobodysTouchpoints(t *testing.T) {
 	}
 	if got := value[uint64](t, db, "SELECT uniqExact(customer_id) FROM touchpoints"); got != 20 {
 		t.Errorf("%d customers, want 19 and nobody", got)
+	}
+	if got := value[uint64](t, db, "SELECT any(customer_no) FROM touchpoints WHERE customer_id = {c:UUID}", warehouse.Named("c", warehouse.Nobody)); got != 1 {
+		t.Errorf("nobody's number is %d, want 1", got)
 	}
 	// The documented ways from any id to the customer of today.
 	const current = "SELECT ifNull((SELECT customer_id FROM subjects WHERE subject_id = {id:UUID}), {id:UUID})"

@@ -105,7 +105,8 @@ SELECT
     order_id,
     if(flags = '', [], splitByChar(',', flags)) AS flags,
     properties,
-    context
+    context,
+    if(dictGet('sojourn.moved_g7', 'customer_no', subject_no) AS moved_no = 0, subject_no, moved_no) AS customer_no
 FROM sojourn.touchpoints_g7
 COMMENT 'g7';
 

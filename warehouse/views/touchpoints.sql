@@ -19,6 +19,7 @@ SELECT
     order_id,
     if(flags = '', [], splitByChar(',', flags)) AS flags,
     properties,
-    context
+    context,
+    if(dictGet('{database}.moved_{gen}', 'customer_no', subject_no) AS moved_no = 0, subject_no, moved_no) AS customer_no
 FROM {database}.touchpoints_{gen}
 COMMENT '{gen}'

@@ -28,7 +28,7 @@ const funnelQuery = `SELECT steps, count() AS customers FROM (
     SELECT windowFunnel(604800000)(toUInt64(toUnixTimestamp64Milli(occurred_at)),
         name = 'Product Viewed', name = 'Product Added', name = 'Checkout Started', name = 'Order Completed') AS steps
     FROM touchpoints WHERE name IN ('Product Viewed', 'Product Added', 'Checkout Started', 'Order Completed')
-    GROUP BY customer_id)
+    GROUP BY customer_no)
 GROUP BY steps ORDER BY steps`
 
 // funnelRows makes touchpoints with names as frequent as in the shop: those of a customer within three days of two
@@ -121,8 +121,8 @@ func (b *bench) fillFunnel(ctx context.Context, db *warehouse.DB) error {
 	for _, stmt := range []string{
 		"OPTIMIZE TABLE touchpoints_g1 FINAL",
 		"CREATE TABLE touchpoints_final AS touchpoints_g1",
-		"ALTER TABLE touchpoints_final ADD COLUMN customer_id UUID AFTER event_id",
-		"INSERT INTO touchpoints_final SELECT event_id, dictGetOrDefault('moved_g1', 'customer_id', subject_no, subject_id) AS customer_id, * EXCEPT event_id FROM touchpoints_g1",
+		"ALTER TABLE touchpoints_final ADD COLUMN customer_no UInt64 AFTER event_id",
+		"INSERT INTO touchpoints_final SELECT event_id, if(dictGet('moved_g1', 'customer_no', subject_no) AS moved = 0, subject_no, moved) AS customer_no, * EXCEPT event_id FROM touchpoints_g1",
 		"OPTIMIZE TABLE touchpoints_final FINAL",
 	} {
 		if err := db.Exec(ctx, stmt); err != nil {
