@@ -49,6 +49,9 @@ type fake struct {
 	live    []api.Arrival
 	diffs   []warehouse.Difference
 	block   chan struct{}
+	merge   projections.MergeRequest
+	split   projections.SplitRequest
+	only    string // the status of conflicts asked for
 }
 
 func (f *fake) Customer(_ context.Context, ref string, at projections.At) (projections.Customer, error) {
@@ -94,6 +97,59 @@ func (f *fake) Customers(_ context.Context, stage string, limit int, cursor stri
 func (f *fake) Stages(_ context.Context, at projections.At) (projections.Stages, error) {
 	f.at = at
 	return projections.Stages{AsOf: noon, Customers: 3, Stages: []projections.StageCount{{Stage: "loyal", Customers: 1}, {Stage: "lead", Customers: 2}}}, nil
+}
+
+func (f *fake) Identity(_ context.Context, ref string, at projections.At) (projections.Identity, error) {
+	f.at = at
+	switch ref {
+	case "email:ada@example.com", ada.String():
+		return projections.Identity{
+			Customer: ada,
+			Subjects: []projections.IdentitySubject{
+				{Subject: "anon:a", ID: ada, FirstPosition: 3}, {Subject: "email:ada@example.com", ID: moved},
+			},
+			Joins: []projections.IdentityJoin{
+				{Event: moved, At: noon, Subject: "anon:a", Other: "email:ada@example.com", Outcome: "joined"},
+				{Event: moved, At: noon, Subject: "user:7", Other: "anon:a", Alias: true, Outcome: "conflict"},
+			},
+			Decisions: []projections.Decision{{
+				Event: moved, Position: 9, RecordedAt: noon, Kind: "merge", Subjects: []string{"anon:a"}, Reason: "one person", Author: "jo",
+			}},
+		}, f.err
+	case moved.String():
+		return projections.Identity{}, &projections.MovedError{To: ada}
+	case "user:new":
+		return projections.Identity{Customer: ada}, nil
+	}
+	return projections.Identity{}, projections.ErrNotFound
+}
+
+func (f *fake) Conflicts(_ context.Context, status string, limit int, cursor string) ([]projections.ConflictEntry, string, error) {
+	f.only, f.limit, f.cursor = status, limit, cursor
+	switch cursor {
+	case "bad":
+		return nil, "", projections.ErrBadCursor
+	case "end":
+		return nil, "", f.err
+	}
+	return []projections.ConflictEntry{
+		{Event: moved, At: noon, Subject: "user:1", Other: "anon:tablet", Customer: ada, OtherCustomer: moved, Status: "open"},
+		{Event: ada, At: noon, Subject: "user:2", Other: "email:x@example.com", Customer: ada, Status: "kept_apart"},
+	}, "more", f.err
+}
+
+func (f *fake) Merge(_ context.Context, r projections.MergeRequest) (projections.Decision, error) {
+	f.merge = r
+	return projections.Decision{
+		Event: moved, Position: 51, RecordedAt: noon, Kind: "merge", Subjects: r.Subjects, Others: []string{"anon:a"}, Reason: r.Reason, Author: r.Author,
+	}, f.err
+}
+
+func (f *fake) Split(_ context.Context, r projections.SplitRequest) (projections.Decision, error) {
+	f.split = r
+	return projections.Decision{
+		Event: moved, Position: 52, RecordedAt: noon, Kind: "split", Subjects: r.Subjects, Reason: r.Reason, Author: r.Author,
+	}, f.err
 }
 
 func (f *fake) EventNames(context.Context) ([]projections.EventName, error) {
@@ -294,7 +350,8 @@ func TestCustomer(t *testing.T) {
 	}
 	wantProblem(t, s, "GET", "/api/v1/customers/user:nobody", "", 404, "no such customer")
 	wantProblem(t, s, "GET", "/api/v1/customers/pla-net:earth", "", 422, "pla-net")
-	wantProblem(t, s, "GET", "/api/v1/customers/42", "", 422, "user:")
+	wantProblem(t, s, "GET", "/api/v1/customers/42", "", 422, "such as user:42 or email:ada@example.com")
+	wantProblem(t, s, "GET", "/api/v1/customers/email:ada", "", 422, "no e-mail address")
 	wantProblem(t, s, "GET", "/api/v1/customers/user:42?as_of=yesterday", "", 422, "as_of")
 	wantProblem(t, s, "GET", "/api/v1/customers/user:42?asof=2026-03-01", "", 422, "asof")
 }
@@ -446,6 +503,7 @@ func TestAfterWaitsForTheViews(t *testing.T) {
 	for _, path := range []string{
 		"/api/v1/customers", "/api/v1/customers/user:42", "/api/v1/customers/user:42/timeline",
 		"/api/v1/stages", "/api/v1/event-names", "/api/v1/rejects",
+		"/api/v1/customers/email:ada@example.com/identity", "/api/v1/identity/conflicts",
 	} {
 		if code, _, got := ask(t, s, "GET", path+"?after=5", ""); code != 200 {
 			t.Errorf("%s: %d %s", path, code, got)

@@ -30,7 +30,7 @@ type Page struct {
 
 // CustomerRef names a customer in a path.
 type CustomerRef struct {
-	ID string `path:"id" maxLength:"32768" doc:"A customer id, or one of the customer's subjects: user:42, anon:8f3a." example:"user:42"`
+	ID string `path:"id" maxLength:"32768" doc:"A customer id, or one of the customer's subjects, whatever its kind: user:42, anon:8f3a, email:ada@example.com, ios.idfa:6d92." example:"user:42"`
 }
 
 type customerBody struct {
@@ -247,13 +247,23 @@ func (a *API) customerOperations() {
 
 // askable checks a customer's reference before anything waits for it.
 func (a *API) askable(ctx context.Context, ref string, p AfterParam) error {
-	if _, err := uuid.Parse(ref); err != nil || len(ref) != 36 {
-		if _, err := domain.ParseSubject(ref); err != nil {
-			return huma.Error422UnprocessableEntity("ask for a customer id, user:<userId> or anon:<anonymousId>",
-				&huma.ErrorDetail{Location: "path.id", Message: err.Error(), Value: ref})
-		}
+	if err := checkRef("path.id", ref); err != nil {
+		return err
 	}
 	return a.await(ctx, p)
+}
+
+// checkRef refuses what is neither an id nor a subject; location is where the
+// request has it.
+func checkRef(location, ref string) error {
+	if _, err := uuid.Parse(ref); err == nil && len(ref) == 36 {
+		return nil
+	}
+	if _, err := domain.ParseSubject(ref); err != nil {
+		return huma.Error422UnprocessableEntity("name a customer by its id or by one of its subjects, such as user:42 or email:ada@example.com",
+			&huma.ErrorDetail{Location: location, Message: err.Error(), Value: ref})
+	}
+	return nil
 }
 
 // viewError maps the errors of the views to answers. moved gives the address of

@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -152,7 +154,7 @@ func (a *API) identityOperations() {
 		case errors.As(err, &bad):
 			return nil, huma.Error422UnprocessableEntity(bad.Message)
 		case errors.Is(err, projections.ErrNotFound):
-			return nil, huma.Error404NotFound("nothing is known of " + err.Error())
+			return nil, huma.Error404NotFound("nothing is known of " + strings.TrimSuffix(err.Error(), ": "+projections.ErrNotFound.Error()))
 		case err != nil:
 			return nil, a.viewError("record the decision", err, nil)
 		}
@@ -170,7 +172,7 @@ func (a *API) identityOperations() {
 		}
 	},
 	) (*decisionOutput, error) {
-		if err := a.decidable(ctx, in.AfterParam, in.Body.Subjects...); err != nil {
+		if err := a.decidable(ctx, in.AfterParam, in.Body.Subjects, ""); err != nil {
 			return nil, err
 		}
 		return answer(a.cfg.Views.Merge(ctx, projections.MergeRequest{Subjects: in.Body.Subjects, Reason: in.Body.Reason, Author: in.Body.Author}))
@@ -189,11 +191,7 @@ func (a *API) identityOperations() {
 		}
 	},
 	) (*decisionOutput, error) {
-		refs := in.Body.Subjects
-		if in.Body.From != "" {
-			refs = append(refs[:len(refs):len(refs)], in.Body.From)
-		}
-		if err := a.decidable(ctx, in.AfterParam, refs...); err != nil {
+		if err := a.decidable(ctx, in.AfterParam, in.Body.Subjects, in.Body.From); err != nil {
 			return nil, err
 		}
 		return answer(a.cfg.Views.Split(ctx, projections.SplitRequest{
@@ -202,10 +200,16 @@ func (a *API) identityOperations() {
 	})
 }
 
-// decidable checks the subjects of a decision before anything waits for it.
-func (a *API) decidable(ctx context.Context, after AfterParam, refs ...string) error {
-	for _, ref := range refs {
-		if err := a.askable(ctx, ref, AfterParam{}); err != nil {
+// decidable checks the subjects of a decision, and the customer it is about where
+// it names one, before anything waits for it.
+func (a *API) decidable(ctx context.Context, after AfterParam, subjects []string, from string) error {
+	for i, ref := range subjects {
+		if err := checkRef(fmt.Sprintf("body.subjects[%d]", i), ref); err != nil {
+			return err
+		}
+	}
+	if from != "" {
+		if err := checkRef("body.from", from); err != nil {
 			return err
 		}
 	}

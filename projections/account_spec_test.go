@@ -24,7 +24,7 @@ func grouped(id, subject, group string, day domain.Millis, traits string) sent {
 	return m
 }
 
-func login(id, user, anon string, day domain.Millis) sent {
+func loggedIn(id, user, anon string, day domain.Millis) sent {
 	return sent{id: id, kind: domain.Identify, user: user, anon: anon, at: day0 + day*domain.Day}
 }
 
@@ -140,7 +140,7 @@ func TestAccountHistories(t *testing.T) {
 		"a visitor who logs in as a member is one member, since the earlier call": {
 			given: []sent{
 				grouped("g1", "anon:v", "acme", 910, ""), grouped("g2", "user:ada", "acme", 900, ""), buys("o1", "ada", 905, 5),
-				login("i1", "ada", "v", 930),
+				loggedIn("i1", "ada", "v", 930),
 			},
 			policy: staged,
 			then: []then{
@@ -150,7 +150,7 @@ func TestAccountHistories(t *testing.T) {
 		},
 		"who logs in brings what was done before; a split takes it away": {
 			given: []sent{
-				grouped("g1", "anon:v", "acme", 910, ""), buys("o1", "ada", 960, 5), login("i1", "ada", "v", 970), parts("d1", "v", "ada"),
+				grouped("g1", "anon:v", "acme", 910, ""), buys("o1", "ada", 960, 5), loggedIn("i1", "ada", "v", 970), parts("d1", "v", "ada"),
 			},
 			policy: staged,
 			then: []then{
@@ -161,14 +161,15 @@ func TestAccountHistories(t *testing.T) {
 		},
 		"a customer may be a member of two accounts, and two customers of one": {
 			given: []sent{
-				grouped("g1", "user:ada", "acme", 910, ""), grouped("g2", "user:ada", "bolt", 920, ""),
+				grouped("g1", "user:ada", "acme", 910, `{"plan":1}`), grouped("g2", "user:ada", "bolt", 920, `{"plan":2}`),
 				grouped("g3", "user:ben", "bolt", 925, ""), buys("o1", "ada", 980, 5), buys("o2", "ben", 990, 7),
+				grouped("g4", "user:ada", "acme", 995, `{"plan":3}`),
 			},
 			policy: staged,
 			then: []then{
-				{"account:acme", At{}, `first_purchase 1 [{EUR 50000}] {` + since("user:ada", 910) + `} {}`},
-				{"account:bolt", At{}, `repeat 2 [{EUR 120000}] {` + since("user:ada", 920) + " " + since("user:ben", 925) + `} {}`},
-				{"account:acme", onDay(985), `first_purchase 1 [{EUR 50000}] {` + since("user:ada", 910) + `} {}`},
+				{"account:acme", At{}, `first_purchase 1 [{EUR 50000}] {` + since("user:ada", 910) + `} {"plan":3}`},
+				{"account:bolt", At{}, `repeat 2 [{EUR 120000}] {` + since("user:ada", 920) + " " + since("user:ben", 925) + `} {"plan":2}`},
+				{"account:acme", onDay(985), `first_purchase 1 [{EUR 50000}] {` + since("user:ada", 910) + `} {"plan":1}`},
 			},
 		},
 		"an earlier call that arrives late makes the member earlier": {
@@ -287,10 +288,10 @@ FROM account_members JOIN accounts USING (account_id) GROUP BY group_id ORDER BY
 	first := s.clock.now()
 	s.clock.set(day0 + 110*domain.Day)
 	// The visitor is ben.
-	s.send(login("i1", "ben", "v", 101))
+	s.send(loggedIn("i1", "ben", "v", 101))
 	want(accounts, `acme at_risk 2 {"plan":"pro"}`, `bolt at_risk 1 {}`)
 	want(members, "acme 2 2026-01-11 00:00:00.000", "bolt 1 2026-02-20 00:00:00.000")
-	s.send(grouped("g5", "user:eve", "corp", 105, ""), login("i2", "ada", "w", 106))
+	s.send(grouped("g5", "user:eve", "corp", 105, ""), loggedIn("i2", "ada", "w", 106))
 	s.clock.set(day0 + 200*domain.Day)
 	s.until("the clock", func() bool { return s.views.Status().Clock == day0+200*domain.Day })
 	want(accounts, `acme churned 2 {"plan":"pro"}`, `bolt churned 1 {}`, `corp lead 0 {}`)

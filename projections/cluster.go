@@ -192,6 +192,9 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) [][]*subject {
 	type news struct {
 		other *subject
 		join  join
+		// after is the message that came before this one in the log and is later in
+		// time.
+		after uuid.UUID
 	}
 	var added []news
 	for i := range a.named {
@@ -205,8 +208,10 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) [][]*subject {
 			f.dirty(o)
 		}
 		j := join{ref: a.ref, recordedAt: a.recordedAt, hub: s.stream, index: i, alias: n.alias, twin: n.twin}
-		if t := f.tiesOf(o); t == nil || t.news(&j) {
-			added = append(added, news{o, j})
+		if t := f.tiesOf(o); t == nil {
+			added = append(added, news{o, j, uuid.Nil})
+		} else if after, ok := t.news(&j); ok {
+			added = append(added, news{o, j, after})
 		}
 	}
 	reread := fresh && s.linked
@@ -234,7 +239,7 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) [][]*subject {
 	before := len(c.graph.Joins())
 	for _, n := range added {
 		t := f.tie(n.other)
-		t.joins = append(t.joins, n.join)
+		t.join(n.join)
 		f.tie(s).link(n.other.stream)
 		if n.join.alias && n.join.twin != n.other.stream {
 			twin := f.subject(n.join.twin)
@@ -242,6 +247,14 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) [][]*subject {
 			f.tie(twin).link(n.other.stream)
 		}
 		c.graph.Add(f.graphJoin(n.other, &n.join))
+	}
+	if c.graph.Solved() {
+		for i, n := range added {
+			if n.after != uuid.Nil && c.graph.Outcome(before+i) == identity.Conflict {
+				// Of several that name the same two the earliest is the conflict.
+				f.conflicts[conflictKey{n.after, n.other.id}] = conflict{outcome: identity.Joined}
+			}
+		}
 	}
 	return f.resolve(c, before)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -35,6 +36,20 @@ type decision struct {
 
 func (d *decision) streams() []string {
 	return append(append(make([]string, 0, len(d.Subjects)+len(d.Others)), d.Subjects...), d.Others...)
+}
+
+// says reports whether a decision is the given one.
+func (d *decision) says(split bool, o decided) bool {
+	return d.split == split && d.Reason == o.Reason && d.Author == o.Author &&
+		slices.Equal(d.Subjects, o.Subjects) && slices.Equal(d.Others, o.Others)
+}
+
+func streamsOf(all []*subject) []string {
+	streams := make([]string, len(all))
+	for i, s := range all {
+		streams[i] = s.stream
+	}
+	return streams
 }
 
 // The record of a decision in the state: version, event id, recorded_at, whether it is a

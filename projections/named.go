@@ -33,7 +33,7 @@ func namedBy(h *domain.Header, data []byte, keyer domain.Keyer) []named {
 		twin := keyer.Stream(user)
 		for _, s := range []domain.Subject{user, {Kind: domain.Anon, Value: user.Value}} {
 			// Where the message names the visitor by its other id too, that says more.
-			if s != own && !(s.Kind == domain.Anon && s.Value == h.AnonymousID && own.Kind == domain.User) {
+			if s != own && (s.Kind != domain.Anon || s.Value != h.AnonymousID || own.Kind != domain.User) {
 				all = append(all, named{stream: keyer.Stream(s), value: s.Value, alias: true, twin: twin})
 			}
 		}

@@ -297,7 +297,7 @@ func (v *Views) Merge(ctx context.Context, r MergeRequest) (Decision, error) {
 	if len(r.Subjects) < 2 {
 		return Decision{}, badDecision("name at least two subjects or customers to merge")
 	}
-	return v.decide(ctx, false, r.Subjects, r.Reason, r.Author, func(_ *question, named []*subject, customers [][]*subject) ([]*subject, []*subject, error) {
+	return v.decide(ctx, false, r.Subjects, r.Reason, r.Author, func(_ *question, _ *decision, named []*subject, customers [][]*subject) ([]*subject, []*subject, error) {
 		if len(named) < 2 {
 			return nil, nil, badDecision("name at least two different subjects or customers to merge")
 		}
@@ -309,6 +309,7 @@ func (v *Views) Merge(ctx context.Context, r MergeRequest) (Decision, error) {
 				}
 			}
 		}
+		sortMembers(members) // so that the same request again is the same
 		return named, members, nil
 	})
 }
@@ -318,7 +319,7 @@ func (v *Views) Split(ctx context.Context, r SplitRequest) (Decision, error) {
 	if len(r.Subjects) == 0 {
 		return Decision{}, badDecision("name the subjects that are to leave")
 	}
-	return v.decide(ctx, true, r.Subjects, r.Reason, r.Author, func(q *question, named []*subject, customers [][]*subject) (leave, stay []*subject, err error) {
+	return v.decide(ctx, true, r.Subjects, r.Reason, r.Author, func(q *question, last *decision, named []*subject, customers [][]*subject) (leave, stay []*subject, err error) {
 		leave, stay = named, customers[0]
 		if r.From == "" {
 			for i, c := range customers {
@@ -330,18 +331,27 @@ func (v *Views) Split(ctx context.Context, r SplitRequest) (Decision, error) {
 			if stay, err = q.membersFor(r.From); err != nil {
 				return nil, nil, err
 			}
+			var along []*subject
 			for _, c := range customers {
 				if c[0] == stay[0] {
 					continue // it leaves that customer by itself
 				}
 				for _, m := range c {
-					if !slices.Contains(leave, m) {
-						leave = append(leave[:len(leave):len(leave)], m)
+					if !slices.Contains(named, m) && !slices.Contains(along, m) {
+						along = append(along, m)
 					}
 				}
 			}
+			sortMembers(along)
+			leave = append(leave[:len(leave):len(leave)], along...)
 		}
 		stay = slices.DeleteFunc(slices.Clone(stay), func(s *subject) bool { return slices.Contains(leave, s) })
+		if len(stay) == 0 && r.From == "" && last != nil && last.says(true, decided{streamsOf(leave), last.Others, r.Reason, r.Author}) {
+			for _, stream := range last.Others {
+				stay = append(stay, q.fold.subject(stream))
+			}
+			return leave, stay, q.fold.err
+		}
 		if len(stay) == 0 {
 			return nil, nil, badDecision("%s would leave nobody behind: name some of the customer's subjects, or with from the customer to keep them apart from", strings.Join(r.Subjects, ", "))
 		}
@@ -354,7 +364,7 @@ func (v *Views) Split(ctx context.Context, r SplitRequest) (Decision, error) {
 func (q *question) membersFor(ref string) ([]*subject, error) {
 	s, _, err := q.subject(ref)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", ref, err)
 	}
 	if s.nobody {
 		return nil, badDecision("%s names nobody by the policy", ref)
@@ -362,14 +372,31 @@ func (q *question) membersFor(ref string) ([]*subject, error) {
 	return q.membersOf(s)
 }
 
-func (v *Views) decide(ctx context.Context, split bool, refs []string, reason, author string,
-	sides func(q *question, named []*subject, customers [][]*subject) (these, others []*subject, err error),
-) (Decision, error) {
+// sides are the two sets of subjects that a decision is about, given the last
+// decision of the log, nil where there is none, and the subjects that are named
+// with the customers they are of.
+type sides func(q *question, last *decision, named []*subject, customers [][]*subject) (these, others []*subject, err error)
+
+func (v *Views) decide(ctx context.Context, split bool, refs []string, reason, author string, of sides) (Decision, error) {
 	if len(refs) > MaxDecisionSubjects {
 		return Decision{}, badDecision("a decision names at most %d subjects", MaxDecisionSubjects)
 	}
 	if strings.TrimSpace(reason) == "" || strings.TrimSpace(author) == "" {
 		return Decision{}, badDecision("say why (reason) and who decides (author)")
+	}
+	for {
+		d, err := v.tryDecide(ctx, split, refs, reason, author, of)
+		if !errors.Is(err, eventstore.ErrWrongRevision) {
+			return d, err
+		}
+		// Another decision came between, which this one is to know of.
+	}
+}
+
+func (v *Views) tryDecide(ctx context.Context, split bool, refs []string, reason, author string, of sides) (Decision, error) {
+	last, expected, revision, err := v.lastDecision(ctx)
+	if err != nil {
+		return Decision{}, err
 	}
 	// What was acknowledged before the request is part of what is decided about.
 	head, err := v.cfg.Store.Head(ctx)
@@ -379,8 +406,12 @@ func (v *Views) decide(ctx context.Context, split bool, refs []string, reason, a
 	if err != nil {
 		return Decision{}, err
 	}
-	d := decision{split: split}
-	var out Decision
+	said := decided{Reason: reason, Author: author}
+	out := Decision{Kind: "merge", Reason: reason, Author: author}
+	typ := domain.TypeIdentityMerged
+	if split {
+		out.Kind, typ = "split", domain.TypeIdentitySplit
+	}
 	err = v.question(At{}, func(q *question) error {
 		var named []*subject
 		var customers [][]*subject
@@ -398,16 +429,15 @@ func (v *Views) decide(ctx context.Context, split bool, refs []string, reason, a
 			}
 			named, customers = append(named, s), append(customers, members)
 		}
-		these, others, err := sides(q, named, customers)
+		these, others, err := of(q, last, named, customers)
 		if err != nil {
 			return err
 		}
+		said.Subjects, said.Others = streamsOf(these), streamsOf(others)
 		for _, s := range these {
-			d.Subjects = append(d.Subjects, s.stream)
 			out.Subjects = append(out.Subjects, s.String())
 		}
 		for _, s := range others {
-			d.Others = append(d.Others, s.stream)
 			out.Others = append(out.Others, s.String())
 		}
 		return nil
@@ -415,43 +445,43 @@ func (v *Views) decide(ctx context.Context, split bool, refs []string, reason, a
 	if err != nil {
 		return Decision{}, err
 	}
-	d.Reason, d.Author = reason, author
-	out.Kind, out.Reason, out.Author = "merge", reason, author
-	if split {
-		out.Kind = "split"
+	if last == nil || !last.says(split, said) {
+		data, err := json.Marshal(said)
+		if err != nil {
+			return Decision{}, err
+		}
+		id := domain.StatementID(domain.StreamIdentity, revision, data)
+		if _, err := v.cfg.Store.Append(ctx, domain.StreamIdentity, expected, eventstore.NewEvent{ID: id, Type: typ, Data: data}); err != nil {
+			return Decision{}, fmt.Errorf("record the decision: %w", err)
+		}
+		for e, err := range v.cfg.Store.ReadStream(ctx, domain.StreamIdentity, revision, eventstore.Forwards) {
+			if err == nil {
+				last, err = decisionOf(&e)
+			}
+			if err != nil {
+				return Decision{}, fmt.Errorf("read the decision: %w", err)
+			}
+			break
+		}
 	}
-	return out, v.record(ctx, &d, &out)
+	out.Event, out.Position, out.RecordedAt = last.id, last.position, last.recordedAt.Time()
+	return out, nil
 }
 
-// record appends a decision to the log, unless it is the last one already.
-func (v *Views) record(ctx context.Context, d *decision, out *Decision) error {
-	typ := domain.TypeIdentityMerged
-	if d.split {
-		typ = domain.TypeIdentitySplit
-	}
-	data, err := json.Marshal(d.decided)
-	if err != nil {
-		return err
-	}
-	revision := uint64(0)
+// lastDecision is the last decision of the log, nil where there is none, what an
+// append behind it expects, and the revision that the next one gets.
+func (v *Views) lastDecision(ctx context.Context) (last *decision, expected eventstore.Expected, next uint64, err error) {
 	for e, err := range v.cfg.Store.ReadStream(ctx, domain.StreamIdentity, eventstore.End, eventstore.Backwards) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {
 			break
 		}
+		if err == nil {
+			last, err = decisionOf(&e)
+		}
 		if err != nil {
-			return fmt.Errorf("read the decisions: %w", err)
+			return nil, nil, 0, fmt.Errorf("read the decisions: %w", err)
 		}
-		if revision = e.Revision + 1; e.Type == typ && string(e.Data) == string(data) {
-			out.Event, out.Position, out.RecordedAt = e.ID, e.Position, e.RecordedAt
-			return nil
-		}
-		break
+		return last, eventstore.Revision(e.Revision), e.Revision + 1, nil
 	}
-	out.Event = domain.StatementID(domain.StreamIdentity, revision, data)
-	result, err := v.cfg.Store.Append(ctx, domain.StreamIdentity, eventstore.Any{}, eventstore.NewEvent{ID: out.Event, Type: typ, Data: data})
-	if err != nil {
-		return fmt.Errorf("record the decision: %w", err)
-	}
-	out.Position, out.RecordedAt = result.Position, v.cfg.Now().UTC()
-	return nil
+	return nil, eventstore.NoStream{}, 0, nil
 }

@@ -32,6 +32,11 @@ func ApplyPolicy(ctx context.Context, store eventstore.Store, p policy.Policy, s
 	if err != nil {
 		return 0, false, fmt.Errorf("apply policy: %w", err)
 	}
+	// An event holds it with &, < and > escaped.
+	recorded, err := json.Marshal(json.RawMessage(canonical))
+	if err != nil {
+		return 0, false, fmt.Errorf("apply policy: %w", err)
+	}
 	for {
 		expected := eventstore.Expected(eventstore.NoStream{})
 		version = 1
@@ -46,7 +51,7 @@ func ApplyPolicy(ctx context.Context, store eventstore.Store, p policy.Policy, s
 			if err := json.Unmarshal(e.Data, &last); err != nil {
 				return 0, false, fmt.Errorf("read policy version %d: %w", e.Revision+1, err)
 			}
-			if bytes.Equal(last.Policy, canonical) {
+			if bytes.Equal(last.Policy, recorded) {
 				return int(e.Revision) + 1, false, nil
 			}
 			version = int(e.Revision) + 2

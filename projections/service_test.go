@@ -310,22 +310,92 @@ func TestDeadlinesFire(t *testing.T) {
 	}
 }
 
-// Verify finds whatever is changed in a table behind its back.
+// Verify finds whatever is changed in a table behind its back, names the table
+// and the row, and nothing else.
 func TestVerifyFindsDamage(t *testing.T) {
 	s := newSite(t)
 	s.send(shop()...)
-	for table, damage := range map[string]string{
-		"touchpoints":       "ALTER TABLE touchpoints_g1 DELETE WHERE name = 'Home' AND user_id = '' AND anonymous_id = 'v2' SETTINGS mutations_sync = 2",
-		"customers":         "ALTER TABLE customers_g1 UPDATE stage = 'lost' WHERE stage = 'repeat' SETTINGS mutations_sync = 2",
-		"stage_transitions": "ALTER TABLE stage_transitions_g1 UPDATE reason = 'for fun' WHERE seq = 1 SETTINGS mutations_sync = 2",
-		"subjects":          "ALTER TABLE subjects_g1 DELETE WHERE 1 SETTINGS mutations_sync = 2",
-	} {
-		if err := s.db.Exec(t.Context(), damage); err != nil {
-			t.Fatalf("%s: %v", damage, err)
+	// A tablet that two users share is a conflict; who it is stays with the first.
+	s.send(sent{id: "i2", kind: domain.Identify, user: "43", anon: "v1", at: day0 - domain.Day})
+	one := func(query string) string {
+		t.Helper()
+		rows := s.rows(query)
+		if len(rows) != 1 {
+			t.Fatalf("%s: %v, want one row", query, rows)
+		}
+		return rows[0]
+	}
+	order := one("SELECT event_id AS x FROM touchpoints WHERE order_id = 'o1'")
+	ada := one("SELECT customer_id AS x FROM customers WHERE stage = 'repeat'")
+	email := one("SELECT subject_id AS x FROM subjects WHERE subject = 'email:ada@example.com'")
+	conflict := one("SELECT concat(toString(event_id), ' ', toString(other_id)) AS x FROM identity_conflicts WHERE subject = 'user:43' AND other = 'anon:v1'")
+	other := domain.EventID("test", "never sent").String()
+	type damage struct {
+		name string
+		do   string // {g} is the generation
+		key  string
+	}
+	kinds := map[string][3]damage{
+		"touchpoints": {
+			{"changed", "ALTER TABLE touchpoints_{g} UPDATE amount = 31 WHERE order_id = 'o1'", order},
+			{"missing", "ALTER TABLE touchpoints_{g} DELETE WHERE order_id = 'o1'", order},
+			{"more", "INSERT INTO touchpoints_{g} SELECT * REPLACE (toUUID('" + other + "') AS event_id) FROM touchpoints_{g} WHERE order_id = 'o1'", other},
+		},
+		"customers": {
+			{"changed", "ALTER TABLE customers_{g} UPDATE stage = 'lost' WHERE stage = 'repeat'", ada},
+			{"missing", "ALTER TABLE customers_{g} DELETE WHERE stage = 'repeat'", ada},
+			{"more", "INSERT INTO customers_{g} SELECT * REPLACE (toUUID('" + other + "') AS customer_id) FROM customers_{g} WHERE stage = 'repeat'", other},
+		},
+		"stage_transitions": {
+			{"changed", "ALTER TABLE stage_transitions_{g} UPDATE reason = 'for fun' WHERE to_stage = 'repeat'", ada + " 0000000004"},
+			{"missing", "ALTER TABLE stage_transitions_{g} DELETE WHERE to_stage = 'repeat'", ada + " 0000000004"},
+			{"more", "INSERT INTO stage_transitions_{g} SELECT * REPLACE (5 AS seq) FROM stage_transitions_{g} WHERE to_stage = 'repeat'", ada + " 0000000005"},
+		},
+		"subjects": {
+			{"changed", "ALTER TABLE subjects_{g} UPDATE customer_id = toUUID('" + other + "') WHERE kind = 'email'", email},
+			{"missing", "ALTER TABLE subjects_{g} DELETE WHERE kind = 'email'", email},
+			{"more", "INSERT INTO subjects_{g} SELECT * REPLACE (toUUID('" + other + "') AS subject_id, 7 AS subject_no) FROM subjects_{g} WHERE kind = 'email'", other},
+		},
+		"identity_conflicts": {
+			{"changed", "ALTER TABLE identity_conflicts_{g} UPDATE status = 'kept_apart' WHERE 1", conflict},
+			{"missing", "ALTER TABLE identity_conflicts_{g} DELETE WHERE 1", conflict},
+			{"more", "INSERT INTO identity_conflicts_{g} SELECT * REPLACE (toUUID('" + other + "') AS event_id) FROM identity_conflicts_{g}", other + strings.TrimPrefix(conflict, conflict[:36])},
+		},
+	}
+	for i := range 3 {
+		if v := s.verify(); !v.Equal() {
+			t.Fatalf("before any damage: %+v", v)
+		}
+		active, err := s.db.Active(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for table, kind := range kinds {
+			do := strings.ReplaceAll(kind[i].do, "{g}", active.String())
+			if strings.HasPrefix(do, "ALTER") {
+				do += " SETTINGS mutations_sync = 2"
+			}
+			if err := s.db.Exec(t.Context(), do); err != nil {
+				t.Fatalf("%s %s: %v", table, kind[i].name, err)
+			}
 		}
 		v := s.verify()
-		if v.Different[table] == 0 {
-			t.Errorf("damage to %s was not found: %+v", table, v)
+		for table, kind := range kinds {
+			var found []string
+			for _, d := range v.Differences {
+				if d.Table == table {
+					found = append(found, d.Key)
+				}
+			}
+			if v.Different[table] != 1 || !slices.Equal(found, []string{kind[i].key}) {
+				t.Errorf("a row of %s is %s: %d differences, %v, want %s", table, kind[i].name, v.Different[table], found, kind[i].key)
+			}
+		}
+		if i < 2 {
+			if err := s.views.Rebuild(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			s.until("the rebuilt views", func() bool { return s.views.Status().LagEvents == 0 })
 		}
 	}
 	// A rebuild mends it, and says nothing again.
@@ -348,6 +418,34 @@ func TestVerifyFindsDamage(t *testing.T) {
 	s.send(bought("o3", "42", day0, 1))
 	if c := s.customer("user:42", At{}); c.Purchases != 3 {
 		t.Errorf("after the rebuild: %+v", c)
+	}
+}
+
+// A policy that is in force already is not applied again, whatever its names.
+func TestPolicyInForce(t *testing.T) {
+	var c clock
+	c.set(day0)
+	store := openStore(t, &c)
+	defer func() { _ = store.Close() }()
+	p := policy.Default()
+	p.Identity.Nobody = []string{"<till & \u2028 counter>"}
+	p.Events = append([]policy.Mapping{{Name: "R&D <Demo>", Meaning: policy.Lead}}, p.Events...)
+	for i, want := range []bool{true, false, false} {
+		version, applied, err := ApplyPolicy(t.Context(), store, p, "text")
+		if err != nil || version != 1 || applied != want {
+			t.Errorf("time %d: version %d, applied %t, %v", i+1, version, applied, err)
+		}
+	}
+	all, err := readPolicies(t.Context(), store)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d policies, %v", len(all), err)
+	}
+	if rule := all[0].compiled.Classify(domain.Track, "test", "R&D <Demo>"); rule.Meaning != policy.Lead {
+		t.Errorf("the name came back otherwise: %+v", rule)
+	}
+	p.Identity.Nobody = nil
+	if version, applied, err := ApplyPolicy(t.Context(), store, p, ""); err != nil || version != 2 || !applied {
+		t.Errorf("another policy: version %d, applied %t, %v", version, applied, err)
 	}
 }
 

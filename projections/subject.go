@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -64,13 +63,17 @@ var noCustomer = uuid.Max
 
 // ties are what connects a subject with others.
 type ties struct {
-	// joins are those whose other subject it is.
+	// joins are those whose other subject it is; of those of one hub each came
+	// after the one before it and is earlier.
 	joins []join
-	// links are the streams of the subjects that name it, and of those that are
+	// links are the streams of the subjects that it names, and of those that are
 	// named together with it.
 	links []string
 	// decisions are the positions of the merges and splits about it.
 	decisions []eventstore.Position
+
+	earliest map[tieKey]int // by hub: of joins
+	linked   map[string]bool
 }
 
 // join is a message that names the subject beside its own. Of those of one hub
@@ -89,19 +92,50 @@ type join struct {
 
 func (s *subject) String() string { return string(s.kind) + ":" + s.value }
 
-// news reports whether a join can change anything.
-func (t *ties) news(j *join) bool {
-	for i := range t.joins {
-		o := &t.joins[i]
-		if o.hub == j.hub && o.alias == j.alias && o.ref.Compare(j.ref) <= 0 {
-			return false
-		}
+// tieKey is what two joins of a subject have in common of which only the earlier
+// counts.
+type tieKey struct {
+	hub   string
+	alias bool
+}
+
+// find makes joins and links found fast.
+func (t *ties) find() {
+	if t.earliest != nil {
+		return
 	}
-	return true
+	t.earliest = make(map[tieKey]int, len(t.joins))
+	for i := range t.joins {
+		t.earliest[tieKey{t.joins[i].hub, t.joins[i].alias}] = i
+	}
+	t.linked = make(map[string]bool, len(t.links))
+	for _, l := range t.links {
+		t.linked[l] = true
+	}
+}
+
+// news reports whether a join can change anything, and which message said the
+// same of a later time, if any.
+func (t *ties) news(j *join) (after uuid.UUID, ok bool) {
+	t.find()
+	i, known := t.earliest[tieKey{j.hub, j.alias}]
+	if !known {
+		return uuid.Nil, true
+	}
+	return t.joins[i].ref.ID, j.ref.Compare(t.joins[i].ref) < 0
+}
+
+// join keeps a join that is news.
+func (t *ties) join(j join) {
+	t.find()
+	t.earliest[tieKey{j.hub, j.alias}] = len(t.joins)
+	t.joins = append(t.joins, j)
 }
 
 func (t *ties) link(stream string) {
-	if !slices.Contains(t.links, stream) {
+	t.find()
+	if !t.linked[stream] {
+		t.linked[stream] = true
 		t.links = append(t.links, stream)
 	}
 }

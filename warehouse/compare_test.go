@@ -30,6 +30,7 @@ func fill(t testing.TB, db *warehouse.DB, g warehouse.Generation, v warehouse.Ve
 		{AccountID: id('a', 1), SubjectID: id('s', 5), Since: start, Version: v}, {AccountID: id('a', 1), SubjectID: id('s', 30), Since: start, Version: v},
 	}))
 	must(t, db.WriteSubjects(ctx, g, []warehouse.Subject{{SubjectID: id('s', 1), Subject: "user:1", CustomerID: id('s', 2), Version: v}}))
+	must(t, db.WriteConflicts(ctx, g, []warehouse.Conflict{conflict(1, "open", v), conflict(2, "kept_apart", v), conflict(3, "open", v)}))
 }
 
 func TestCompare(t *testing.T) {
@@ -43,7 +44,8 @@ func TestCompare(t *testing.T) {
 	if !got.Equal() || len(got.Differences) != 0 {
 		t.Fatalf("equal generations differ: %+v", got)
 	}
-	if got.Rows["touchpoints"] != 1000 || got.Rows["customers"] != 50 || got.Rows["stage_transitions"] != 50 || got.Rows["subjects"] != 1 {
+	if got.Rows["touchpoints"] != 1000 || got.Rows["customers"] != 50 || got.Rows["stage_transitions"] != 50 || got.Rows["subjects"] != 1 ||
+		got.Rows["identity_conflicts"] != 3 {
 		t.Errorf("rows compared: %v", got.Rows)
 	}
 
@@ -58,10 +60,13 @@ func TestCompare(t *testing.T) {
 	must(t, db.WriteSubjects(ctx, 2, []warehouse.Subject{{SubjectID: id('s', 30), Subject: "user:30", CustomerID: id('s', 31), Version: warehouse.Version{Position: 1}}}))
 	must(t, db.WriteAccounts(ctx, 2, []warehouse.Account{{AccountID: id('a', 1), GroupID: "acme", Traits: []byte(`{"plan":1}`), Version: warehouse.Version{Position: 10}}}))
 	must(t, db.WriteAccountMembers(ctx, 2, []warehouse.AccountMember{{AccountID: id('a', 1), SubjectID: id('s', 5), Since: start - 1, Version: warehouse.Version{Position: 10}}}))
+	settled := conflict(3, "", warehouse.Version{Position: 10})
+	settled.Removed = true
+	must(t, db.WriteConflicts(ctx, 2, []warehouse.Conflict{conflict(1, "kept_apart", warehouse.Version{Position: 10}), settled}))
 	got, err = db.Compare(ctx, 1, 2, 3)
 	must(t, err)
 	moved := value[uint64](t, db, "SELECT count() FROM touchpoints_g1 WHERE subject = 'user:30'")
-	want := map[string]uint64{"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 1, "accounts": 1, "account_members": 3}
+	want := map[string]uint64{"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 1, "identity_conflicts": 2, "accounts": 1, "account_members": 3}
 	for table, n := range want {
 		if got.Different[table] != n {
 			t.Errorf("%s: %d rows differ, want %d", table, got.Different[table], n)
@@ -74,7 +79,7 @@ func TestCompare(t *testing.T) {
 			t.Errorf("no difference in %+v", d)
 		}
 	}
-	if count["touchpoints"] != 3 || count["customers"] != 2 || count["subjects"] != 1 {
+	if count["touchpoints"] != 3 || count["customers"] != 2 || count["subjects"] != 1 || count["identity_conflicts"] != 2 {
 		t.Errorf("differences: %v, want the first three of a table", count)
 	}
 	i := slices.IndexFunc(got.Differences, func(d warehouse.Difference) bool { return d.Key == id('s', 3).String() && d.Table == "customers" })

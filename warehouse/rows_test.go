@@ -273,6 +273,90 @@ func TestTransitionsReplaceThemselves(t *testing.T) {
 	}
 }
 
+// The touchpoints of a subject that is nobody's have no customer, those of other
+// subjects keep theirs.
+func TestNobodysTouchpoints(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db := warehousetest.Open(t)
+	must(t, db.CreateGeneration(ctx, 1))
+	must(t, db.Activate(ctx, 1))
+	must(t, db.WriteTouchpoints(ctx, 1, block(0, 500, 20)))
+	const count = "SELECT count() FROM touchpoints WHERE customer_id = {c:UUID}"
+	own := value[uint64](t, db, count, warehouse.Named("c", id('s', 7)))
+	till := warehouse.Subject{SubjectID: id('s', 7), Subject: "user:7", Kind: "user", Version: warehouse.Version{Position: 10}}
+	must(t, db.WriteSubjects(ctx, 1, []warehouse.Subject{till}))
+	must(t, db.ReloadMoved(ctx, 1))
+	if got := value[uint64](t, db, count, warehouse.Named("c", uuid.Nil)); got != own || own == 0 {
+		t.Errorf("%d touchpoints are nobody's, want %d", got, own)
+	}
+	if got := value[uint64](t, db, "SELECT uniqExact(customer_id) FROM touchpoints"); got != 20 {
+		t.Errorf("%d customers, want 19 and nobody", got)
+	}
+	// The documented ways from any id to the customer of today.
+	const current = "SELECT ifNull((SELECT customer_id FROM subjects WHERE subject_id = {id:UUID}), {id:UUID})"
+	for n, want := range map[int]uuid.UUID{7: uuid.Nil, 8: id('s', 8)} {
+		if got := value[uuid.UUID](t, db, current, warehouse.Named("id", id('s', n))); got != want {
+			t.Errorf("the customer of %s is %s, want %s", id('s', n), got, want)
+		}
+		if got := value[uuid.UUID](t, db, `SELECT if(s.subject_id = r.customer_id, s.customer_id, r.customer_id) AS customer_now
+FROM (SELECT {id:UUID} AS customer_id) AS r LEFT JOIN subjects AS s ON s.subject_id = r.customer_id`, warehouse.Named("id", id('s', n))); got != want {
+			t.Errorf("by a join the customer of %s is %s, want %s", id('s', n), got, want)
+		}
+	}
+}
+
+func conflict(n int, status string, v warehouse.Version) warehouse.Conflict {
+	return warehouse.Conflict{
+		EventID: id('e', n), SubjectID: id('s', n), Subject: fmt.Sprintf("user:%d'", n), OtherID: id('s', 1000), Other: "anon:tablet",
+		OccurredAt: start + int64(n), Status: status, Version: v,
+	}
+}
+
+func TestConflictsReplaceThemselves(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db := warehousetest.Open(t)
+	must(t, db.CreateGeneration(ctx, 1))
+	must(t, db.Activate(ctx, 1))
+	one := conflict(1, "open", warehouse.Version{Position: 5, Clock: start})
+	// One message may name several subjects, and several messages one subject.
+	beside := one
+	beside.OtherID, beside.Other = id('s', 1001), "email:a@example.com"
+	must(t, db.WriteConflicts(ctx, 1, []warehouse.Conflict{one, beside, conflict(2, "open", one.Version)}))
+	must(t, db.WriteConflicts(ctx, 1, []warehouse.Conflict{one}))
+	got := text(t, db, "SELECT toString(tuple(*)) FROM identity_conflicts WHERE event_id = {e:UUID} ORDER BY other", warehouse.Named("e", one.EventID))
+	row := func(other uuid.UUID, name, status string) string {
+		return `('` + one.EventID.String() + `','` + one.SubjectID.String() + `','user:1\'','` + other.String() + `','` + name +
+			`','2023-11-14 22:13:20.001','` + status + `')`
+	}
+	if want := []string{row(one.OtherID, "anon:tablet", "open"), row(beside.OtherID, "email:a@example.com", "open")}; !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	// An older version changes nothing, a newer one decides, one with Removed hides it,
+	// and it may come back.
+	removed := warehouse.Conflict{EventID: one.EventID, OtherID: one.OtherID, Version: warehouse.Version{Position: 7}, Removed: true}
+	for i, step := range []struct {
+		write warehouse.Conflict
+		want  []string
+	}{
+		{conflict(1, "kept_apart", warehouse.Version{Position: 4, Clock: start + 1}), []string{"open"}},
+		{conflict(1, "kept_apart", warehouse.Version{Position: 6}), []string{"kept_apart"}},
+		{removed, nil},
+		{conflict(1, "open", warehouse.Version{Position: 8}), []string{"open"}},
+	} {
+		must(t, db.WriteConflicts(ctx, 1, []warehouse.Conflict{step.write}))
+		got := text(t, db, "SELECT toString(status) FROM identity_conflicts WHERE event_id = {e:UUID} AND other_id = {o:UUID}",
+			warehouse.Named("e", one.EventID), warehouse.Named("o", one.OtherID))
+		if !slices.Equal(got, step.want) {
+			t.Errorf("step %d: %v, want %v", i, got, step.want)
+		}
+	}
+	if n := value[uint64](t, db, "SELECT count() FROM identity_conflicts"); n != 3 {
+		t.Errorf("%d conflicts, want 3", n)
+	}
+}
+
 func TestTrimTouchpoints(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -329,8 +413,15 @@ func TestGenerations(t *testing.T) {
 	if err := db.DropGeneration(ctx, 12); err == nil {
 		t.Error("the active generation was dropped")
 	}
+	must(t, db.WriteConflicts(ctx, 1, []warehouse.Conflict{conflict(1, "open", warehouse.Version{})}))
+	if n := value[uint64](t, db, "SELECT count() FROM identity_conflicts"); n != 0 {
+		t.Errorf("the view has %d conflicts of another generation", n)
+	}
 	must(t, db.DropGeneration(ctx, 1))
 	must(t, db.DropGeneration(ctx, 1))
+	if left := text(t, db, "SELECT name FROM system.tables WHERE database = 'sojourn' AND endsWith(name, '_g1')"); len(left) > 0 {
+		t.Errorf("of g1 there is left %v", left)
+	}
 	all, err := db.Generations(ctx)
 	must(t, err)
 	if !slices.Equal(all, []warehouse.Generation{2, 12}) {

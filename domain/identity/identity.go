@@ -95,6 +95,7 @@ type Graph struct {
 	// in; all what glue connects, too.
 	auto, all forest
 	counts    [][]count // by root in auto
+	by        [][]int   // by node: the joins that connected it in auto
 	marks     [][]mark  // by root in all
 	lifts     [][]int   // by decision: the later merges that both sides may share
 	last      int       // the last join in order, -1 where there is none
@@ -124,6 +125,7 @@ func (g *Graph) AddNode(n Node) int {
 	g.all.add()
 	g.counts = append(g.counts, []count{{n.Kind, 1}})
 	g.marks = append(g.marks, nil)
+	g.by = append(g.by, nil)
 	return i
 }
 
@@ -204,6 +206,12 @@ func (g *Graph) Absorb(o *Graph) {
 		g.lifts = append(g.lifts, lifts)
 	}
 	joins := len(g.joins)
+	for _, by := range o.by {
+		for i := range by {
+			by[i] += joins
+		}
+		g.by = append(g.by, by)
+	}
 	for _, j := range o.joins {
 		j.Hub, j.Other, j.Twin = j.Hub+by, j.Other+by, j.Twin+by
 		g.joins = append(g.joins, j)
@@ -227,23 +235,79 @@ func shifted(nodes []int, by int) []int {
 	return out
 }
 
-// Add adds a join. Where it comes after all others in the order in which they are
-// tried, it is tried at once, unless it may change what became of those: that can
-// be where there are decisions, and with an alias that need not mind a limit. Else
-// Solve must be called.
+// Add adds a join and tries it at once, unless that may change what became of the
+// others: Solve must be called then. That is so where there are decisions, with an
+// alias that need not mind a limit, and where the join would have joined something
+// before others were tried.
 func (g *Graph) Add(j Join) {
 	g.joins = append(g.joins, j)
 	g.outcomes = append(g.outcomes, NotTried)
 	i := len(g.joins) - 1
-	if len(g.decisions) > 0 || j.Alias && g.rules.AliasUsers() ||
-		g.last >= 0 && g.compare(&g.joins[i], &g.joins[g.last]) < 0 {
+	late := g.last >= 0 && g.compare(&g.joins[i], &g.joins[g.last]) < 0
+	if !late {
+		g.last = i
+	}
+	switch {
+	case g.unsolved:
+	case len(g.decisions) > 0 || j.Alias && g.rules.AliasUsers():
 		g.unsolved = true
-		return
+	case late:
+		g.outcomes[i], g.unsolved = g.tryLate(i)
+	default:
+		g.outcomes[i] = g.try(i)
 	}
-	g.last = i
-	if !g.unsolved {
-		g.outcomes[i] = g.try(&g.joins[i])
+}
+
+// tryLate finds what would have become of a join in its turn, where there are no
+// decisions. If it joins something, what came after it must be tried anew;
+// otherwise nothing is changed.
+func (g *Graph) tryLate(i int) (o Outcome, changes bool) {
+	j := &g.joins[i]
+	if !g.tried(j) {
+		return NotTried, false
 	}
+	a := g.then(j.Hub, j)
+	if slices.Contains(a, j.Other) {
+		return Joined, false
+	}
+	if !g.fits(g.kinds(a), g.kinds(g.then(j.Other, j)), j) {
+		return Conflict, false
+	}
+	return NotTried, true
+}
+
+// then is the set that a subject was in when a join had its turn.
+func (g *Graph) then(node int, before *Join) []int {
+	set := []int{node}
+	from := map[int]bool{node: true}
+	for i := 0; i < len(set); i++ {
+		for _, k := range g.by[set[i]] {
+			j := &g.joins[k]
+			next := j.Hub + j.Other - set[i]
+			if !from[next] && g.compare(j, before) < 0 {
+				from[next] = true
+				set = append(set, next)
+			}
+		}
+	}
+	return set
+}
+
+func (g *Graph) kinds(set []int) []count {
+	var all []count
+	for _, n := range set {
+		all = addCount(all, count{g.nodes[n].Kind, 1})
+	}
+	return all
+}
+
+func addCount(all []count, c count) []count {
+	i := slices.IndexFunc(all, func(x count) bool { return x.kind == c.kind })
+	if i < 0 {
+		return append(all, c)
+	}
+	all[i].n += c.n
+	return all
 }
 
 // Solved reports whether Solve need not be called.
@@ -255,12 +319,12 @@ func (g *Graph) Solve() {
 	g.all.reset()
 	for i, n := range g.nodes {
 		g.counts[i] = append(g.counts[i][:0:0], count{n.Kind, 1})
-		g.marks[i] = nil
+		g.marks[i], g.by[i] = nil, g.by[i][:0]
 	}
 	g.decide()
 	slices.SortFunc(g.joins, func(a, b Join) int { return g.compare(&a, &b) })
 	for i := range g.joins {
-		g.outcomes[i] = g.try(&g.joins[i])
+		g.outcomes[i] = g.try(i)
 	}
 	g.last = len(g.joins) - 1
 	g.unsolved = false
@@ -281,27 +345,12 @@ func (g *Graph) compare(a, b *Join) int {
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Index, b.Index))
 }
 
-// try lets a join join its subjects, if it may.
-func (g *Graph) try(j *Join) Outcome {
-	if !g.allowed(j.Hub) || !g.allowed(j.Other) || j.Hub == j.Other {
-		return NotTried
-	}
-	if j.Alias && g.nodes[j.Twin].Seen != (j.Other == j.Twin) {
-		return NotTried // the id is the other one
-	}
-	a, b := g.auto.root(j.Hub), g.auto.root(j.Other)
-	x, y := g.all.root(j.Hub), g.all.root(j.Other)
-	fits := a == b || g.fits(a, b, j)
-	if x != y {
-		if !fits || g.apart(x, y) {
-			return Conflict
-		}
-	}
-	if a != b && fits {
-		g.joinAuto(a, b)
-	}
-	g.joinAll(x, y)
-	return Joined
+// tried reports whether the policy lets a join be tried.
+func (g *Graph) tried(j *Join) bool {
+	// Where the two are one subject, or an id is the other one, there is nothing to
+	// join.
+	return g.allowed(j.Hub) && g.allowed(j.Other) && j.Hub != j.Other &&
+		(!j.Alias || g.nodes[j.Twin].Seen == (j.Other == j.Twin))
 }
 
 func (g *Graph) allowed(node int) bool {
@@ -313,14 +362,36 @@ func (g *Graph) allowed(node int) bool {
 	return ok
 }
 
+// try lets a join join its subjects, if it may.
+func (g *Graph) try(i int) Outcome {
+	j := &g.joins[i]
+	if !g.tried(j) {
+		return NotTried
+	}
+	a, b := g.auto.root(j.Hub), g.auto.root(j.Other)
+	x, y := g.all.root(j.Hub), g.all.root(j.Other)
+	fits := a == b || g.fits(g.counts[a], g.counts[b], j)
+	if x != y {
+		if !fits || g.apart(x, y) {
+			return Conflict
+		}
+	}
+	if a != b && fits {
+		g.joinAuto(a, b)
+		g.by[j.Hub], g.by[j.Other] = append(g.by[j.Hub], i), append(g.by[j.Other], i)
+	}
+	g.joinAll(x, y)
+	return Joined
+}
+
 // fits reports whether two sets are within the limits together.
-func (g *Graph) fits(a, b int, j *Join) bool {
-	for _, x := range g.counts[a] {
+func (g *Graph) fits(a, b []count, j *Join) bool {
+	for _, x := range a {
 		limit := g.rules.Limit(x.kind)
 		if limit == 0 || x.kind == domain.User && j.Alias && j.Other == j.Twin && g.rules.AliasUsers() {
 			continue
 		}
-		for _, y := range g.counts[b] {
+		for _, y := range b {
 			if x.kind == y.kind && x.n+y.n > limit {
 				return false
 			}
@@ -332,12 +403,7 @@ func (g *Graph) fits(a, b int, j *Join) bool {
 func (g *Graph) joinAuto(a, b int) {
 	root, other := g.auto.union(a, b)
 	for _, y := range g.counts[other] {
-		i := slices.IndexFunc(g.counts[root], func(x count) bool { return x.kind == y.kind })
-		if i < 0 {
-			g.counts[root] = append(g.counts[root], y)
-		} else {
-			g.counts[root][i].n += y.n
-		}
+		g.counts[root] = addCount(g.counts[root], y)
 	}
 	g.counts[other] = nil
 }

@@ -14,9 +14,12 @@ import (
 // committer decides and writes all appends. Its fields belong to its goroutine,
 // but for the counters.
 type committer struct {
-	s        *Store
-	streams  streamTable
-	lastTime int64 // recorded_at of the last event, Unix ms
+	s       *Store
+	streams streamTable
+	// revisions knows the streams that are on disk only. The committer alone
+	// changes what is known of a stream.
+	revisions *revisions
+	lastTime  int64 // recorded_at of the last event, Unix ms
 
 	// Reused from group to group.
 	facts    []fact
@@ -50,6 +53,7 @@ func (c *committer) init(s *Store) {
 	c.finished = make(chan struct{})
 	c.disk.s = s
 	c.streams = newStreamTable()
+	c.revisions = newRevisions(s.opts.MaxRevisions)
 }
 
 // run takes group after group until the queue is stopped and empty.
@@ -141,7 +145,7 @@ func (c *committer) awaitIndexer() {
 }
 
 // sweep forgets the heads of streams that only the disk holds, once there are
-// too many.
+// too many, but for their revisions.
 func (c *committer) sweep() {
 	c.streamCount.Store(int64(c.streams.n))
 	state := c.s.index.Load()
@@ -153,7 +157,7 @@ func (c *committer) sweep() {
 	if len(state.frozen) > 0 {
 		oldest = state.frozen[0].number
 	}
-	c.streams.keep(oldest)
+	c.streams.keep(oldest, c.revisions)
 }
 
 // commit decides a group and hands it to Pebble. The order is what makes it
@@ -261,14 +265,18 @@ func (c *committer) encode(first eventstore.Position) *pebble.Batch {
 	return batch
 }
 
-// stream returns the head of a stream, from memory or from the disk.
+// stream returns the head of a stream, from memory or from the disk. The caller
+// holds the lock of revisions.
 func (c *committer) stream(hash uint64, name string) (*stream, error) {
 	if st := c.streams.get(hash, name); st != nil {
 		return st, nil
 	}
-	next, err := c.disk.nextRevision(name)
-	if err != nil {
-		return nil, err
+	next, ok := c.revisions.get(hash, name)
+	if !ok {
+		var err error
+		if next, err = c.disk.nextRevision(name); err != nil {
+			return nil, err
+		}
 	}
 	return c.streams.add(hash, name, next), nil
 }

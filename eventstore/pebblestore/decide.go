@@ -94,8 +94,13 @@ func (c *committer) findHeads() error {
 		r.hash = c.streams.hash(r.part.Stream)
 		c.touched ^= c.streams.slot(r.hash)
 	}
+	c.revisions.mu.Lock()
+	defer c.revisions.mu.Unlock()
 	for i := range c.refs {
-		c.refs[i].head = c.streams.guess(c.refs[i].hash)
+		r := &c.refs[i]
+		if r.head = c.streams.guess(r.hash); r.head == nil {
+			c.touched ^= c.revisions.touch(r.hash)
+		}
 	}
 	for i := range c.refs {
 		r := &c.refs[i]
@@ -169,7 +174,7 @@ func (c *committer) decidePart(g *segment, st *stream, p *eventstore.Append, res
 	if unknown > 0 {
 		local = st.local
 		if st.segment != g.number {
-			local = g.streamAt(st.name, st.next)
+			local = g.addStream(st.name, st.hash, st.next)
 			st.segment, st.local = g.number, local
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -30,6 +31,7 @@ func (s *Store) rotate(capacity int) {
 		next.frozen = append(slices.Clip(old.frozen), old.active)
 	}
 	next.active = newSegment(old.active.number+1, old.active.end(), capacity)
+	next.active.expect(len(old.active.streams))
 	s.index.Store(next)
 	s.indexed.notify()
 }
@@ -159,7 +161,16 @@ func (g *segment) writeStreams(w *sstable.Writer) error {
 		places        []eventstore.Position
 		key, value    []byte
 	)
-	for _, local := range g.byKey() {
+	const ahead = 64
+	order := g.byKey()
+	touched := 0
+	for i, local := range order {
+		if i%ahead == 0 {
+			// They lie anywhere in memory: these loads overlap.
+			for _, local := range order[i:min(i+ahead, len(order))] {
+				touched += int(g.streams[local].name[0]) + int(events[begin[local]])
+			}
+		}
 		st := &g.streams[local]
 		own := events[begin[local]:][:st.count]
 		for at := (len(own) - 1) / placesPerBlock * placesPerBlock; at >= 0; at -= placesPerBlock {
@@ -174,6 +185,7 @@ func (g *segment) writeStreams(w *sstable.Writer) error {
 			}
 		}
 	}
+	runtime.KeepAlive(touched) // or else the compiler drops the loads
 	return nil
 }
 
@@ -299,8 +311,9 @@ func (s *Store) merge(runs []*run) error {
 }
 
 // FlushIndexes writes the indexes of everything appended so far out, and
-// returns when that and the merges that follow from it are done. A running
-// store does so by itself now and then; benchmarks and tests wait for it.
+// returns when that and the merges that follow from it are done, and what a
+// start leaves to be loaded is loaded. A running store does so by itself now and
+// then; benchmarks and tests wait for it.
 func (s *Store) FlushIndexes(ctx context.Context) error {
 	c := &call{seal: true}
 	g, err := s.queue.put(ctx, c, -1)
@@ -309,6 +322,11 @@ func (s *Store) FlushIndexes(ctx context.Context) error {
 	}
 	if err := s.await(ctx, c, g); err != nil {
 		return err
+	}
+	select {
+	case <-s.committer.revisions.loaded:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	for {
 		changed := s.indexed.wait()

@@ -65,9 +65,9 @@ func (d *diskLookup) knownIn(state *indexState, f *fact, id uuid.UUID, stream st
 		return nil
 	}
 	f.elsewhere = true
-	hash := d.s.seed.repeatHash(id, stream)
+	hash, name := d.s.seed.repeatHash(id, stream), d.s.committer.streams.hash(stream)
 	for _, g := range state.frozen {
-		local, ok := g.byName[stream]
+		local, ok := g.stream(stream, name)
 		if !ok {
 			continue
 		}

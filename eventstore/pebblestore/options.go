@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -51,7 +52,8 @@ type Options struct {
 	// QueueWait is how long an append waits for room in the queue before it is
 	// refused (default 100 ms; negative means not at all).
 	QueueWait time.Duration
-	// CacheBytes is the size of the block cache (default 64 MiB).
+	// CacheBytes is the size of the log's cache, of which its memtables take a
+	// share (default 64 MiB). The stream index has half as much to itself.
 	CacheBytes int64
 	// MemTableBytes is the size of one memtable; at most four are kept (default
 	// 32 MiB).
@@ -62,6 +64,10 @@ type Options struct {
 	// MaxStreams is how many stream heads are remembered in memory beside those
 	// of the recent events (default 262,144).
 	MaxStreams int
+	// MaxRevisions is how many of the other streams' revisions are remembered, at
+	// some 16 bytes each (default 16,777,216). An append to a stream beyond it
+	// searches the disk first.
+	MaxRevisions int
 }
 
 const maxSegmentEvents = 1 << slotIndexBits
@@ -93,6 +99,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 1 << 18
+	}
+	if o.MaxRevisions <= 0 {
+		o.MaxRevisions = 1 << 24
 	}
 	return o
 }
@@ -146,6 +155,8 @@ func indexOptions(o Options, cache *pebble.Cache) *pebble.Options {
 		l.FilterPolicy = bloom.FilterPolicy(10)
 		l.FilterType = pebble.TableFilter
 	}
+	// Tables that are taken in are soon written anew.
+	po.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	return po
 }
 

@@ -216,7 +216,7 @@ func (s *Store) makeRoom(events int) error {
 // readd adds an event of the log to a segment.
 func (s *Store) readd(g *segment, st *stream, e *eventstore.Recorded) error {
 	if st.segment != g.number {
-		st.segment, st.local = g.number, g.streamAt(st.name, e.Revision)
+		st.segment, st.local = g.number, g.addStream(st.name, st.hash, e.Revision)
 	} else if e.Revision != st.next {
 		return fmt.Errorf("%w: revision %d at position %d stands where %d is due",
 			ErrCorrupt, e.Revision, e.Position, st.next)

@@ -30,12 +30,13 @@ type segment struct {
 	prev   []uint32 // 1 + index of the stream's event before this one, 0 for none
 
 	streams []segmentStream
-	byName  map[string]uint32
+	names   []uint32 // open-addressing table of 1 + place in streams, by the name's hash
 }
 
 // segmentStream is what a segment holds of one stream.
 type segmentStream struct {
 	name  string
+	hash  uint64 // of the name
 	first uint64 // revision of its first event in the segment
 	count uint32 // events in the segment
 	last  uint32 // 1 + index of its last event
@@ -51,7 +52,7 @@ func newSegment(number uint32, base eventstore.Position, capacity int) *segment 
 		local:  make([]uint32, capacity),
 		offset: make([]uint32, capacity),
 		prev:   make([]uint32, capacity),
-		byName: make(map[string]uint32),
+		names:  make([]uint32, 1<<6),
 	}
 	g.table.Store(newIDTable(min(minTableBits, bits.Len(uint(capacity*2-1)))))
 	return g
@@ -139,16 +140,49 @@ func (g *segment) findRepeat(hash uint64, id uuid.UUID, local uint32) (uint32, b
 	}
 }
 
-// streamAt returns the stream's place, adding it with the revision that its
-// next event gets.
-func (g *segment) streamAt(name string, next uint64) uint32 {
-	at, ok := g.byName[name]
-	if !ok {
-		at = uint32(len(g.streams))
-		g.streams = append(g.streams, segmentStream{name: name, first: next})
-		g.byName[name] = at
+// expect makes room for some streams in an empty segment.
+func (g *segment) expect(streams int) {
+	g.streams = make([]segmentStream, 0, streams)
+	if n := bits.Len(uint(2 * streams)); 1<<n > len(g.names) {
+		g.names = make([]uint32, 1<<n)
 	}
-	return at
+}
+
+// addStream adds a stream that the segment does not hold, with the revision that
+// its next event gets, and returns its place.
+func (g *segment) addStream(name string, hash, next uint64) uint32 {
+	g.streams = append(g.streams, segmentStream{name: name, hash: hash, first: next})
+	n := len(g.streams)
+	if n*2 > len(g.names) {
+		g.names = make([]uint32, 2*len(g.names))
+		for i := range g.streams[:n-1] {
+			g.place(i)
+		}
+	}
+	g.place(n - 1)
+	return uint32(n - 1)
+}
+
+// place puts a stream into the first free slot of names.
+func (g *segment) place(local int) {
+	mask := uint64(len(g.names) - 1)
+	i := g.streams[local].hash & mask
+	for g.names[i] != 0 {
+		i = (i + 1) & mask
+	}
+	g.names[i] = uint32(local + 1)
+}
+
+// stream returns a stream's place.
+func (g *segment) stream(name string, hash uint64) (uint32, bool) {
+	mask := uint64(len(g.names) - 1)
+	for i := hash & mask; g.names[i] != 0; i = (i + 1) & mask {
+		local := g.names[i] - 1
+		if st := &g.streams[local]; st.hash == hash && st.name == name {
+			return local, true
+		}
+	}
+	return 0, false
 }
 
 // add appends an event to the segment; hash is that of its id or, for a repeat,
@@ -189,8 +223,8 @@ type view struct {
 	last  uint32
 }
 
-func (g *segment) view(stream string) (view, bool) {
-	local, ok := g.byName[stream]
+func (g *segment) view(stream string, hash uint64) (view, bool) {
+	local, ok := g.stream(stream, hash)
 	if !ok || g.streams[local].count == 0 {
 		return view{}, false
 	}

@@ -131,14 +131,19 @@ func open(dir string, opts Options) (s *Store, err error) {
 	if s.db, err = s.openPebble(logDir, po); err != nil {
 		return s, fmt.Errorf("open event store %s: %w", dir, err)
 	}
-	if s.streams, err = s.openStreams(po.Cache); err != nil {
+	// A cache of its own: a log that is written to takes its cache up with
+	// memtables.
+	indexCache := pebble.NewCache(s.opts.CacheBytes / 2)
+	defer indexCache.Unref()
+	if s.streams, err = s.openStreams(indexCache); err != nil {
 		return s, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.db.Close())
 	}
 	if err := s.recover(); err != nil {
 		s.closeRuns()
 		return s, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.streams.Close(), s.db.Close())
 	}
-	s.done.Add(3)
+	s.done.Add(4)
+	go func() { defer s.done.Done(); s.loadRevisions() }()
 	go func() { defer s.done.Done(); s.committer.run() }()
 	go func() { defer s.done.Done(); s.committer.acknowledge() }()
 	go func() { defer s.done.Done(); s.runIndexer() }()

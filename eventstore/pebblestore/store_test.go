@@ -63,7 +63,7 @@ func TestModelSmallSegments(t *testing.T) {
 	t.Parallel()
 	storetest.RunModel(t, inMemory(func(fs vfs.FS) Options {
 		o := smallOptions(fs)
-		o.SegmentEvents = 4
+		o.SegmentEvents, o.MaxRevisions = 4, 3
 		return o
 	}))
 }

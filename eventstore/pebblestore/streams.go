@@ -34,6 +34,7 @@ func newStreamTable() streamTable {
 	return streamTable{seed: maphash.MakeSeed(), slots: make([]uint64, 1<<12)}
 }
 
+// hash may be called by anybody.
 func (t *streamTable) hash(name string) uint64 { return maphash.String(t.seed, name) }
 
 func (t *streamTable) at(i int) *stream { return &t.pages[i/streamPageLen][i%streamPageLen] }
@@ -101,14 +102,20 @@ func (t *streamTable) grow(slots int) {
 	}
 }
 
-// keep drops the streams that no segment from a number on holds. No *stream
-// obtained before stays valid.
-func (t *streamTable) keep(segment uint32) {
+// keep drops the streams that no segment from a number on holds, and remembers
+// their revisions. No *stream obtained before stays valid.
+func (t *streamTable) keep(segment uint32, r *revisions) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	kept := 0
 	for i := range t.n {
-		if st := t.at(i); st.segment >= segment {
+		st := t.at(i)
+		switch {
+		case st.segment >= segment:
 			*t.at(kept) = *st
 			kept++
+		case st.next > 0:
+			r.set(st.hash, st.name, st.next, true)
 		}
 	}
 	pages := (kept + streamPageLen - 1) / streamPageLen

@@ -1,7 +1,7 @@
 -- touchpoints
 SELECT 0 AS side, key FROM (SELECT toString(event_id) AS key, * FROM (SELECT
     event_id,
-    dictGetOrDefault('sojourn.moved_g1', 'customer_id', subject_no, subject_id) AS customer_id,
+    if(dictGet('sojourn.moved_g1', 'customer_id', subject_no) AS moved_to = toUUID('00000000-0000-0000-0000-000000000000'), subject_id, moved_to) AS customer_id,
     subject,
     user_id,
     anonymous_id,
@@ -22,7 +22,7 @@ SELECT 0 AS side, key FROM (SELECT toString(event_id) AS key, * FROM (SELECT
     context
 FROM sojourn.touchpoints_g1)) UNION ALL SELECT 1 AS side, key FROM (SELECT toString(event_id) AS key, * FROM (SELECT
     event_id,
-    dictGetOrDefault('sojourn.moved_g2', 'customer_id', subject_no, subject_id) AS customer_id,
+    if(dictGet('sojourn.moved_g2', 'customer_id', subject_no) AS moved_to = toUUID('00000000-0000-0000-0000-000000000000'), subject_id, moved_to) AS customer_id,
     subject,
     user_id,
     anonymous_id,

@@ -87,7 +87,7 @@ COMMENT 'g7';
 CREATE OR REPLACE VIEW touchpoints AS
 SELECT
     event_id,
-    dictGetOrDefault('sojourn.moved_g7', 'customer_id', subject_no, subject_id) AS customer_id,
+    if(dictGet('sojourn.moved_g7', 'customer_id', subject_no) AS moved_to = toUUID('00000000-0000-0000-0000-000000000000'), subject_id, moved_to) AS customer_id,
     subject,
     user_id,
     anonymous_id,

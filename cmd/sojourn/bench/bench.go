@@ -1,4 +1,4 @@
-// Package bench measures how fast Sojourn is: eight figures, each beside a
+// Package bench measures how fast Sojourn is: eleven figures, each beside a
 // yardstick taken on the same machine in the same minute. docs/performance.md
 // says what each figure means.
 package bench
@@ -21,7 +21,7 @@ import (
 // Config says what is measured, and on how much. Zero fields take their
 // defaults.
 type Config struct {
-	// Figures are the numbers of those to take, 1 to 8; all where it is empty.
+	// Figures are the numbers of those to take, 1 to 11; all where it is empty.
 	Figures []int
 	// Events is how many events one replay reads, and how many a million stands
 	// for (default 1,000,000).
@@ -76,11 +76,11 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Rounds, 5, 1)
 	c.Held = max(c.Held, c.Events)
 	if len(c.Figures) == 0 {
-		c.Figures = []int{1, 2, 3, 4, 5, 6, 7, 8}
+		c.Figures = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
 	}
 	for _, f := range c.Figures {
-		if f < 1 || f > 8 {
-			return c, fmt.Errorf("there is no figure %d: they are 1 to 8", f)
+		if f < 1 || f > 11 {
+			return c, fmt.Errorf("there is no figure %d: they are 1 to 11", f)
 		}
 	}
 	if c.Dir == "" {
@@ -138,6 +138,9 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 	}{
 		{[]int{1}, b.appends},
 		{[]int{2, 3, 4, 5, 6, 7, 8}, b.held},
+		{[]int{9}, b.known},
+		{[]int{10}, b.funnel},
+		{[]int{11}, b.shuffled},
 	} {
 		if !c.wants(part.figures...) {
 			continue

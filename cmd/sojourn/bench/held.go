@@ -70,12 +70,15 @@ func (d *data) open(ctx context.Context) error {
 		return err
 	}
 	d.keyer = domain.NewKeyer(key)
-	var err error
+	return d.reopen(ctx)
+}
+
+// reopen opens the log of a directory that has been made.
+func (d *data) reopen(ctx context.Context) (err error) {
 	if d.store, err = pebblestore.Open(filepath.Join(d.dir, "log"), pebblestore.Options{}); err != nil {
 		return err
 	}
-	err = d.begin(ctx)
-	if err != nil {
+	if err = d.begin(ctx); err != nil {
 		return errors.Join(err, d.close())
 	}
 	return nil
@@ -112,25 +115,33 @@ func (d *data) close() error {
 func (b *bench) fill(ctx context.Context, d *data) error {
 	begun := time.Now()
 	for n := 0; n < b.Held; {
-		size := min(2_000, b.Held-n)
-		msgs, err := parse(d.messages.take(size))
-		if err != nil {
+		size := min(fillSize, b.Held-n)
+		if err := d.ingest(ctx, d.messages.take(size)); err != nil {
 			return err
-		}
-		out, err := d.service.Ingest(ctx, &ingest.Batch{Source: source, Messages: msgs}, 0)
-		if err != nil {
-			return err
-		}
-		if out.Accepted != size {
-			return fmt.Errorf("of %d messages of the shop %d are new", size, out.Accepted)
 		}
 		if n += size; n%500_000 == 0 || n == b.Held {
 			b.say("filling: %d of %d events", n, b.Held)
 		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 	}
 	b.say("the store holds %d events after %v", b.Held, time.Since(begun).Round(time.Millisecond))
 	return errors.Join(d.store.FlushIndexes(ctx), d.store.FlushTables(ctx))
+}
+
+// fillSize is how many messages are brought to a log at once.
+const fillSize = 2_000
+
+// ingest brings messages to the log, all of which are new.
+func (d *data) ingest(ctx context.Context, texts [][]byte) error {
+	msgs, err := parse(texts)
+	if err != nil {
+		return err
+	}
+	out, err := d.service.Ingest(ctx, &ingest.Batch{Source: source, Messages: msgs}, 0)
+	if err != nil {
+		return err
+	}
+	if out.Accepted != len(texts) {
+		return fmt.Errorf("of %d messages of the shop %d are new", len(texts), out.Accepted)
+	}
+	return ctx.Err()
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -91,7 +92,9 @@ func (l *Line) verdict() string {
 // Print writes the report as a table.
 func (r *Report) Print(w io.Writer) error {
 	// They are taken in another order, as some need what others leave.
-	slices.SortStableFunc(r.Lines, func(a, b Line) int { return strings.Compare(a.Figure, b.Figure) })
+	slices.SortStableFunc(r.Lines, func(a, b Line) int {
+		return cmp.Or(cmp.Compare(len(a.digits()), len(b.digits())), strings.Compare(a.Figure, b.Figure))
+	})
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s; %d events on a store that holds %d; medians of %d rounds; took %s\n\n",
 		r.Machine, r.Events, r.Held, r.Rounds, r.Took)
@@ -123,6 +126,9 @@ func (r *Report) Print(w io.Writer) error {
 	_, err := io.WriteString(w, out.String())
 	return err
 }
+
+// digits is the number in the figure's name: "1" of "1a".
+func (l *Line) digits() string { return strings.TrimRight(l.Figure, "ab") }
 
 func (l *Line) limit(v float64) string {
 	if v == 0 {

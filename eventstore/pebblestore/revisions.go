@@ -1,0 +1,214 @@
+package pebblestore
+
+import (
+	"bytes"
+	"errors"
+	"hash/maphash"
+	"math"
+	"math/bits"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"sojourn/eventstore"
+)
+
+// revisions remembers how many events each stream has, so that the first event
+// in a while of one of very many customers costs no search on disk. A stream
+// takes 12 bytes and what the table leaves empty: its name is not kept, but 76
+// bits of seeded hashes, so that in a store of ten million streams there are two
+// that it takes for one with a probability of one in 10^9.
+//
+// What it holds of a stream may be older than what streamTable holds, which is
+// asked first; a stream that leaves streamTable is set here.
+type revisions struct {
+	tagSeed maphash.Seed
+	limit   int // streams
+
+	loaded chan struct{} // closed when what the disk held at the start is here, or will not be
+
+	mu     sync.Mutex
+	shards [1 << revisionShardBits]revisionShard
+	n      int
+	all    bool // all that the disk held at the start is here
+	full   bool // something was left out for the limit
+}
+
+const revisionShardBits = 12
+
+// revisionShard is an open-addressing table. There are many, because one that
+// grows keeps the committer waiting. A slot is a fraction of the length, which
+// need not be a power of two: it grows by a quarter when it is seven eighths
+// full.
+type revisionShard struct {
+	slots []revisionSlot
+	n     int
+}
+
+type revisionSlot struct {
+	key  revisionKey
+	next uint32 // revision of the stream's next event, 0 in an empty slot
+}
+
+// revisionKey is what stands for a name within a shard; place chooses the slot.
+type revisionKey struct{ place, tag uint32 }
+
+// newRevisions remembers up to a number of streams.
+func newRevisions(limit int) *revisions {
+	return &revisions{tagSeed: maphash.MakeSeed(), limit: limit, loaded: make(chan struct{})}
+}
+
+// key is the shard and the key of a name whose hash is known already.
+func (r *revisions) key(hash uint64, name string) (*revisionShard, revisionKey) {
+	return &r.shards[hash>>(64-revisionShardBits)],
+		revisionKey{place: uint32(hash >> 8), tag: uint32(maphash.String(r.tagSeed, name))}
+}
+
+func (g *revisionShard) home(place uint32) int {
+	hi, _ := bits.Mul64(uint64(place)<<32, uint64(len(g.slots)))
+	return int(hi)
+}
+
+// slot returns the slot of a key, or the empty one where it is to stand.
+func (g *revisionShard) slot(k revisionKey) *revisionSlot {
+	for i := g.home(k.place); ; {
+		s := &g.slots[i]
+		if s.next == 0 || s.key == k {
+			return s
+		}
+		if i++; i == len(g.slots) {
+			i = 0
+		}
+	}
+}
+
+func (g *revisionShard) grow() {
+	old := g.slots
+	g.slots = make([]revisionSlot, max(8, len(old)+len(old)/4))
+	for _, s := range old {
+		if s.next != 0 {
+			*g.slot(s.key) = s
+		}
+	}
+}
+
+// get returns the revision of a stream's next event, 0 where there is no such
+// stream. It does not know where ok is false. The caller holds mu.
+func (r *revisions) get(hash uint64, name string) (next uint64, ok bool) {
+	g, k := r.key(hash, name)
+	if g.n > 0 {
+		if s := g.slot(k); s.next != 0 {
+			// A number that does not fit stands on disk alone.
+			return uint64(s.next), s.next != math.MaxUint32
+		}
+	}
+	return 0, r.all && !r.full
+}
+
+// touch brings the slot where the search for a hash begins into the processor's
+// cache. The caller holds mu.
+func (r *revisions) touch(hash uint64) uint64 {
+	g := &r.shards[hash>>(64-revisionShardBits)]
+	if g.n == 0 {
+		return 0
+	}
+	return uint64(g.slots[g.home(uint32(hash>>8))].next)
+}
+
+// set remembers the revision of a stream's next event, which is not 0; where the
+// stream is known already it does so only if newer is true. The caller holds mu.
+func (r *revisions) set(hash uint64, name string, next uint64, newer bool) {
+	g, k := r.key(hash, name)
+	if (g.n+1)*8 > len(g.slots)*7 {
+		g.grow()
+	}
+	s := g.slot(k)
+	switch {
+	case s.next == 0 && r.n >= r.limit:
+		r.full = true
+		return
+	case s.next == 0:
+		r.n++
+		g.n++
+	case !newer:
+		return
+	}
+	*s = revisionSlot{key: k, next: uint32(min(next, math.MaxUint32))}
+}
+
+// loadRevisions reads the revisions of the streams on disk, while the store
+// works already. Those that are asked for meanwhile are searched for.
+func (s *Store) loadRevisions() {
+	defer close(s.committer.revisions.loaded)
+	if err := s.readRevisions(); err != nil && !errors.Is(err, eventstore.ErrClosed) {
+		s.log.Warn("stream revisions not loaded, they are looked up one by one", "error", err)
+	}
+}
+
+func (s *Store) readRevisions() error {
+	r := s.committer.revisions
+	disk, err := s.newReader(s.streams, &pebble.IterOptions{LowerBound: streamLower, UpperBound: streamUpper})
+	if err != nil {
+		return err
+	}
+	defer disk.close()
+	type head struct {
+		name string
+		next uint64
+	}
+	// The latest block of a stream comes first; the others are passed over.
+	var prefix []byte
+	var first uint64
+	next := (*pebble.Iterator).First
+	step := func(it *pebble.Iterator) bool {
+		for next(it) {
+			next = (*pebble.Iterator).Next
+			key := it.Key()
+			n := split(key)
+			if !bytes.Equal(key[:n], prefix) {
+				prefix = append(prefix[:0], key[:n]...)
+				first, _ = streamKeyRevision(key)
+				return true
+			}
+		}
+		return false
+	}
+	const batch = 512
+	heads := make([]head, 0, batch)
+	add := func() (goOn bool) {
+		if s.isClosing() || s.failureErr() != nil {
+			return false
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for i := range heads {
+			h := &heads[i]
+			r.set(s.committer.streams.hash(h.name), h.name, h.next, false)
+		}
+		heads = heads[:0]
+		return !r.full
+	}
+	for {
+		ok, err := disk.move(step)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		n, err := placesCount(disk.buf)
+		if err != nil {
+			return err
+		}
+		heads = append(heads, head{string(prefix[streamKeyPrefix:]), first + uint64(n)})
+		if len(heads) == batch && !add() {
+			return nil
+		}
+	}
+	if add() {
+		r.mu.Lock()
+		r.all = true
+		r.mu.Unlock()
+	}
+	return nil
+}
