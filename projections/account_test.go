@@ -34,7 +34,7 @@ func (m *memory) pictureAccounts(p picture, name func(uuid.UUID) string) {
 			if s, ok := m.subjects[c]; ok {
 				c = s.CustomerID
 			}
-			if c == uuid.Nil {
+			if c == warehouse.Nobody {
 				continue
 			}
 			if at, ok := since[name(c)]; !ok || a.Since < at {

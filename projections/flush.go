@@ -129,7 +129,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	for _, s := range f.touched {
 		switch {
 		case s.nobody:
-			moved(s, noCustomer, version, pieces[0])
+			moved(s, warehouse.Nobody, version, pieces[0])
 		case s.lone:
 			// Only named, and by nobody that it belongs to: it is its own again.
 			moved(s, s.id, version, pieces[0])
@@ -288,9 +288,6 @@ func moved(s *subject, customer uuid.UUID, version warehouse.Version, out *piece
 		return
 	}
 	s.moved = customer
-	if customer == noCustomer {
-		customer = uuid.Nil
-	}
 	out.rows.Subjects = append(out.rows.Subjects, warehouse.Subject{
 		SubjectID: s.id, Subject: s.String(), Kind: string(s.kind), CustomerID: customer, Version: version,
 	})

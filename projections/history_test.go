@@ -254,7 +254,7 @@ func (m *memory) picture(t tb) picture {
 		events[tp.EventID] = true
 		id := tp.SubjectID
 		if s, ok := m.subjects[id]; ok {
-			if id = s.CustomerID; id == uuid.Nil {
+			if id = s.CustomerID; id == warehouse.Nobody {
 				continue // nobody's
 			}
 		}

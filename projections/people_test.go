@@ -11,6 +11,7 @@ import (
 
 	"sojourn/domain"
 	"sojourn/domain/policy"
+	"sojourn/warehouse"
 )
 
 // login is an identify of a user on a device.
@@ -207,10 +208,10 @@ func TestNobodyInTheTables(t *testing.T) {
 		}
 	}
 	policyOf([]string{"TILL"})
-	if got := s.rows("SELECT DISTINCT subject AS x FROM touchpoints WHERE customer_id = toUUID('" + uuid.Nil.String() + "')"); !slices.Equal(got, []string{"anon:till"}) {
+	if got := s.rows("SELECT DISTINCT subject AS x FROM touchpoints WHERE customer_id = toUUID('" + warehouse.Nobody.String() + "')"); !slices.Equal(got, []string{"anon:till"}) {
 		t.Errorf("nobody's touchpoints are those of %v", got)
 	}
-	if got := s.rows("SELECT concat(subject, ' ', toString(customer_id)) AS x FROM subjects"); !slices.Equal(got, []string{"anon:till " + uuid.Nil.String()}) {
+	if got := s.rows("SELECT concat(subject, ' ', toString(customer_id)) AS x FROM subjects"); !slices.Equal(got, []string{"anon:till " + warehouse.Nobody.String()}) {
 		t.Errorf("subjects has %v", got)
 	}
 	if got := s.rows("SELECT other AS x FROM identity_conflicts"); len(got) > 0 {

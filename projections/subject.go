@@ -44,7 +44,7 @@ type subject struct {
 	grouped  bool
 	accounts []uuid.UUID
 	// moved is the customer that the subjects table has for it, Nil where there is
-	// no row, noCustomer where the row says that it is nobody's.
+	// no row, warehouse.Nobody where the row says that it is no customer's.
 	moved uuid.UUID
 
 	cust    *cust    // where cached: the customer it belongs to
@@ -57,9 +57,6 @@ type subject struct {
 	// lone is set where it belongs to no customer any more, as it has no touchpoint.
 	lone bool
 }
-
-// noCustomer marks a subject whose row says that it is no customer's.
-var noCustomer = uuid.Max
 
 // ties are what connects a subject with others.
 type ties struct {

@@ -58,15 +58,17 @@ func TestCompare(t *testing.T) {
 	removed.Removed = true
 	must(t, db.WriteCustomers(ctx, 2, []warehouse.Customer{changed, removed}))
 	must(t, db.WriteSubjects(ctx, 2, []warehouse.Subject{{SubjectID: id('s', 30), Subject: "user:30", CustomerID: id('s', 31), Version: warehouse.Version{Position: 1}}}))
-	must(t, db.WriteAccounts(ctx, 2, []warehouse.Account{{AccountID: id('a', 1), GroupID: "acme", Traits: []byte(`{"plan":1}`), Version: warehouse.Version{Position: 10}}}))
-	must(t, db.WriteAccountMembers(ctx, 2, []warehouse.AccountMember{{AccountID: id('a', 1), SubjectID: id('s', 5), Since: start - 1, Version: warehouse.Version{Position: 10}}}))
 	settled := conflict(3, "", warehouse.Version{Position: 10})
 	settled.Removed = true
 	must(t, db.WriteConflicts(ctx, 2, []warehouse.Conflict{conflict(1, "kept_apart", warehouse.Version{Position: 10}), settled}))
+	must(t, db.WriteAccounts(ctx, 2, []warehouse.Account{{AccountID: id('a', 1), GroupID: "acme", Traits: []byte(`{"plan":1}`), Version: warehouse.Version{Position: 10}}}))
+	must(t, db.WriteAccountMembers(ctx, 2, []warehouse.AccountMember{{AccountID: id('a', 1), SubjectID: id('s', 5), Since: start - 1, Version: warehouse.Version{Position: 10}}}))
 	got, err = db.Compare(ctx, 1, 2, 3)
 	must(t, err)
 	moved := value[uint64](t, db, "SELECT count() FROM touchpoints_g1 WHERE subject = 'user:30'")
-	want := map[string]uint64{"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 1, "identity_conflicts": 2, "accounts": 1, "account_members": 3}
+	want := map[string]uint64{
+		"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 1, "identity_conflicts": 2, "accounts": 1, "account_members": 3,
+	}
 	for table, n := range want {
 		if got.Different[table] != n {
 			t.Errorf("%s: %d rows differ, want %d", table, got.Different[table], n)

@@ -10,6 +10,10 @@ import (
 // Decimal(18, 4) it becomes: 12.34 is 123400.
 const AmountScale = 10_000
 
+// Nobody is the customer_id of what belongs to no customer: of subjects whose value
+// is no identity, and of their touchpoints.
+var Nobody = uuid.Max
+
 // Touchpoint is one row of touchpoints. All times are Unix milliseconds, UTC.
 // The customer is not part of the row: the view looks it up (see Subject).
 type Touchpoint struct {

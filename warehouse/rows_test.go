@@ -240,7 +240,7 @@ func TestAccounts(t *testing.T) {
 	}
 	must(t, db.WriteAccountMembers(ctx, 1, []warehouse.AccountMember{member(1, start, 1), member(2, start+9, 1), member(2, start-2, 2), member(3, start, 1), member(4, start+3, 1)}))
 	must(t, db.WriteSubjects(ctx, 1, []warehouse.Subject{
-		{SubjectID: id('s', 2), Subject: "user:2", CustomerID: id('s', 1), Version: v}, {SubjectID: id('s', 3), Subject: "user:3", CustomerID: uuid.Nil, Version: v},
+		{SubjectID: id('s', 2), Subject: "user:2", CustomerID: id('s', 1), Version: v}, {SubjectID: id('s', 3), Subject: "user:3", CustomerID: warehouse.Nobody, Version: v},
 	}))
 	must(t, db.ReloadMoved(ctx, 1))
 	got = text(t, db, "SELECT toString(tuple(*)) FROM account_members ORDER BY since")
@@ -273,7 +273,7 @@ func TestTransitionsReplaceThemselves(t *testing.T) {
 	}
 }
 
-// The touchpoints of a subject that is nobody's have no customer, those of other
+// The touchpoints of a subject that is nobody's bear nobody's id, those of other
 // subjects keep theirs.
 func TestNobodysTouchpoints(t *testing.T) {
 	t.Parallel()
@@ -284,10 +284,10 @@ func TestNobodysTouchpoints(t *testing.T) {
 	must(t, db.WriteTouchpoints(ctx, 1, block(0, 500, 20)))
 	const count = "SELECT count() FROM touchpoints WHERE customer_id = {c:UUID}"
 	own := value[uint64](t, db, count, warehouse.Named("c", id('s', 7)))
-	till := warehouse.Subject{SubjectID: id('s', 7), Subject: "user:7", Kind: "user", Version: warehouse.Version{Position: 10}}
+	till := warehouse.Subject{SubjectID: id('s', 7), Subject: "user:7", Kind: "user", CustomerID: warehouse.Nobody, Version: warehouse.Version{Position: 10}}
 	must(t, db.WriteSubjects(ctx, 1, []warehouse.Subject{till}))
 	must(t, db.ReloadMoved(ctx, 1))
-	if got := value[uint64](t, db, count, warehouse.Named("c", uuid.Nil)); got != own || own == 0 {
+	if got := value[uint64](t, db, count, warehouse.Named("c", warehouse.Nobody)); got != own || own == 0 {
 		t.Errorf("%d touchpoints are nobody's, want %d", got, own)
 	}
 	if got := value[uint64](t, db, "SELECT uniqExact(customer_id) FROM touchpoints"); got != 20 {
@@ -295,7 +295,7 @@ func TestNobodysTouchpoints(t *testing.T) {
 	}
 	// The documented ways from any id to the customer of today.
 	const current = "SELECT ifNull((SELECT customer_id FROM subjects WHERE subject_id = {id:UUID}), {id:UUID})"
-	for n, want := range map[int]uuid.UUID{7: uuid.Nil, 8: id('s', 8)} {
+	for n, want := range map[int]uuid.UUID{7: warehouse.Nobody, 8: id('s', 8)} {
 		if got := value[uuid.UUID](t, db, current, warehouse.Named("id", id('s', n))); got != want {
 			t.Errorf("the customer of %s is %s, want %s", id('s', n), got, want)
 		}

@@ -177,11 +177,11 @@ SELECT 0 AS side, key FROM (SELECT concat(toString(account_id), ' ', toString(cu
     min(since) AS since
 FROM sojourn.account_members_g1 FINAL
 GROUP BY account_id, customer_id
-HAVING customer_id != toUUID('00000000-0000-0000-0000-000000000000'))) UNION ALL SELECT 1 AS side, key FROM (SELECT concat(toString(account_id), ' ', toString(customer_id)) AS key, * FROM (SELECT
+HAVING customer_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff'))) UNION ALL SELECT 1 AS side, key FROM (SELECT concat(toString(account_id), ' ', toString(customer_id)) AS key, * FROM (SELECT
     account_id,
     dictGetOrDefault('sojourn.moved_g2', 'customer_id', subject_no, subject_id) AS customer_id,
     min(since) AS since
 FROM sojourn.account_members_g2 FINAL
 GROUP BY account_id, customer_id
-HAVING customer_id != toUUID('00000000-0000-0000-0000-000000000000')));
+HAVING customer_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff')));
 

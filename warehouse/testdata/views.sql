@@ -81,7 +81,7 @@ SELECT
     min(since) AS since
 FROM sojourn.account_members_g7 FINAL
 GROUP BY account_id, customer_id
-HAVING customer_id != toUUID('00000000-0000-0000-0000-000000000000')
+HAVING customer_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff')
 COMMENT 'g7';
 
 CREATE OR REPLACE VIEW touchpoints AS

@@ -5,5 +5,5 @@ SELECT
     min(since) AS since
 FROM {database}.account_members_{gen} FINAL
 GROUP BY account_id, customer_id
-HAVING customer_id != toUUID('00000000-0000-0000-0000-000000000000')
+HAVING customer_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff')
 COMMENT '{gen}'
