@@ -174,7 +174,7 @@ func (f *fold) accountsOf(s *subject) []uuid.UUID {
 }
 
 // membershipsOf are all memberships of an account, by the subjects' streams.
-func (f *fold) membershipsOf(a *account) []*membership {
+func (f *fold) membershipsOf(a *account) map[string]*membership {
 	if !a.whole && f.err == nil {
 		from := membershipKey(a.id, "")
 		f.err = f.state.scan(from, after(from), func(key, value []byte) error {
@@ -187,12 +187,7 @@ func (f *fold) membershipsOf(a *account) []*membership {
 		})
 		a.whole = f.err == nil
 	}
-	all := make([]*membership, 0, len(a.memberships))
-	for _, m := range a.memberships {
-		all = append(all, m)
-	}
-	slices.SortFunc(all, func(a, b *membership) int { return strings.Compare(a.stream, b.stream) })
-	return all
+	return a.memberships
 }
 
 // touchAccounts has the accounts flushed that customers which have changed are

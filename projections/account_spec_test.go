@@ -161,14 +161,15 @@ func TestAccountHistories(t *testing.T) {
 		},
 		"a customer may be a member of two accounts, and two customers of one": {
 			given: []sent{
-				grouped("g1", "user:ada", "acme", 910, ""), grouped("g2", "user:ada", "bolt", 920, ""),
+				grouped("g1", "user:ada", "acme", 910, `{"plan":1}`), grouped("g2", "user:ada", "bolt", 920, `{"plan":2}`),
 				grouped("g3", "user:ben", "bolt", 925, ""), buys("o1", "ada", 980, 5), buys("o2", "ben", 990, 7),
+				grouped("g4", "user:ada", "acme", 995, `{"plan":3}`),
 			},
 			policy: staged,
 			then: []then{
-				{"account:acme", At{}, `first_purchase 1 [{EUR 50000}] {` + since("user:ada", 910) + `} {}`},
-				{"account:bolt", At{}, `repeat 2 [{EUR 120000}] {` + since("user:ada", 920) + " " + since("user:ben", 925) + `} {}`},
-				{"account:acme", onDay(985), `first_purchase 1 [{EUR 50000}] {` + since("user:ada", 910) + `} {}`},
+				{"account:acme", At{}, `first_purchase 1 [{EUR 50000}] {` + since("user:ada", 910) + `} {"plan":3}`},
+				{"account:bolt", At{}, `repeat 2 [{EUR 120000}] {` + since("user:ada", 920) + " " + since("user:ben", 925) + `} {"plan":2}`},
+				{"account:acme", onDay(985), `first_purchase 1 [{EUR 50000}] {` + since("user:ada", 910) + `} {"plan":1}`},
 			},
 		},
 		"an earlier call that arrives late makes the member earlier": {
