@@ -88,26 +88,29 @@ func planOf(seed int) townPlan {
 	for _, p := range []*policy.Policy{&plan.policy, plan.then} {
 		for i := range plan.organisations {
 			if p != nil {
-				p.Identity.Nobody = append(p.Identity.Nobody, fmt.Sprintf("x.%d", i))
+				p.Identity.Nobody = append(p.Identity.Nobody, (&organisation{number: i}).nobody())
 			}
 		}
 	}
 	return plan
 }
 
-// oraclePolicy is a policy as the oracle takes it.
-func oraclePolicy(p policy.Policy) *naive.Policy {
-	o := &naive.Policy{
+// nobody is a value of the organisation's own that is nobody by every policy.
+func (o *organisation) nobody() string { return fmt.Sprintf("x.%d", o.number) }
+
+// policy is a policy as the oracle takes it.
+func (o *organisation) policy(p policy.Policy) *naive.Policy {
+	out := &naive.Policy{
 		Currency: p.Currency, Lifecycle: p.Lifecycle, Limits: map[domain.SubjectKind]int{},
-		AliasUsers: p.Identity.AliasUsers, Nobody: p.Identity.Nobody,
+		AliasUsers: p.Identity.AliasUsers, Nobody: []string{o.nobody()},
 	}
 	for _, k := range p.Identity.Join {
-		o.Join = append(o.Join, domain.SubjectKind(k))
+		out.Join = append(out.Join, domain.SubjectKind(k))
 	}
 	for k, n := range p.Identity.Limits {
-		o.Limits[domain.SubjectKind(k)] = n
+		out.Limits[domain.SubjectKind(k)] = n
 	}
-	return o
+	return out
 }
 
 // drawOrganisation draws a history over ids that no other number has.

@@ -152,7 +152,7 @@ func check(ctx context.Context, db *warehouse.DB, dir string, seed int, plan tow
 	g.SetLimit(2)
 	for i, o := range orgs {
 		g.Go(func() error {
-			c := &checker{town: w, o: o, now: now, rng: rand.New(rand.NewPCG(seeds[i], 2))}
+			c := w.checker(o, seeds[i])
 			for _, at := range everywhere {
 				stages, err := c.moment(at)
 				if err != nil {
@@ -205,7 +205,7 @@ func (w *town) hold(ctx context.Context) error {
 	g.SetLimit(2)
 	for _, o := range w.orgs {
 		g.Go(func() error {
-			return (&checker{town: w, o: o, now: domain.MillisOf(w.clock.now())}).tables(tables)
+			return w.checker(o, 0).tables(tables)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -256,6 +256,12 @@ type checker struct {
 	o    *organisation
 	now  domain.Millis
 	rng  *rand.Rand
+	// subjects are all that there are to ask for.
+	subjects []domain.Subject
+}
+
+func (w *town) checker(o *organisation, seed uint64) *checker {
+	return &checker{w, o, domain.MillisOf(w.clock.now()), rand.New(rand.NewPCG(seed, 2)), subjectsIn(o.log)}
 }
 
 // recorded is an instant about which it matters what was known.
@@ -282,7 +288,7 @@ func (c *checker) instant() domain.Millis {
 	return all[c.rng.IntN(len(all))] - domain.Millis(c.rng.IntN(2))
 }
 
-// subjects are all that there are to ask for.
+// subjectsIn is knownIn as a list.
 func subjectsIn(l naive.Log) []domain.Subject {
 	var all []domain.Subject
 	for s := range knownIn(l) {
@@ -316,7 +322,7 @@ func (o *organisation) sides(s step) (status int, these, others []domain.Subject
 			return sub, nil, http.StatusNotFound
 		}
 		sub = known[i]
-		if strings.HasPrefix(sub.Value, "x.") {
+		if sub.Value == o.nobody() {
 			return sub, nil, http.StatusUnprocessableEntity // nobody
 		}
 		if members = id.Customer(sub); members == nil {
@@ -442,7 +448,7 @@ func (c *checker) moment(at moment) (map[uuid.UUID]string, error) {
 		}
 	}
 	asked := map[*naive.Answer]bool{}
-	for _, s := range subjectsIn(c.o.log) {
+	for _, s := range c.subjects {
 		a := of[s]
 		var got customerJSON
 		rec := c.town.get("/api/v1/customers/"+url.PathEscape(s.String())+at.query(), &got)
@@ -740,16 +746,16 @@ func (c *checker) tables(tt *townTables) error {
 		}
 		claim()
 	}
-	for _, s := range subjectsIn(c.o.log) {
+	for _, s := range c.subjects {
 		got, ok := tt.subjects[ownID(s)]
 		want, somebody := bears[s]
 		if ok {
 			claim()
 		}
-		if !somebody && strings.HasPrefix(s.Value, "x.") && !hubs[s] {
+		if !somebody && s.Value == c.o.nobody() && !hubs[s] {
 			want = got // named only, and nobody
 		}
-		if !somebody && !strings.HasPrefix(s.Value, "x.") {
+		if !somebody && s.Value != c.o.nobody() {
 			want = ownID(s) // what an alias might have meant
 		}
 		if !ok {
@@ -788,7 +794,7 @@ func (c *checker) tables(tt *townTables) error {
 		}
 		claim()
 	}
-	for _, s := range subjectsIn(c.o.log) {
+	for _, s := range c.subjects {
 		id := ownID(s)
 		if !slices.ContainsFunc(answers, func(a naive.Answer) bool { return ownID(a.Subjects[0]) == id }) && (tt.customers[id] != "" || tt.transitions[id] != nil) {
 			return c.o.failf("customers: %s of %s is there: %s %s", id, s, tt.customers[id], tt.transitions[id])

@@ -194,7 +194,7 @@ func (w *town) apply(ctx context.Context, then bool) error {
 	}
 	for i, o := range w.orgs {
 		o.log = append(o.log, naive.Event{
-			RecordedAt: domain.MillisOf(w.clock.now()), ID: domain.EventID("policy", fmt.Sprint(i, then)), Policy: oraclePolicy(p),
+			RecordedAt: domain.MillisOf(w.clock.now()), ID: domain.EventID("policy", fmt.Sprint(i, then)), Policy: o.policy(p),
 		})
 	}
 	if w.views != nil {
@@ -299,14 +299,22 @@ func (w *town) runOnce(ctx context.Context) error {
 		}
 	}
 	g := w.views.active
-	err := g.runToEnd(ctx, nil)
-	if err == nil && g.fold.silent {
-		err = g.reconcile(ctx)
+	for {
+		err := g.runToEnd(ctx, nil)
+		if err == nil && g.fold.silent {
+			err = g.reconcile(ctx)
+		}
+		if err == nil {
+			err = g.settle()
+		}
+		if err != nil {
+			return err
+		}
+		// What was said at the end is to be read as well.
+		if head, err := w.log.Head(ctx); err != nil || g.fold.position >= head {
+			return err
+		}
 	}
-	if err == nil {
-		err = g.settle()
-	}
-	return err
 }
 
 func (w *town) close() error {
