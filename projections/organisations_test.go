@@ -668,16 +668,22 @@ func (w *town) readTables(ctx context.Context) (*townTables, error) {
 			tt.touchpoints[a] = b
 		}},
 		{"SELECT subject_id, customer_id FROM subjects", []any{&a, &b}, func() { tt.subjects[a] = b }},
-		{`SELECT customer_id, toString(stage), toUnixTimestamp64Milli(stage_since), toUnixTimestamp64Milli(first_seen), toUnixTimestamp64Milli(last_seen),
+		{
+			`SELECT customer_id, toString(stage), toUnixTimestamp64Milli(stage_since), toUnixTimestamp64Milli(first_seen), toUnixTimestamp64Milli(last_seen),
 			toInt64(purchases), toInt64(refunds), toString(mapSort(revenue)), traits, arrayStringConcat(arraySort(user_ids), ' ') FROM customers`,
-			[]any{&a, &s[0], &n[0], &n[1], &n[2], &n[3], &n[4], &s[1], &s[2], &s[3]}, func() {
+			[]any{&a, &s[0], &n[0], &n[1], &n[2], &n[3], &n[4], &s[1], &s[2], &s[3]},
+			func() {
 				tt.customers[a] = fmt.Sprint(s[0], " since ", domain.Millis(n[0]), ", seen ", domain.Millis(n[1]), " to ", domain.Millis(n[2]), ", ", n[3], " purchases, ", n[4], " refunds, ", s[1], ", ", s[2], ", ", s[3])
-			}},
-		{"SELECT customer_id, toInt64(seq), toString(from_stage), toString(to_stage), toUnixTimestamp64Milli(at), cause, reason FROM stage_transitions ORDER BY customer_id, seq",
-			[]any{&a, &n[0], &s[0], &s[1], &n[1], &s[2], &s[3]}, func() {
+			},
+		},
+		{
+			"SELECT customer_id, toInt64(seq), toString(from_stage), toString(to_stage), toUnixTimestamp64Milli(at), cause, reason FROM stage_transitions ORDER BY customer_id, seq",
+			[]any{&a, &n[0], &s[0], &s[1], &n[1], &s[2], &s[3]},
+			func() {
 				tt.transitions[a] = append(tt.transitions[a], fmt.Sprint(n[0], " ", domain.Millis(n[1]), " ", s[0], "→", s[1], " ", s[2]))
 				tt.said = append(tt.said, fmt.Sprintf("%s %s→%s@%s %s %s", a, s[0], s[1], domain.Millis(n[1]), s[3], s[2]))
-			}},
+			},
+		},
 		{"SELECT event_id, subject, other, toString(status), subject_id, other_id FROM identity_conflicts", []any{&a, &s[0], &s[1], &s[2], &b, &b}, func() {
 			tt.conflicts[a] = append(tt.conflicts[a], s[0]+" "+s[1]+" "+s[2])
 		}},
