@@ -243,14 +243,14 @@ func drawOrganisation(t *rapid.T, number int, plan townPlan) *organisation {
 			if chance("email", 1, 3) {
 				e := one("address", emails) + "@example.com"
 				if chance("spelt otherwise", 1, 4) {
-					e = " " + strings.ToUpper(e)
+					e = one("spelling", []string{" " + strings.ToUpper(e), e + "\t", "at " + e + "@example.com", "e1"})
 				}
 				traits = append(traits, fmt.Sprintf(`"email":%q`, e))
 			}
 			if chance("phone", 1, 5) {
 				p := one("number", phones)
 				if chance("spelt otherwise", 1, 2) {
-					p = "00" + p[1:3] + " " + p[3:5] + "/" + p[5:]
+					p = one("spelling", []string{"00" + p[1:3] + " " + p[3:5] + "/" + p[5:], p[:3] + " (0)" + p[3:], p[3:]})
 				}
 				traits = append(traits, fmt.Sprintf(`"phone":%q`, p))
 			}
@@ -260,12 +260,12 @@ func drawOrganisation(t *rapid.T, number int, plan townPlan) *organisation {
 				}
 			}
 			m.traits = "{" + strings.Join(traits, ",") + "}"
-			o.others(t, &m, devices, crm)
+			o.others(t, &m, devices, map[string][]string{"crm.id": crm, "email": emails, "user": users, "device": devices})
 		case what < 12:
 			m.kind = domain.Alias
 			m.prev = one("previous", append(slices.Clone(anons), users...))
 			if chance("with others", 1, 4) {
-				o.others(t, &m, devices, crm)
+				o.others(t, &m, devices, map[string][]string{"crm.id": crm, "email": emails, "user": users, "device": devices})
 			}
 		case what < 14:
 			m.kind, m.name = domain.Page, "Home"
@@ -286,14 +286,22 @@ func drawOrganisation(t *rapid.T, number int, plan townPlan) *organisation {
 }
 
 // others gives a message a device and external ids.
-func (o *organisation) others(t *rapid.T, m *told, devices, crm []string) {
+func (o *organisation) others(t *rapid.T, m *told, devices []string, ids map[string][]string) {
 	if rapid.IntRange(1, 4).Draw(t, "device") == 1 {
 		m.device = rapid.SampledFrom(devices).Draw(t, "which device")
 	}
 	for range max(0, rapid.IntRange(-2, 2).Draw(t, "external ids")) {
+		kind := rapid.SampledFrom([]string{"crm.id", "crm.id", "CRM.ID", "no kind", "loyalty_card", "email", "user", "device"}).Draw(t, "type")
+		of := ids["crm.id"]
+		if own := ids[kind]; own != nil {
+			of = own
+		}
+		id := rapid.SampledFrom(of).Draw(t, "external id")
+		if kind == "email" {
+			id += "@example.com"
+		}
 		m.external = append(m.external, naive.ExternalID{
-			ID:         rapid.SampledFrom(crm).Draw(t, "external id"),
-			Type:       rapid.SampledFrom([]string{"crm.id", "CRM.ID", "no kind", "loyalty_card"}).Draw(t, "type"),
+			ID: id, Type: kind,
 			Collection: rapid.SampledFrom([]string{"users", "users", "", "accounts"}).Draw(t, "collection"),
 		})
 	}
@@ -358,6 +366,11 @@ func knownIn(l naive.Log) map[domain.Subject]bool {
 		if t.Kind == domain.Alias || t.Kind == domain.Identify {
 			if t.Anon != "" {
 				known[domain.Subject{Kind: domain.Anon, Value: t.Anon}] = true
+			}
+			for _, x := range t.ExternalIDs {
+				if x.Type == "user" && x.Collection != "accounts" { // who may be nobody
+					known[domain.Subject{Kind: domain.User, Value: x.ID}] = true
+				}
 			}
 		}
 	}
