@@ -57,7 +57,7 @@ func planOf(seed int) townPlan {
 		return all
 	}
 	p := policy.Default()
-	plan := townPlan{policy: p, rounds: rounds(40, 61, 130, 250, 400, 520), organisations: 400, batches: []int{60, 500, 3000}, heavy: heavyCustomer}
+	plan := townPlan{policy: p, rounds: rounds(40, 61, 130, 250, 400, 520), organisations: 400, batches: []int{100, 500, 3000}, heavy: heavyCustomer}
 	id := &plan.policy.Identity
 	quick := policy.Lifecycle{AtRiskDays: 10, ChurnedDays: 30, LostDays: 61, WonBackDays: 29, LoyalPurchases: 2, LoyalDays: 30}
 	switch seed % plans {
@@ -83,7 +83,7 @@ func planOf(seed int) townPlan {
 	case 5: // small, by hand and in the smallest batches
 		id.Join = []string{"user", "anon", "email", "device"}
 		id.AliasUsers = true
-		plan.organisations, plan.batches, plan.heavy = 30, []int{1, 2, 5, 11}, 3
+		plan.organisations, plan.batches, plan.heavy = 30, []int{2, 7, 25}, 3
 	}
 	for _, p := range []*policy.Policy{&plan.policy, plan.then} {
 		for i := range plan.organisations {

@@ -456,7 +456,7 @@ func (c *checker) moment(at moment) (map[uuid.UUID]string, error) {
 		if a == nil {
 			// The id leads on where the customer has touchpoints at all.
 			code, to := own.Code, own.Header().Get("Location")
-			if set := identity.Customer(s); code == http.StatusPermanentRedirect && set[0] != s && to == "/api/v1/customers/"+ownID(set[0]).String()+at.query() {
+			if set := identity.Customer(s); code == http.StatusPermanentRedirect && len(set) > 0 && set[0] != s && to == "/api/v1/customers/"+ownID(set[0]).String()+at.query() {
 				code = http.StatusNotFound
 			}
 			if rec.Code != http.StatusNotFound || code != http.StatusNotFound {
