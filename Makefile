@@ -45,6 +45,11 @@ lint: ## Check formatting, imports and the usual mistakes
 bench: build ## Measure the figures of docs/performance.md (takes minutes)
 	bin/sojourn bench
 
+SOAK ?= 10m
+.PHONY: soak
+soak: $(LIB) ## Hold generated organisations against the oracle for 10 minutes (SOAK=1h: longer)
+	SOJOURN_SOAK=$(SOAK) $(GO) test -count 1 -timeout 0 -v -run '^TestOrganisations$$' ./projections/
+
 .PHONY: fuzz
 fuzz: $(LIB) ## Fuzz each endpoint and parser for a minute
 	deploy/fuzz.sh 60s

@@ -27,8 +27,10 @@ type Join struct {
 	Event      uuid.UUID
 	At         domain.Millis
 	Outcome    Outcome
+	// Alias is set where Other is the previousId of an alias, and not its
+	// anonymousId as well.
+	Alias bool
 
-	alias    bool
 	rank     int
 	position int // of Other in the message
 }
@@ -143,9 +145,11 @@ func (l Log) joins(p Policy) []Join {
 			if rank < 0 {
 				rank = len(p.Join)
 			}
+			t := e.Touchpoint
+			isPrevious := t.Kind == domain.Alias && i == 0 && other.Value == t.Previous
 			all = append(all, Join{
-				Hub: e.Touchpoint.recordedUnder(), Other: other, Event: e.ID, At: e.Touchpoint.OccurredAt,
-				alias: e.Touchpoint.Kind == domain.Alias && i == 0 && other.Value == e.Touchpoint.Previous, rank: rank, position: i,
+				Hub: t.recordedUnder(), Other: other, Event: e.ID, At: t.OccurredAt,
+				Alias: isPrevious && other != domain.Subject{Kind: domain.Anon, Value: t.Anon}, rank: rank, position: i,
 			})
 		}
 	}
@@ -157,7 +161,8 @@ func (l Log) joins(p Policy) []Join {
 }
 
 // breaksLimit reports whether for some kind both sets have subjects and together
-// more than one customer may have.
+// more than one customer may have. Where alias is set the number of users does not
+// matter.
 func (p Policy) breaksLimit(a, b []domain.Subject, alias bool) bool {
 	count := func(set []domain.Subject, kind domain.SubjectKind) (n int) {
 		for _, s := range set {
@@ -196,7 +201,7 @@ func (l Log) Identity() Identity {
 		}
 		// Limits are counted as if there were no glue.
 		a, b := connected(j.Hub, standing), connected(j.Other, standing)
-		if !slices.Contains(a, j.Other) && p.breaksLimit(a, b, j.alias) {
+		if !slices.Contains(a, j.Other) && p.breaksLimit(a, b, j.Alias && j.Other.Kind == domain.User) {
 			continue
 		}
 		everything := slices.Concat(standing, glue)

@@ -153,10 +153,10 @@ func TestWhoIsOneCustomer(t *testing.T) {
 			"user:1-email:a@x.org joined, anon:v1-email:a@x.org joined, user:2-email:b@x.org joined, user:2-anon:v1 conflict",
 		},
 		"five e-mail addresses": {
-			new(script).identify(1, "user:1 email:a").identify(2, "user:1 email:b").identify(3, "user:1 email:c").
-				identify(4, "user:1 email:d").identify(5, "user:1 email:e").identify(6, "user:1 email:f"),
-			"user:1+email:a+email:b+email:c+email:d+email:e email:f",
-			"user:1-email:a joined, user:1-email:b joined, user:1-email:c joined, user:1-email:d joined, user:1-email:e joined, user:1-email:f conflict",
+			new(script).identify(1, "user:1 email:a@x.org").identify(2, "user:1 email:b@x.org").identify(3, "user:1 email:c@x.org").
+				identify(4, "user:1 email:d@x.org").identify(5, "user:1 email:e@x.org").identify(6, "user:1 email:f@x.org"),
+			"user:1+email:a@x.org+email:b@x.org+email:c@x.org+email:d@x.org+email:e@x.org email:f@x.org",
+			"user:1-email:a@x.org joined, user:1-email:b@x.org joined, user:1-email:c@x.org joined, user:1-email:d@x.org joined, user:1-email:e@x.org joined, user:1-email:f@x.org conflict",
 		},
 		"kinds that are not listed": {
 			new(script).identify(1, "user:1 device:d1 phone:+49123456789 crm.id:7"),
@@ -211,13 +211,13 @@ func TestWhoIsOneCustomer(t *testing.T) {
 			"user:1 anon:v1", "user:1-anon:v1 kept_apart, user:1-anon:v1 kept_apart",
 		},
 		"through others": {
-			new(script).identify(1, "user:1 anon:v1 email:a").split("anon:v1").identify(2, "anon:v1 email:a"),
-			"user:1+email:a anon:v1",
-			"user:1-anon:v1 kept_apart, user:1-email:a joined, anon:v1-email:a kept_apart",
+			new(script).identify(1, "user:1 anon:v1 email:a@x.org").split("anon:v1").identify(2, "anon:v1 email:a@x.org"),
+			"user:1+email:a@x.org anon:v1",
+			"user:1-anon:v1 kept_apart, user:1-email:a@x.org joined, anon:v1-email:a@x.org kept_apart",
 		},
 		"each side of a split stays one": {
-			new(script).identify(1, "user:1 anon:v1").identify(2, "anon:v1 email:a").split("anon:v1"),
-			"user:1+email:a anon:v1", "user:1-anon:v1 kept_apart, anon:v1-email:a kept_apart",
+			new(script).identify(1, "user:1 anon:v1").identify(2, "anon:v1 email:a@x.org").split("anon:v1"),
+			"user:1+email:a@x.org anon:v1", "user:1-anon:v1 kept_apart, anon:v1-email:a@x.org kept_apart",
 		},
 		"merge, split, merge": {
 			new(script).identify(1, "user:1 anon:v1").identify(1, "user:2 anon:v2").merge("user:1 user:2").
@@ -229,13 +229,13 @@ func TestWhoIsOneCustomer(t *testing.T) {
 			"user:1+anon:v1 user:2+anon:v2", "user:1-anon:v1 joined, user:2-anon:v2 joined",
 		},
 		"those that leave stay together": {
-			new(script).identify(1, "user:1 anon:v1").identify(2, "user:1 email:a").split("anon:v1 email:a"),
-			"user:1 anon:v1+email:a", "user:1-anon:v1 kept_apart, user:1-email:a kept_apart",
+			new(script).identify(1, "user:1 anon:v1").identify(2, "user:1 email:a@x.org").split("anon:v1 email:a@x.org"),
+			"user:1 anon:v1+email:a@x.org", "user:1-anon:v1 kept_apart, user:1-email:a@x.org kept_apart",
 		},
 		"limits are counted as if there were no merge": {
 			new(script).policy(func(p *Policy) { p.Limits = map[domain.SubjectKind]int{email: 2} }).
-				identify(1, "user:1 email:a").identify(2, "user:2 email:b").merge("user:1 user:2").identify(3, "user:1 email:c"),
-			"user:1+email:a+email:b+email:c+user:2", "user:1-email:a joined, user:2-email:b joined, user:1-email:c joined",
+				identify(1, "user:1 email:a@x.org").identify(2, "user:2 email:b@x.org").merge("user:1 user:2").identify(3, "user:1 email:c@x.org"),
+			"user:1+email:a@x.org+email:b@x.org+email:c@x.org+user:2", "user:1-email:a@x.org joined, user:2-email:b@x.org joined, user:1-email:c@x.org joined",
 		},
 		"a later merge of others whose customers hold them": {
 			new(script).identify(1, "user:1 anon:v1").split("anon:v1").identify(2, "user:2 anon:v1").merge("user:1 user:2"),
@@ -371,7 +371,7 @@ func drawScript(t *rapid.T, decisions bool) *script {
 	for range rapid.IntRange(1, 16).Draw(t, "events") {
 		day := rapid.IntRange(0, 5).Draw(t, "day")
 		user, anon := draw("user", "user:1", "user:2", "user:3"), draw("anon", "anon:a", "anon:b", "anon:c", "")
-		mail := draw("email", "", "email:x", "email:y", "email:z", "device:d")
+		mail := draw("email", "", "email:x@x.org", "email:y@x.org", "email:z@x.org", "device:d")
 		what := rapid.IntRange(0, 12).Draw(t, "what")
 		known := s.log.Identity().Customers
 		switch {

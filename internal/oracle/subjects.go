@@ -76,8 +76,13 @@ func text(raw json.RawMessage) string {
 func normal(kind domain.SubjectKind, value string) string {
 	switch kind {
 	case email:
-		return strings.ToLower(strings.TrimSpace(value))
+		address := strings.ToLower(strings.TrimSpace(value))
+		if local, host, _ := strings.Cut(address, "@"); local == "" || host == "" || strings.Contains(host, "@") {
+			return ""
+		}
+		return address
 	case phone:
+		value = strings.Replace(value, "(0)", "", 1)
 		digits := strings.NewReplacer(" ", "", "-", "", ".", "", "/", "", "(", "", ")", "").Replace(strings.TrimSpace(value))
 		if rest, ok := strings.CutPrefix(digits, "00"); ok {
 			digits = "+" + rest

@@ -1,0 +1,865 @@
+package projections
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"sojourn/domain"
+	naive "sojourn/internal/oracle"
+	"sojourn/warehouse"
+	"sojourn/warehouse/chdb/chdbtest"
+)
+
+// A town has a few hundred organisations. Each is held by itself against the
+// oracle, which is told its own events only: what the tables hold, what the API
+// answers, now and about any other time.
+//
+// SOJOURN_SEED=n replays one town; SOJOURN_SOAK=10m goes on for that long.
+func TestOrganisations(t *testing.T) {
+	seed, towns := int(time.Now().UnixNano()%1_000_000)*plans, plans // one of each
+	if s := os.Getenv("SOJOURN_SEED"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("SOJOURN_SEED: %v", err)
+		}
+		seed, towns = n, 1
+	}
+	var soak time.Duration
+	if s := os.Getenv("SOJOURN_SOAK"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatalf("SOJOURN_SOAK: %v", err)
+		}
+		soak = d
+	}
+	engine := chdbtest.Start(t)
+	db, err := warehouse.Open(t.Context(), warehouse.Config{Socket: engine.Socket()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	began, histories, sum := time.Now(), 0, tally{}
+	for i := 0; i < towns || time.Since(began) < soak; i++ {
+		plan, orgs := drawTown(seed + i)
+		n, err := check(t.Context(), db, dir, seed+i, plan, orgs)
+		if err != nil {
+			report(t, db, dir, seed+i, plan, err)
+		}
+		histories += len(orgs)
+		sum.add(n)
+		t.Logf("seed %d: %d histories hold so far, with %v, in %s", seed+i, histories, sum, time.Since(began).Round(time.Second))
+	}
+	if towns == plans {
+		for what, least := range map[string]int{"crash": 1, "merge": 100, "split": 100, "refused": 100, "joined": 1000, "conflict": 100, "kept_apart": 50, "not_tried": 100} {
+			if sum[what] < least {
+				t.Errorf("there was %q %d times only, which proves little", what, sum[what])
+			}
+		}
+	}
+}
+
+// tally is how often things were.
+type tally map[string]int
+
+func (t tally) add(more tally) {
+	for k, n := range more {
+		t[k] += n
+	}
+}
+
+// report tells of a failure; where the organisation fails by itself as well, with
+// no more than it takes.
+func report(t *testing.T, db *warehouse.DB, dir string, seed int, plan townPlan, err error) {
+	t.Helper()
+	var f *failure
+	if !errors.As(err, &f) || f.org == nil {
+		t.Fatalf("replay with SOJOURN_SEED=%d\n%v", seed, err)
+	}
+	what, how := f, "among others"
+	plan.organisations, plan.batches = 1, []int{7}
+	fails := func(o *organisation) *failure {
+		_, err := check(t.Context(), db, dir, seed, plan, []*organisation{o})
+		var alone *failure
+		if errors.As(err, &alone) {
+			return alone
+		}
+		return nil
+	}
+	if alone := fails(f.org.alone()); alone != nil {
+		what, how = alone, "alone"
+		deadline := time.Now().Add(time.Minute)
+		for i := len(f.org.steps) - 1; i >= 0 && time.Now().Before(deadline); i-- {
+			less := what.org.alone()
+			if i >= len(less.steps) {
+				continue
+			}
+			less.steps = slices.Delete(less.steps, i, i+1)
+			if still := fails(less); still != nil {
+				what = still
+			}
+		}
+	}
+	t.Fatalf("replay with SOJOURN_SEED=%d\norganisation %d, %s:\n%s\njoin %v, limits %v, alias_users %v\n%s", seed, f.org.number, how, what.what,
+		plan.policy.Identity.Join, plan.policy.Identity.Limits, plan.policy.Identity.AliasUsers, what.org.tell())
+}
+
+// check lets organisations live and holds all there is against the oracle.
+func check(ctx context.Context, db *warehouse.DB, dir string, seed int, plan townPlan, orgs []*organisation) (sum tally, err error) {
+	w, err := openTown(ctx, db, dir, seed, plan, orgs)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	if err := w.hold(ctx); err != nil {
+		return nil, err
+	}
+	now := domain.MillisOf(w.clock.now())
+	instant := func() domain.Millis { return day0 + domain.Millis(w.rng.Int64N(int64(now-day0))) }
+	asOf, knownAt := instant(), plan.rounds[w.rng.IntN(len(plan.rounds))]+domain.Millis(w.rng.IntN(3))
+	everywhere := []moment{{}, {asOf: asOf}, {knownAt: knownAt}, {asOf: asOf, knownAt: knownAt}}
+	counted := make([]map[uuid.UUID]string, len(everywhere)) // stage by customer
+	for i := range counted {
+		counted[i] = map[uuid.UUID]string{}
+	}
+	seeds := make([]uint64, len(orgs))
+	for i := range seeds {
+		seeds[i] = w.rng.Uint64()
+	}
+	results := make([][]map[uuid.UUID]string, len(orgs))
+	var g errgroup.Group
+	g.SetLimit(2)
+	for i, o := range orgs {
+		g.Go(func() error {
+			c := w.checker(o, seeds[i])
+			for _, at := range everywhere {
+				stages, err := c.moment(at)
+				if err != nil {
+					return err
+				}
+				results[i] = append(results[i], stages)
+			}
+			for _, at := range []moment{{asOf: c.instant()}, {knownAt: c.recorded()}, {c.instant(), c.recorded()}} {
+				if _, err := c.moment(at); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i, at := range everywhere {
+		for _, r := range results {
+			maps.Copy(counted[i], r[i])
+		}
+		if err := w.stages(at, counted[i]); err != nil {
+			return nil, err
+		}
+	}
+	sum = tally{"crash": w.crashed}
+	for _, o := range orgs {
+		for _, j := range o.log.Identity().Joins {
+			sum[string(j.Outcome)]++
+		}
+		for i, became := range o.decisions {
+			if len(became) == len("422") {
+				sum["refused"]++
+			} else {
+				sum[o.steps[i].decision]++
+			}
+		}
+	}
+	return sum, nil
+}
+
+// hold holds the tables and the statements against the oracle.
+func (w *town) hold(ctx context.Context) error {
+	tables, err := w.readTables(ctx)
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.SetLimit(2)
+	for _, o := range w.orgs {
+		g.Go(func() error {
+			return w.checker(o, 0).tables(tables)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := tables.rest(); err != nil {
+		return err
+	}
+	return w.statements(ctx, tables)
+}
+
+// moment is the time of a question.
+type moment struct{ asOf, knownAt domain.Millis }
+
+func (m moment) query(more ...string) string {
+	q := url.Values{}
+	if m.asOf != 0 {
+		q.Set("as_of", m.asOf.Time().Format(time.RFC3339Nano))
+	}
+	if m.knownAt != 0 {
+		q.Set("known_at", m.knownAt.Time().Format(time.RFC3339Nano))
+	}
+	for i := 0; i < len(more); i += 2 {
+		q.Set(more[i], more[i+1])
+	}
+	if len(q) == 0 {
+		return ""
+	}
+	return "?" + q.Encode()
+}
+
+func (w *town) get(path string, into any) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	r.Header.Set("Authorization", "Bearer t")
+	rec := httptest.NewRecorder()
+	w.api.ServeHTTP(rec, r)
+	if rec.Code == http.StatusOK {
+		if err := json.Unmarshal(rec.Body.Bytes(), into); err != nil {
+			panic(err)
+		}
+	}
+	return rec
+}
+
+// checker holds one organisation against the oracle.
+type checker struct {
+	town *town
+	o    *organisation
+	now  domain.Millis
+	rng  *rand.Rand
+	// subjects are all that there are to ask for.
+	subjects []domain.Subject
+}
+
+func (w *town) checker(o *organisation, seed uint64) *checker {
+	return &checker{w, o, domain.MillisOf(w.clock.now()), rand.New(rand.NewPCG(seed, 2)), subjectsIn(o.log)}
+}
+
+// recorded is an instant about which it matters what was known.
+func (c *checker) recorded() domain.Millis {
+	return c.o.log[c.rng.IntN(len(c.o.log))].RecordedAt - domain.Millis(c.rng.IntN(2))
+}
+
+// instant is one at which something happens, or nearly.
+func (c *checker) instant() domain.Millis {
+	var all []domain.Millis
+	for _, e := range c.o.log {
+		if e.Touchpoint != nil {
+			all = append(all, e.Touchpoint.OccurredAt)
+		}
+	}
+	for _, a := range c.o.log.Customers(domain.MaxTime) {
+		for _, tr := range a.Transitions {
+			all = append(all, tr.At)
+		}
+	}
+	if len(all) == 0 {
+		return c.now
+	}
+	return all[c.rng.IntN(len(all))] - domain.Millis(c.rng.IntN(2))
+}
+
+// subjectsIn is knownIn as a list.
+func subjectsIn(l naive.Log) []domain.Subject {
+	var all []domain.Subject
+	for s := range knownIn(l) {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b domain.Subject) int { return strings.Compare(a.String(), b.String()) })
+	return all
+}
+
+func ownID(s domain.Subject) uuid.UUID { return domain.SubjectID(testKeyer.Stream(s)) }
+
+func wordsOf(subjects []domain.Subject) []string {
+	var all []string
+	for _, s := range subjects {
+		all = append(all, s.String())
+	}
+	return all
+}
+
+func sortedWords(words []string) string {
+	return strings.Join(slices.Sorted(slices.Values(words)), " ")
+}
+
+// sides are what a decision is to be about, and the status of its answer.
+func (o *organisation) sides(s step) (status int, these, others []domain.Subject) {
+	id := o.log.Identity()
+	known := subjectsIn(o.log)
+	resolve := func(ref string) (sub domain.Subject, members []domain.Subject, status int) {
+		i := slices.IndexFunc(known, func(k domain.Subject) bool { return k.String() == ref || ownID(k).String() == ref })
+		if i < 0 {
+			return sub, nil, http.StatusNotFound
+		}
+		sub = known[i]
+		if sub.Value == o.nobody() {
+			return sub, nil, http.StatusUnprocessableEntity // nobody
+		}
+		if members = id.Customer(sub); members == nil {
+			members = []domain.Subject{sub}
+		}
+		return sub, members, 0
+	}
+	var customers [][]domain.Subject
+	add := func(list, more []domain.Subject) []domain.Subject {
+		for _, m := range more {
+			if !slices.Contains(list, m) {
+				list = append(list, m)
+			}
+		}
+		return list
+	}
+	for _, ref := range s.refs {
+		sub, members, status := resolve(ref)
+		switch {
+		case slices.Contains(these, sub):
+		case status != 0:
+			return status, nil, nil
+		default:
+			these, customers = append(these, sub), append(customers, members)
+		}
+	}
+	if s.decision == "merge" {
+		if len(these) < 2 {
+			return http.StatusUnprocessableEntity, nil, nil
+		}
+		for _, c := range customers {
+			others = add(others, c)
+		}
+		return http.StatusCreated, these, others
+	}
+	others = customers[0]
+	if s.from == "" {
+		for _, c := range customers {
+			if c[0] != others[0] {
+				return http.StatusUnprocessableEntity, nil, nil
+			}
+		}
+	} else {
+		if _, others, status = resolve(s.from); status != 0 {
+			return status, nil, nil
+		}
+		for _, c := range customers {
+			if c[0] != others[0] {
+				these = add(these, c)
+			}
+		}
+	}
+	others = slices.DeleteFunc(slices.Clone(others), func(s domain.Subject) bool { return slices.Contains(these, s) })
+	if len(others) == 0 {
+		return http.StatusUnprocessableEntity, nil, nil
+	}
+	return http.StatusCreated, these, others
+}
+
+// customerJSON is the customer of an answer.
+type customerJSON struct {
+	ID         uuid.UUID                  `json:"id"`
+	Stage      string                     `json:"stage"`
+	StageSince time.Time                  `json:"stage_since"`
+	Cause      string                     `json:"cause"`
+	Purchases  int                        `json:"purchases"`
+	Refunds    int                        `json:"refunds"`
+	Revenue    map[string]string          `json:"revenue"`
+	FirstSeen  time.Time                  `json:"first_seen"`
+	LastSeen   time.Time                  `json:"last_seen"`
+	Traits     map[string]json.RawMessage `json:"traits"`
+	Subjects   []string                   `json:"subjects"`
+	AsOf       time.Time                  `json:"as_of"`
+}
+
+func (c customerJSON) String() string {
+	var traits []string
+	for k, v := range c.Traits {
+		traits = append(traits, k+"="+string(v))
+	}
+	first := ""
+	if len(c.Subjects) > 0 {
+		first = c.Subjects[0]
+	}
+	return fmt.Sprintf("%s %s since %s by %s, %d purchases, %d refunds, %v, seen %s to %s, %s, %s: %s, as of %s", c.ID, c.Stage, domain.MillisOf(c.StageSince), c.Cause,
+		c.Purchases, c.Refunds, c.Revenue, domain.MillisOf(c.FirstSeen), domain.MillisOf(c.LastSeen), sortedWords(traits), first, sortedWords(c.Subjects), domain.MillisOf(c.AsOf))
+}
+
+// answerJSON is what an answer should be.
+func answerJSON(a naive.Answer, asOf domain.Millis) customerJSON {
+	c := customerJSON{
+		ID: ownID(a.Subjects[0]), Stage: string(a.Stage), StageSince: a.StageSince.Time(),
+		Purchases: a.Totals.Purchases, Refunds: a.Totals.Refunds, Revenue: map[string]string{},
+		FirstSeen: a.FirstSeen.Time(), LastSeen: a.LastSeen.Time(), Traits: map[string]json.RawMessage{},
+		Subjects: wordsOf(a.Subjects), AsOf: asOf.Time(), Cause: a.Transitions[len(a.Transitions)-1].Cause.String(),
+	}
+	for currency, amount := range a.Totals.Revenue {
+		c.Revenue[currency] = amount.String()
+	}
+	for k, v := range a.Traits {
+		c.Traits[k] = json.RawMessage(v)
+	}
+	return c
+}
+
+// moment asks everything about a time and returns the stages of the customers.
+func (c *checker) moment(at moment) (map[uuid.UUID]string, error) {
+	log, asOf := c.o.log, c.now
+	if at.knownAt != 0 {
+		log, asOf = log.KnownAt(at.knownAt), at.knownAt
+	}
+	if at.asOf != 0 {
+		asOf = at.asOf
+	}
+	answers, identity := log.Customers(asOf), log.Identity()
+	stages := map[uuid.UUID]string{}
+	of := map[domain.Subject]*naive.Answer{}
+	for i := range answers {
+		a := &answers[i]
+		stages[ownID(a.Subjects[0])] = string(a.Stage)
+		for _, s := range a.Subjects {
+			of[s] = a
+		}
+	}
+	asked := map[*naive.Answer]bool{}
+	for _, s := range c.subjects {
+		a := of[s]
+		var got customerJSON
+		rec := c.town.get("/api/v1/customers/"+url.PathEscape(s.String())+at.query(), &got)
+		own := c.town.get("/api/v1/customers/"+ownID(s).String()+at.query(), &customerJSON{})
+		if a == nil {
+			// The id leads on where the customer has touchpoints at all.
+			code, to := own.Code, own.Header().Get("Location")
+			if set := identity.Customer(s); code == http.StatusPermanentRedirect && len(set) > 0 && set[0] != s && to == "/api/v1/customers/"+ownID(set[0]).String()+at.query() {
+				code = http.StatusNotFound
+			}
+			if rec.Code != http.StatusNotFound || code != http.StatusNotFound {
+				return nil, c.o.failf("%s%s: status %d, by its id %d %s, want 404: %s", s, at.query(), rec.Code, own.Code, to, rec.Body)
+			}
+			continue
+		}
+		want := answerJSON(*a, asOf)
+		if rec.Code != http.StatusOK || got.String() != want.String() {
+			return nil, c.o.failf("%s%s: status %d\n got  %s\n want %s", s, at.query(), rec.Code, got, want)
+		}
+		wantCode, wantTo := http.StatusOK, ""
+		if ownID(s) != want.ID {
+			wantCode, wantTo = http.StatusPermanentRedirect, "/api/v1/customers/"+want.ID.String()+at.query()
+		}
+		if to := own.Header().Get("Location"); own.Code != wantCode || to != wantTo {
+			return nil, c.o.failf("the id of %s%s: status %d to %q, want %d to %q", s, at.query(), own.Code, to, wantCode, wantTo)
+		}
+		if asked[a] {
+			continue
+		}
+		asked[a] = true
+		if err := c.identity(s, at, a, identity); err != nil {
+			return nil, err
+		}
+		if err := c.timeline(s, at, a); err != nil {
+			return nil, err
+		}
+	}
+	return stages, nil
+}
+
+// identity holds the joins about a customer against the oracle's.
+func (c *checker) identity(s domain.Subject, at moment, a *naive.Answer, identity naive.Identity) error {
+	var body struct {
+		ID    uuid.UUID `json:"id"`
+		Joins []struct {
+			EventID uuid.UUID `json:"event_id"`
+			Subject string    `json:"subject"`
+			Other   string    `json:"other"`
+			Alias   bool      `json:"alias"`
+			Outcome string    `json:"outcome"`
+		} `json:"joins"`
+	}
+	rec := c.town.get("/api/v1/customers/"+url.PathEscape(s.String())+"/identity"+at.query(), &body)
+	var got, want []string
+	for _, j := range body.Joins {
+		got = append(got, fmt.Sprint(j.EventID, " ", j.Subject, " ", j.Other, " ", j.Outcome))
+	}
+	// Messages that name what an earlier one has named may be left out.
+	type pair struct {
+		hub, other domain.Subject
+		alias      bool
+	}
+	first := map[pair]bool{}
+	for _, j := range identity.Joins {
+		if slices.Contains(a.Subjects, j.Hub) || slices.Contains(a.Subjects, j.Other) {
+			// Of an alias that joins nothing it is not told which of two things it means.
+			if j.Alias && j.Outcome == naive.NotTried {
+				continue
+			}
+			p, line := pair{j.Hub, j.Other, j.Alias}, fmt.Sprint(j.Event, " ", j.Hub, " ", j.Other, " ", j.Outcome)
+			if !first[p] || slices.Contains(got, line) {
+				want = append(want, line)
+			}
+			first[p] = true
+		}
+	}
+	if rec.Code != http.StatusOK || body.ID != ownID(a.Subjects[0]) || !slices.Equal(got, want) {
+		return c.o.failf("the identity of %s%s: status %d, %s\n got  %s\n want %s", s, at.query(), rec.Code, body.ID, strings.Join(got, "\n      "), strings.Join(want, "\n      "))
+	}
+	return nil
+}
+
+// timeline reads a customer's timeline in pages.
+func (c *checker) timeline(s domain.Subject, at moment, a *naive.Answer) error {
+	var touchpoints, transitions []string
+	limit := strconv.Itoa(1 + c.rng.IntN(20))
+	for cursor := ""; ; {
+		var body struct {
+			Entries []struct {
+				At         time.Time
+				Touchpoint *struct {
+					EventID uuid.UUID `json:"event_id"`
+				}
+				Transition *struct{ From, To, Cause string }
+			}
+			NextCursor string `json:"next_cursor"`
+		}
+		more := []string{"limit", limit}
+		if cursor != "" {
+			more = append(more, "cursor", cursor)
+		}
+		if rec := c.town.get("/api/v1/customers/"+url.PathEscape(s.String())+"/timeline"+at.query(more...), &body); rec.Code != http.StatusOK {
+			return c.o.failf("the timeline of %s%s: status %d: %s", s, at.query(more...), rec.Code, rec.Body)
+		}
+		for _, e := range body.Entries {
+			if e.Touchpoint != nil {
+				touchpoints = append(touchpoints, e.Touchpoint.EventID.String())
+			} else {
+				transitions = append(transitions, fmt.Sprint(domain.MillisOf(e.At), " ", e.Transition.From, "→", e.Transition.To, " ", e.Transition.Cause))
+			}
+		}
+		if cursor = body.NextCursor; cursor == "" {
+			break
+		}
+	}
+	var wantTouchpoints, wantTransitions []string
+	for _, id := range a.Touchpoints {
+		wantTouchpoints = append(wantTouchpoints, id.String())
+	}
+	for _, tr := range a.Transitions {
+		wantTransitions = append(wantTransitions, fmt.Sprint(tr.At, " ", tr.From, "→", tr.To, " ", tr.Cause))
+	}
+	if !slices.Equal(touchpoints, wantTouchpoints) || !slices.Equal(transitions, wantTransitions) {
+		return c.o.failf("the timeline of %s%s\n got  %s\n      %s\n want %s\n      %s", s, at.query(),
+			strings.Join(touchpoints, " "), strings.Join(transitions, "\n      "), strings.Join(wantTouchpoints, " "), strings.Join(wantTransitions, "\n      "))
+	}
+	return nil
+}
+
+// stages holds the counts and the list of all customers against those of the
+// organisations.
+func (w *town) stages(at moment, want map[uuid.UUID]string) error {
+	var body struct {
+		Customers int
+		Stages    []struct {
+			Stage     string
+			Customers int
+		}
+	}
+	rec := w.get("/api/v1/stages"+at.query(), &body)
+	counts := map[string]int{}
+	for _, stage := range want {
+		counts[stage]++
+	}
+	for _, s := range body.Stages {
+		if s.Customers != counts[s.Stage] {
+			return &failure{what: fmt.Sprintf("stages%s: %d are %s, want %d", at.query(), s.Customers, s.Stage, counts[s.Stage])}
+		}
+	}
+	if rec.Code != http.StatusOK || body.Customers != len(want) {
+		return &failure{what: fmt.Sprintf("stages%s: status %d, %d customers, want %d", at.query(), rec.Code, body.Customers, len(want))}
+	}
+	got := map[uuid.UUID]string{}
+	for cursor := ""; ; {
+		var page struct {
+			Customers  []customerJSON
+			NextCursor string `json:"next_cursor"`
+		}
+		more := []string{"limit", "700"}
+		if cursor != "" {
+			more = append(more, "cursor", cursor)
+		}
+		if rec := w.get("/api/v1/customers"+at.query(more...), &page); rec.Code != http.StatusOK {
+			return &failure{what: fmt.Sprintf("customers%s: status %d: %s", at.query(more...), rec.Code, rec.Body)}
+		}
+		for _, c := range page.Customers {
+			if got[c.ID] != "" {
+				return &failure{what: fmt.Sprintf("customers%s: %s is listed twice", at.query(), c.ID)}
+			}
+			got[c.ID] = c.Stage
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	for id, stage := range want {
+		if got[id] != stage {
+			return &failure{what: fmt.Sprintf("customers%s: %s is %q, want %s", at.query(), id, got[id], stage)}
+		}
+	}
+	if len(got) != len(want) {
+		return &failure{what: fmt.Sprintf("customers%s: %d are listed, want %d", at.query(), len(got), len(want))}
+	}
+	return nil
+}
+
+// townTables is what the tables hold.
+type townTables struct {
+	touchpoints map[uuid.UUID]uuid.UUID // customer by event
+	subjects    map[uuid.UUID]uuid.UUID // customer by subject
+	customers   map[uuid.UUID]string
+	transitions map[uuid.UUID][]string
+	conflicts   map[uuid.UUID][]string // by event
+	said        []string
+
+	claimed atomic.Int64 // rows, by organisations
+	twice   []string
+}
+
+func (w *town) readTables(ctx context.Context) (*townTables, error) {
+	tt := &townTables{
+		touchpoints: map[uuid.UUID]uuid.UUID{}, subjects: map[uuid.UUID]uuid.UUID{}, customers: map[uuid.UUID]string{},
+		transitions: map[uuid.UUID][]string{}, conflicts: map[uuid.UUID][]string{},
+	}
+	var a, b uuid.UUID
+	var s [8]string
+	var n [8]int64
+	for _, q := range []struct {
+		query string
+		into  []any
+		take  func()
+	}{
+		{"SELECT event_id, customer_id FROM touchpoints", []any{&a, &b}, func() {
+			if _, ok := tt.touchpoints[a]; ok {
+				tt.twice = append(tt.twice, "touchpoint "+a.String())
+			}
+			tt.touchpoints[a] = b
+		}},
+		{"SELECT subject_id, customer_id FROM subjects", []any{&a, &b}, func() { tt.subjects[a] = b }},
+		{
+			`SELECT customer_id, toString(stage), toUnixTimestamp64Milli(stage_since), toUnixTimestamp64Milli(first_seen), toUnixTimestamp64Milli(last_seen),
+			toInt64(purchases), toInt64(refunds), toString(mapSort(revenue)), traits, arrayStringConcat(arraySort(user_ids), ' ') FROM customers`,
+			[]any{&a, &s[0], &n[0], &n[1], &n[2], &n[3], &n[4], &s[1], &s[2], &s[3]},
+			func() {
+				tt.customers[a] = fmt.Sprint(s[0], " since ", domain.Millis(n[0]), ", seen ", domain.Millis(n[1]), " to ", domain.Millis(n[2]), ", ", n[3], " purchases, ", n[4], " refunds, ", s[1], ", ", s[2], ", ", s[3])
+			},
+		},
+		{
+			"SELECT customer_id, toInt64(seq), toString(from_stage), toString(to_stage), toUnixTimestamp64Milli(at), cause, reason FROM stage_transitions ORDER BY customer_id, seq",
+			[]any{&a, &n[0], &s[0], &s[1], &n[1], &s[2], &s[3]},
+			func() {
+				tt.transitions[a] = append(tt.transitions[a], fmt.Sprint(n[0], " ", domain.Millis(n[1]), " ", s[0], "→", s[1], " ", s[2]))
+				tt.said = append(tt.said, fmt.Sprintf("%s %s→%s@%s %s %s", a, s[0], s[1], domain.Millis(n[1]), s[3], s[2]))
+			},
+		},
+		{"SELECT event_id, subject, other, toString(status), subject_id, other_id FROM identity_conflicts", []any{&a, &s[0], &s[1], &s[2], &b, &b}, func() {
+			tt.conflicts[a] = append(tt.conflicts[a], s[0]+" "+s[1]+" "+s[2])
+		}},
+	} {
+		rows, err := w.db.Query(ctx, q.query)
+		if err != nil {
+			return nil, err
+		}
+		for rows.Next() {
+			if err := rows.Scan(q.into...); err != nil {
+				return nil, errors.Join(err, rows.Close())
+			}
+			q.take()
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return nil, err
+		}
+	}
+	return tt, nil
+}
+
+// rest complains of rows that no organisation has claimed.
+func (tt *townTables) rest() error {
+	if len(tt.twice) > 0 {
+		return &failure{what: "stands twice: " + strings.Join(tt.twice, ", ")}
+	}
+	if got, want := int(tt.claimed.Load()), len(tt.touchpoints)+len(tt.subjects)+len(tt.customers)+len(tt.transitions)+len(tt.conflicts); got != want {
+		return &failure{what: fmt.Sprintf("%d rows of the tables are of organisations, of %d", got, want)}
+	}
+	return nil
+}
+
+// tables holds the rows of the organisation against the oracle.
+func (c *checker) tables(tt *townTables) error {
+	identity := c.o.log.Identity()
+	answers := c.o.log.Customers(c.now)
+	claim := func() { tt.claimed.Add(1) }
+	bears := map[domain.Subject]uuid.UUID{} // the customer of a subject that has touchpoints
+	hubs := map[domain.Subject]bool{}
+	seen := map[uuid.UUID]bool{}
+	for _, e := range c.o.log {
+		if e.Touchpoint != nil && !seen[e.ID] {
+			hubs[hubOf(e.Touchpoint)] = true
+		}
+		seen[e.ID] = true
+	}
+	for _, set := range identity.Customers {
+		for _, s := range set {
+			if hubs[set[0]] {
+				bears[s] = ownID(set[0])
+			} else {
+				bears[s] = ownID(s)
+			}
+		}
+	}
+	clear(seen)
+	for _, e := range c.o.log {
+		if e.Touchpoint == nil || seen[e.ID] {
+			continue
+		}
+		seen[e.ID] = true
+		want := bears[hubOf(e.Touchpoint)] // Nil is nobody
+		got, ok := tt.touchpoints[e.ID]
+		if !ok || got != want {
+			return c.o.failf("touchpoints: %s of %s is %s, want %s", e.ID, hubOf(e.Touchpoint), got, want)
+		}
+		claim()
+	}
+	for _, s := range c.subjects {
+		got, ok := tt.subjects[ownID(s)]
+		want, somebody := bears[s]
+		if ok {
+			claim()
+		}
+		if !somebody && s.Value == c.o.nobody() && !hubs[s] {
+			want = got // named only, and nobody
+		}
+		if !somebody && s.Value != c.o.nobody() {
+			want = ownID(s) // what an alias might have meant
+		}
+		if !ok {
+			got = ownID(s)
+			if want == uuid.Nil && !hubs[s] {
+				continue
+			}
+		}
+		if got != want {
+			return c.o.failf("subjects: %s is %s, want %s", s, got, want)
+		}
+	}
+	for _, a := range answers {
+		id := ownID(a.Subjects[0])
+		var users, money []string
+		for _, s := range a.Subjects {
+			if s.Kind == domain.User {
+				users = append(users, s.Value)
+			}
+		}
+		for currency, amount := range a.Totals.Revenue {
+			money = append(money, fmt.Sprintf("'%s':%s", currency, amount))
+		}
+		slices.Sort(money)
+		want := fmt.Sprint(a.Stage, " since ", a.StageSince, ", seen ", a.FirstSeen, " to ", a.LastSeen, ", ", a.Totals.Purchases, " purchases, ", a.Totals.Refunds, " refunds, {", strings.Join(money, ","), "}, ", jsonObject(a.Traits), ", ", sortedWords(users))
+		if got := tt.customers[id]; got != want {
+			return c.o.failf("customers: %s\n got  %s\n want %s", id, got, want)
+		}
+		claim()
+		var transitions []string
+		for i, tr := range a.Transitions {
+			transitions = append(transitions, fmt.Sprint(i+1, " ", tr.At, " ", tr.From, "→", tr.To, " ", tr.Cause))
+		}
+		if got := tt.transitions[id]; !slices.Equal(got, transitions) {
+			return c.o.failf("stage_transitions: %s %v\n got  %s\n want %s", id, a.Subjects, strings.Join(got, "\n      "), strings.Join(transitions, "\n      "))
+		}
+		claim()
+	}
+	for _, s := range c.subjects {
+		id := ownID(s)
+		if !slices.ContainsFunc(answers, func(a naive.Answer) bool { return ownID(a.Subjects[0]) == id }) && (tt.customers[id] != "" || tt.transitions[id] != nil) {
+			return c.o.failf("customers: %s of %s is there: %s %s", id, s, tt.customers[id], tt.transitions[id])
+		}
+	}
+	type pair struct {
+		hub, other domain.Subject
+		alias      bool
+	}
+	first := map[pair]bool{}
+	conflicts := map[uuid.UUID][]string{}
+	for _, j := range identity.Joins {
+		p := pair{j.Hub, j.Other, j.Alias}
+		if j.Outcome != naive.Conflict && j.Outcome != naive.KeptApart || first[p] {
+			continue
+		}
+		first[p] = true
+		conflicts[j.Event] = append(conflicts[j.Event], fmt.Sprint(j.Hub, " ", j.Other, " ", map[naive.Outcome]string{naive.Conflict: "open", naive.KeptApart: "kept_apart"}[j.Outcome]))
+	}
+	for id := range seen {
+		slices.Sort(conflicts[id])
+		got := slices.Sorted(slices.Values(tt.conflicts[id]))
+		if !slices.Equal(got, conflicts[id]) {
+			return c.o.failf("identity_conflicts: %s\n got  %q\n want %q", id, got, conflicts[id])
+		}
+		if got != nil {
+			claim()
+		}
+	}
+	return nil
+}
+
+// statements holds what was said and not withdrawn against the transitions.
+func (w *town) statements(ctx context.Context, tt *townTables) error {
+	var t failing
+	func() {
+		defer func() {
+			if p := recover(); p != nil && p != any(&t) {
+				panic(p)
+			}
+		}()
+		if got, want := keys(standing(&t, w.log)), slices.Sorted(slices.Values(tt.said)); !slices.Equal(got, want) {
+			for i := range max(len(got), len(want)) {
+				if i >= len(got) || i >= len(want) || got[i] != want[i] {
+					t.err = fmt.Errorf("statements: %d stand, want %d; the first that differs\n got  %s\n want %s", len(got), len(want), got[min(i, len(got)-1)], want[min(i, len(want)-1)])
+					return
+				}
+			}
+		}
+	}()
+	return cmp.Or(t.err, ctx.Err())
+}
+
+// failing is a test that keeps its failure.
+type failing struct{ err error }
+
+func (f *failing) Helper() {}
+
+func (f *failing) Fatalf(format string, args ...any) {
+	f.err = fmt.Errorf(format, args...)
+	panic(f)
+}
