@@ -93,7 +93,9 @@ func (v *Views) Accounts(ctx context.Context, limit int, cursor string, at At) (
 		for _, id := range ids {
 			var a *accountAnswer
 			if p != nil {
-				a, err = v.accountFrom(ctx, p.g, id.String(), at, nil)
+				q, done := v.ask(p.g, at)
+				a, err = v.accountFrom(ctx, p.g, q, id.String(), nil)
+				done()
 			} else {
 				a, err = v.account(ctx, id.String(), at, nil)
 			}
@@ -135,7 +137,7 @@ func (v *Views) accountIDs(p *past, behind uuid.UUID, limit int) (ids []uuid.UUI
 		return err
 	}
 	if p == nil {
-		return ids, v.question(At{}, func(q *question) error { return collect(q.fold.state) })
+		return ids, v.question(At{}, func(_ *generation, q *question) error { return collect(q.fold.state) })
 	}
 	if p.g == nil {
 		return nil, nil
@@ -172,24 +174,17 @@ type accountMember struct {
 
 // account finds where an account stands and, where page is not nil, the
 // touchpoints of that page of its timeline.
-func (v *Views) account(ctx context.Context, ref string, at At, page *page) (*accountAnswer, error) {
-	v.readers.RLock()
-	defer v.readers.RUnlock()
-	v.mu.RLock()
-	g := v.active
-	v.mu.RUnlock()
-	if g == nil {
-		return nil, errClosed
-	}
-	return v.accountFrom(ctx, g, ref, at, page)
+func (v *Views) account(ctx context.Context, ref string, at At, page *page) (a *accountAnswer, err error) {
+	err = v.question(at, func(g *generation, q *question) error {
+		a, err = v.accountFrom(ctx, g, q, ref, page)
+		return err
+	})
+	return a, err
 }
 
-func (v *Views) accountFrom(ctx context.Context, g *generation, ref string, at At, page *page) (*accountAnswer, error) {
-	g.state.mu.RLock()
-	q := v.ask(g, at)
+func (v *Views) accountFrom(ctx context.Context, g *generation, q *question, ref string, page *page) (*accountAnswer, error) {
 	a := &accountAnswer{q: q}
 	callers, err := a.find(ref)
-	g.state.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}

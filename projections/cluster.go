@@ -2,6 +2,7 @@ package projections
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,10 +16,13 @@ import (
 )
 
 // cluster is a set of subjects that joins and decisions connect, whether these
-// stand or not: nothing outside it bears on which of them are one customer.
+// stand or not: nothing outside it bears on which of them are one customer. Joins
+// of subjects that the policy does not join connect nothing.
 type cluster struct {
 	graph    *identity.Graph
 	subjects []*subject // by node
+	// reported are the conflicts that have been flushed or are about to be.
+	reported map[conflictKey]conflict
 }
 
 func (c *cluster) add(s *subject) {
@@ -39,7 +43,7 @@ func (f *fold) clusterOf(s *subject) *cluster {
 	if s.cluster != nil {
 		return s.cluster
 	}
-	return f.loadCluster(s, domain.MaxTime)
+	return f.loadCluster(s, f.known)
 }
 
 // loadCluster reads the cluster of a subject with what was recorded at or before
@@ -49,27 +53,27 @@ func (f *fold) loadCluster(s *subject, known domain.Millis) *cluster {
 	c.add(s)
 	// The graph is complete only when all subjects have their numbers.
 	decisions := map[eventstore.Position]*decision{}
-	visit := func(stream string) {
+	visit := func(stream string, whoever bool) {
 		if f.err != nil {
 			return
 		}
-		if o := f.subject(stream); o != nil && o.cluster != c {
+		if o := f.subject(stream); o != nil && o.cluster != c && (whoever || f.joins(o)) {
 			c.add(o)
 		}
 	}
 	for i := 0; i < len(c.subjects) && f.err == nil; i++ {
-		t := f.tiesOf(c.subjects[i])
+		s := c.subjects[i]
+		t := f.tiesOf(s)
 		if t == nil {
 			continue
 		}
-		for k := range t.joins {
-			visit(t.joins[k].hub)
-			if t.joins[k].alias {
-				visit(t.joins[k].twin)
+		if f.joins(s) {
+			for k := range t.joins {
+				visit(t.joins[k].hub, false)
 			}
-		}
-		for _, l := range t.links {
-			visit(l)
+			for _, l := range t.links {
+				visit(l, false)
+			}
 		}
 		for _, p := range t.decisions {
 			if decisions[p] != nil || f.err != nil {
@@ -81,7 +85,7 @@ func (f *fold) loadCluster(s *subject, known domain.Millis) *cluster {
 			}
 			decisions[p] = d
 			for _, stream := range d.streams() {
-				visit(stream)
+				visit(stream, true)
 			}
 		}
 	}
@@ -89,11 +93,11 @@ func (f *fold) loadCluster(s *subject, known domain.Millis) *cluster {
 		return c
 	}
 	for _, s := range c.subjects {
-		if s.ties == nil {
+		if s.ties == nil || !f.joins(s) {
 			continue
 		}
 		for i := range s.ties.joins {
-			if j := &s.ties.joins[i]; j.recordedAt <= known {
+			if j := &s.ties.joins[i]; j.recordedAt <= known && f.joins(f.find(j.hub)) {
 				c.graph.Add(f.graphJoin(s, j))
 			}
 		}
@@ -103,20 +107,16 @@ func (f *fold) loadCluster(s *subject, known domain.Millis) *cluster {
 			c.graph.Decide(f.graphDecision(d))
 		}
 	}
-	if known < domain.MaxTime {
-		c.asKnown(known)
-	}
 	c.graph.Solve()
+	c.reported = c.conflicts()
 	return c
 }
 
-// asKnown has the graph take for unseen what was not seen yet.
-func (c *cluster) asKnown(known domain.Millis) {
-	for _, s := range c.subjects {
-		if s.firstAt > known {
-			c.graph.SetUnseen(s.node)
-		}
-	}
+// joins reports whether the policy may join a subject with others by itself. Users
+// are told apart from visitors even where it does not: an alias asks.
+func (f *fold) joins(s *subject) bool {
+	_, listed := f.rules.compiled.Identity().Rank(s.kind)
+	return !s.nobody && (listed || s.kind == domain.User)
 }
 
 // graphJoin is a join by the numbers of its subjects, which are in one cluster.
@@ -185,10 +185,10 @@ func (f *fold) membersOf(head *subject) []string {
 	return head.members
 }
 
-// identify keeps the joins that a message asks for and finds what they change: it
-// returns the new sets of subjects, each one customer from now on, or none where
-// nothing changes.
-func (f *fold) identify(a *arrival, s *subject, fresh bool) [][]*subject {
+// identify keeps the joins that a message asks for and finds what they change: the
+// new sets of subjects, each one customer from now on. Where a customer has only
+// grown, that is done already, and its transitions are to be found anew.
+func (f *fold) identify(a *arrival, s *subject, fresh bool) (groups [][]*subject, grown bool) {
 	type news struct {
 		other *subject
 		join  join
@@ -201,7 +201,7 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) [][]*subject {
 		n := &a.named[i]
 		o := f.subject(n.stream)
 		if f.err != nil {
-			return nil
+			return nil, false
 		}
 		if o.value == "" {
 			f.name(o, n.value)
@@ -214,49 +214,92 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) [][]*subject {
 			added = append(added, news{o, j, after})
 		}
 	}
-	reread := fresh && s.linked
-	if len(added) == 0 && !reread {
-		return nil
+	if len(added) == 0 && (!fresh || !s.linked) {
+		return nil, false
 	}
-	// The cluster as it was, before anything is added to it.
 	if fresh {
-		s.first = 0
+		s.first = 0 // the cluster as it was
 	}
 	c := f.clusterOf(s)
+	active := added[:0:0]
 	for _, n := range added {
-		c = f.unite(c, f.clusterOf(n.other))
-		if n.join.alias {
-			c = f.unite(c, f.clusterOf(f.subject(n.join.twin)))
+		if !f.joins(s) || !f.joins(n.other) {
+			continue // kept, and not tried
 		}
-	}
-	if f.err != nil {
-		return nil
+		active = append(active, n)
+		c = f.unite(c, f.clusterOf(n.other))
 	}
 	if fresh {
 		s.first = a.position
+	}
+	if f.err != nil {
+		return nil, false
+	}
+	for _, n := range added {
+		f.tie(n.other).join(n.join)
+		f.tie(s).link(n.other.stream)
+	}
+	if fresh {
 		c.graph.SetSeen(s.node)
 	}
-	before := len(c.graph.Joins())
-	for _, n := range added {
-		t := f.tie(n.other)
-		t.join(n.join)
-		f.tie(s).link(n.other.stream)
-		if n.join.alias && n.join.twin != n.other.stream {
-			twin := f.subject(n.join.twin)
-			t.link(twin.stream)
-			f.tie(twin).link(n.other.stream)
-		}
+	var unions []*subject
+	for _, n := range active {
+		i, apart := len(c.graph.Joins()), !c.graph.Same(s.node, n.other.node)
 		c.graph.Add(f.graphJoin(n.other, &n.join))
-	}
-	if c.graph.Solved() {
-		for i, n := range added {
-			if n.after != uuid.Nil && c.graph.Outcome(before+i) == identity.Conflict {
-				// Of several that name the same two the earliest is the conflict.
-				f.conflicts[conflictKey{n.after, n.other.id}] = conflict{outcome: identity.Joined}
-			}
+		if !c.graph.Solved() {
+			continue
+		}
+		switch outcome := c.graph.Outcome(i); {
+		case outcome == identity.Joined && apart:
+			unions = append(unions, n.other)
+		case outcome == identity.Conflict || outcome == identity.KeptApart:
+			// Of several that name the same two the earliest is the conflict.
+			f.settled(c, conflictKey{n.after, n.other.id})
+			k, x := c.conflict(i)
+			c.reported[k], f.conflicts[k] = x, x
 		}
 	}
-	return f.resolve(c, before)
+	if !c.graph.Solved() {
+		return f.resolve(c), false
+	}
+	if len(unions) > 0 && len(c.reported) > 0 {
+		f.relabel(c)
+	}
+	for _, o := range unions {
+		switch {
+		case f.rootOf(s) == f.rootOf(o):
+		case len(groups) == 0 && f.grow(s, o, s, fresh):
+			grown = true
+		default:
+			groups = f.groups(c, []*subject{s})
+		}
+		if f.err != nil {
+			return nil, false
+		}
+	}
+	return groups, grown
+}
+
+// settled takes a conflict back, if it was reported.
+func (f *fold) settled(c *cluster, k conflictKey) {
+	if _, ok := c.reported[k]; ok {
+		delete(c.reported, k)
+		f.conflicts[k] = conflict{outcome: identity.Joined}
+	}
+}
+
+// relabel looks at the conflicts again after two customers have become one.
+func (f *fold) relabel(c *cluster) {
+	for k, x := range c.reported {
+		switch is := c.graph.Between(x.hub.node, x.other.node); is {
+		case x.outcome:
+		case identity.Joined:
+			f.settled(c, k)
+		default:
+			x.outcome = is
+			c.reported[k], f.conflicts[k] = x, x
+		}
+	}
 }
 
 // unite makes one cluster of two.
@@ -274,40 +317,36 @@ func (f *fold) unite(a, b *cluster) *cluster {
 		s.cluster = a
 	}
 	a.subjects = append(a.subjects, b.subjects...)
+	if len(a.reported) < len(b.reported) {
+		a.reported, b.reported = b.reported, a.reported
+	}
+	maps.Copy(a.reported, b.reported)
 	return a
 }
 
-// resolve solves a cluster to which something has been added and returns the
-// customers that have changed. before is how many joins it had until then.
-func (f *fold) resolve(c *cluster, before int) [][]*subject {
-	var touched []*subject
-	if c.graph.Solved() {
-		// Only what was added last has been tried.
-		for i := before; i < len(c.graph.Joins()); i++ {
-			j := c.graph.Joins()[i]
-			if f.reportConflict(c, i); c.graph.Outcome(i) == identity.Joined {
-				touched = append(touched, c.subjects[j.Hub])
-			}
+// resolve solves a cluster anew and returns the customers that have changed.
+func (f *fold) resolve(c *cluster) [][]*subject {
+	c.graph.Solve()
+	is := c.conflicts()
+	for k := range c.reported {
+		if _, still := is[k]; !still {
+			f.conflicts[k] = conflict{outcome: identity.Joined}
 		}
-	} else {
-		was := c.conflicts(before)
-		c.graph.Solve()
-		is := c.conflicts(len(c.graph.Joins()))
-		for k, v := range was {
-			if is[k] != v {
-				f.conflicts[k] = conflict{outcome: identity.Joined}
-			}
-		}
-		for k, v := range is {
-			if was[k] != v {
-				f.conflicts[k] = v
-			}
-		}
-		touched = c.subjects
 	}
+	for k, x := range is {
+		if c.reported[k] != x {
+			f.conflicts[k] = x
+		}
+	}
+	c.reported = is
+	return f.groups(c, c.subjects)
+}
+
+// groups are the customers of some subjects, as far as they have changed.
+func (f *fold) groups(c *cluster, of []*subject) [][]*subject {
 	var groups [][]*subject
 	seen := map[int]bool{}
-	for _, s := range touched {
+	for _, s := range of {
 		root := c.graph.Root(s.node)
 		if s.nobody || seen[root] {
 			continue
@@ -340,8 +379,7 @@ func (f *fold) regrouped(group []*subject) bool {
 	return false
 }
 
-// conflictKey is a pair of subjects by their ids: of the messages that name them
-// together the earliest is the conflict.
+// conflictKey is a message and the subject it names beside its own.
 type conflictKey struct {
 	event uuid.UUID
 	other uuid.UUID
@@ -360,40 +398,25 @@ func (c *cluster) conflict(i int) (conflictKey, conflict) {
 	return conflictKey{j.Ref.ID, other.id}, conflict{c.graph.Outcome(i), j.Ref, hub, other, j.Alias}
 }
 
-// conflicts are those among the first n joins. A message that names subjects
-// which an earlier one named already is none of its own.
-func (c *cluster) conflicts(n int) map[conflictKey]conflict {
+// conflicts are all there are. A message that names subjects which an earlier one
+// named already is none of its own.
+func (c *cluster) conflicts() map[conflictKey]conflict {
 	all := map[conflictKey]conflict{}
 	type pair struct {
 		hub, other int
 		alias      bool
 	}
-	first := map[pair]conflictKey{}
-	for i := range n {
-		if o := c.graph.Outcome(i); o != identity.Conflict && o != identity.KeptApart {
+	first := map[pair]bool{}
+	for i, j := range c.graph.Joins() { // in the order of time, as solved
+		p := pair{j.Hub, j.Other, j.Alias}
+		if o := c.graph.Outcome(i); o != identity.Conflict && o != identity.KeptApart || first[p] {
 			continue
 		}
-		j := c.graph.Joins()[i]
-		key, x := c.conflict(i)
-		p := pair{j.Hub, j.Other, j.Alias}
-		if k, ok := first[p]; ok {
-			if all[k].ref.Compare(x.ref) <= 0 {
-				continue
-			}
-			delete(all, k)
-		}
-		first[p] = key
-		all[key] = x
+		first[p] = true
+		k, x := c.conflict(i)
+		all[k] = x
 	}
 	return all
-}
-
-// reportConflict notes what became of a join that was tried by itself.
-func (f *fold) reportConflict(c *cluster, i int) {
-	if o := c.graph.Outcome(i); o == identity.Conflict || o == identity.KeptApart {
-		k, x := c.conflict(i)
-		f.conflicts[k] = x
-	}
 }
 
 // conflictRow is a conflict as the table has it.
@@ -444,7 +467,7 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 		for _, m := range c.members {
 			m.cust = nil
 		}
-		c.members, c.root, c.course = nil, "", nil
+		c.leave()
 		f.change(c)
 	}
 	var heads []*subject
@@ -484,6 +507,59 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 			c.all, c.n, c.news = nil, 0, nil
 		}
 	}
+}
+
+// growFrom is from how many subjects beside its head on a customer grows by what
+// joins it, instead of being put together anew. Tests set it.
+var growFrom = 8
+
+// grow lets the smaller of two customers, those of x and y, join the larger, where
+// that is large and keeps its id. It reports whether it did; the touchpoint at hand
+// is s's and is not taken yet.
+func (f *fold) grow(x, y, s *subject, fresh bool) bool {
+	large, small := f.rootOf(x), f.rootOf(y)
+	if f.err != nil {
+		return false
+	}
+	if large.memberCount < small.memberCount {
+		large, small = small, large
+	}
+	if large.memberCount < growFrom {
+		return false
+	}
+	c := f.customerOf(large)
+	joining := f.members(small)
+	if f.err != nil || c == nil || bySeniority(c.members[0], joining[0]) > 0 {
+		return false
+	}
+	stranger := fresh && small == s && small.memberCount == 0 // it was nobody's before
+	if !stranger {
+		if gone := f.customerOf(small); gone != nil {
+			gone.advance(f.before)
+			gone.leave()
+			gone.all, gone.n, gone.news = nil, 0, nil
+			f.change(gone)
+		}
+	}
+	c.advance(f.before)
+	c.facts() // has them merged
+	streams := f.membersOf(large)
+	for _, m := range joining {
+		streams = append(streams, m.stream)
+		m.membersDirty = m.membersDirty || m.memberCount > 0
+		m.head, m.members, m.memberCount = large.stream, nil, 0
+		m.cust, m.lone = c, false
+		f.dirty(m)
+		c.members = append(c.members, m)
+		if m.facts.Touchpoints > 0 {
+			c.merged.Merge(&m.facts)
+			c.course = nil
+		}
+	}
+	large.members, large.memberCount, large.membersDirty = streams, len(streams), true
+	f.dirty(large)
+	f.change(c)
+	return f.err == nil
 }
 
 // setHead puts one of the subjects of a customer at its head: the one that is at

@@ -40,6 +40,9 @@ type cust struct {
 	// deadline is the instant under which the customer stands in the index of
 	// deadlines, 0 where it does not.
 	deadline domain.Millis
+	// merged are the facts of all its subjects, once they have been asked for; nil
+	// where there is but one.
+	merged *customer.Facts
 	// course is kept of customers with many orders, so that one more costs little.
 	course *lifecycle.Course
 
@@ -73,11 +76,27 @@ func (c *cust) facts() *customer.Facts {
 	if len(c.members) == 1 {
 		return &c.members[0].facts
 	}
-	var f customer.Facts
-	for _, m := range c.members {
-		f.Merge(&m.facts)
+	if c.merged == nil {
+		c.merged = &customer.Facts{}
+		for _, m := range c.members {
+			c.merged.Merge(&m.facts)
+		}
 	}
-	return &f
+	return c.merged
+}
+
+// take adds a touchpoint to the facts of one of the customer's subjects. It reports
+// whether the transitions may have changed.
+func (c *cust) take(s *subject, t *lifecycle.Touch, traits []customer.Trait) bool {
+	if c.merged != nil {
+		c.merged.Add(*t, traits)
+	}
+	return s.facts.Add(*t, traits)
+}
+
+// leave makes it a customer that is no more, for now.
+func (c *cust) leave() {
+	c.members, c.root, c.merged, c.course = nil, "", nil, nil
 }
 
 // saysWhatStands reports whether the statements that stand are the transitions

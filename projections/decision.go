@@ -112,13 +112,12 @@ func (f *fold) decide(d *decision) {
 	if f.err != nil || c == nil {
 		return
 	}
-	before := len(c.graph.Joins())
 	for _, stream := range d.streams() {
 		t := f.tie(f.subject(stream))
 		t.decisions = append(t.decisions, d.position)
 	}
 	c.graph.Decide(f.graphDecision(d))
-	if groups := f.resolve(c, before); f.err == nil && len(groups) > 0 {
+	if groups := f.resolve(c); f.err == nil && len(groups) > 0 {
 		f.regroup(groups, nil, false, true, func() {})
 	}
 }

@@ -456,6 +456,9 @@ func (f *fold) evict(limit int) {
 		}
 	}
 	clear(f.decisions)
+	for _, d := range f.newDecisions {
+		f.decisions[d.position] = d // the state does not have them yet
+	}
 	// A map keeps the room that it once took.
 	if len(f.subjects) == 0 && len(f.customers) == 0 {
 		f.subjects, f.customers = map[streamKey]*subject{}, map[uuid.UUID]*cust{}

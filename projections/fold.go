@@ -82,6 +82,10 @@ type fold struct {
 	// the instant up to which time had passed when that event came.
 	clock, step, before domain.Millis
 
+	// known is the time of which a question asks what was known then; MaxTime for a
+	// fold that follows the log.
+	known domain.Millis
+
 	subjects  map[streamKey]*subject
 	customers map[uuid.UUID]*cust
 	decisions map[eventstore.Position]*decision
@@ -100,7 +104,7 @@ type fold struct {
 
 func newFold(rules *Rules, keyer domain.Keyer, state loader, logger *slog.Logger) *fold {
 	return &fold{
-		rules: rules, keyer: keyer, state: state, logger: logger,
+		rules: rules, keyer: keyer, state: state, logger: logger, known: domain.MaxTime,
 		subjects: map[streamKey]*subject{}, customers: map[uuid.UUID]*cust{},
 		decisions: map[eventstore.Position]*decision{}, conflicts: map[conflictKey]conflict{},
 		accounts: map[uuid.UUID]*account{},
@@ -142,8 +146,10 @@ func (f *fold) touchpoint(a *arrival) {
 	if a.group.groupID != "" {
 		f.group(a, s)
 	}
+	grown := false
 	if len(a.named) > 0 || fresh && s.linked {
-		if groups := f.identify(a, s, fresh); len(groups) > 0 {
+		var groups [][]*subject
+		if groups, grown = f.identify(a, s, fresh); len(groups) > 0 {
 			f.regroup(groups, s, fresh, false, func() { s.facts.Add(a.touch, a.traits) })
 			return
 		}
@@ -158,7 +164,7 @@ func (f *fold) touchpoint(a *arrival) {
 			return
 		}
 	}
-	if s.facts.Add(a.touch, a.traits) {
+	if c.take(s, &a.touch, a.traits) || grown {
 		c.advance(f.before)
 		c.replace(f.transitionsAfter(c, &a.touch), f.step, false)
 	}
@@ -350,6 +356,9 @@ func (f *fold) findAt(key streamKey, stream string) *subject {
 		return nil
 	}
 	s.nobody = f.rules.compiled.Identity().Nobody(s.value)
+	if s.firstAt > f.known {
+		s.first, s.firstAt = 0, 0
+	}
 	f.subjects[key] = s
 	return s
 }

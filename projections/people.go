@@ -71,35 +71,22 @@ type Decision struct {
 // are those of Customer. The time of At.AsOf does not matter: as of any day,
 // joins of today count.
 func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, error) {
-	who, err := v.answer(ctx, ref, at, nil)
-	if err != nil {
-		return Identity{}, err
-	}
 	var out Identity
-	err = v.question(at, func(q *question) error {
-		f := q.fold
-		s := f.find(who.members[0].stream)
-		if s == nil {
-			return errors.Join(f.err, notFoundUnless(f.err))
+	err := v.question(at, func(g *generation, q *question) error {
+		who, err := v.answerFrom(ctx, g, q, ref, nil)
+		if err != nil {
+			return err
 		}
-		c := f.loadCluster(s, q.known)
+		f := q.fold
+		c := q.clusterOf(who.members[0])
 		if f.err != nil {
 			return f.err
 		}
 		out.Customer = who.id
 		mine := map[*subject]bool{}
-		var members []*subject
-		for _, n := range c.graph.Group(s.node) {
-			mine[c.subjects[n]] = true
-			members = append(members, c.subjects[n])
-		}
-		sortMembers(members)
-		for _, m := range members {
-			is := IdentitySubject{Subject: m.String(), ID: m.id}
-			if m.firstAt <= q.known {
-				is.FirstPosition = m.first
-			}
-			out.Subjects = append(out.Subjects, is)
+		for _, m := range who.members {
+			mine[m] = true
+			out.Subjects = append(out.Subjects, IdentitySubject{Subject: m.String(), ID: m.id, FirstPosition: m.first})
 		}
 		seen := map[eventstore.Position]bool{}
 		for i, j := range c.graph.Joins() {
@@ -116,10 +103,11 @@ func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, erro
 				Outcome: outcome.String(),
 			})
 		}
-		for _, m := range members {
-			if m.ties == nil {
+		for _, m := range who.members {
+			if f.tiesOf(m) == nil {
 				continue
 			}
+			out.Joins = append(out.Joins, q.untried(m)...)
 			for _, p := range m.ties.decisions {
 				if d := f.decisionAt(p); d != nil && !seen[p] && d.recordedAt <= q.known {
 					seen[p] = true
@@ -131,6 +119,28 @@ func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, erro
 		return f.err
 	})
 	return out, err
+}
+
+// untried are the joins of a subject with others that the policy does not join.
+func (q *question) untried(hub *subject) []IdentityJoin {
+	f := q.fold
+	var all []IdentityJoin
+	for _, l := range hub.ties.links {
+		o := f.find(l)
+		if o == nil || f.joins(hub) && f.joins(o) {
+			continue
+		}
+		if t := f.tiesOf(o); t != nil {
+			for _, j := range t.joins {
+				if j.hub == hub.stream && !j.alias && j.recordedAt <= q.known {
+					all = append(all, IdentityJoin{
+						Event: j.ref.ID, At: j.ref.At.Time(), Subject: hub.String(), Other: o.String(), Outcome: identity.NotTried.String(),
+					})
+				}
+			}
+		}
+	}
+	return all
 }
 
 // decision is a decision as answers give it.
@@ -153,21 +163,6 @@ func (f *fold) names(streams []string) []string {
 		}
 	}
 	return out
-}
-
-// question asks the state of the active views something, at one checkpoint.
-func (v *Views) question(at At, do func(q *question) error) error {
-	v.readers.RLock()
-	defer v.readers.RUnlock()
-	v.mu.RLock()
-	g := v.active
-	v.mu.RUnlock()
-	if g == nil {
-		return errClosed
-	}
-	g.state.mu.RLock()
-	defer g.state.mu.RUnlock()
-	return do(v.ask(g, at))
 }
 
 // ConflictEntry is a message that names two subjects which are not one customer.
@@ -226,12 +221,14 @@ func (v *Views) Conflicts(ctx context.Context, status string, limit int, cursor 
 		}
 		next = base64.RawURLEncoding.EncodeToString(b)
 	}
-	err = v.question(At{}, func(q *question) error {
+	err = v.question(At{}, func(_ *generation, q *question) error {
 		for i := range all {
 			all[i].Customer, all[i].OtherCustomer = q.customerOf(all[i].Subject), q.customerOf(all[i].Other)
 		}
 		return q.fold.err
 	})
+	// The state may be ahead of the rows.
+	all = slices.DeleteFunc(all, func(e ConflictEntry) bool { return e.Customer != uuid.Nil && e.Customer == e.OtherCustomer })
 	return all, next, err
 }
 
@@ -412,7 +409,7 @@ func (v *Views) tryDecide(ctx context.Context, split bool, refs []string, reason
 	if split {
 		out.Kind, typ = "split", domain.TypeIdentitySplit
 	}
-	err = v.question(At{}, func(q *question) error {
+	err = v.question(At{}, func(_ *generation, q *question) error {
 		var named []*subject
 		var customers [][]*subject
 		for _, ref := range refs {

@@ -24,7 +24,7 @@ func (e *MovedError) Error() string { return "the customer's id is now " + e.To.
 
 // snapshot reads the state of a generation at one checkpoint.
 type snapshot struct {
-	db *pebble.DB
+	db pebble.Reader
 }
 
 func (s snapshot) load(key []byte) ([]byte, error) {
@@ -56,11 +56,17 @@ type question struct {
 	history bool // the answer is not simply that of now
 }
 
-// ask opens a question. While the state is read, no flush becomes visible.
-// The caller holds the lock of the generation's state for reading.
-func (v *Views) ask(g *generation, at At) *question {
-	cp := g.state.at
-	q := &question{store: v.cfg.Store, rules: g.rules, at: cp, asOf: cp.Clock, known: domain.MaxTime}
+// ask opens a question to the state as it is at one checkpoint; done ends it.
+func (v *Views) ask(g *generation, at At) (q *question, done func()) {
+	g.state.mu.RLock()
+	db, cp := g.state.db.NewSnapshot(), g.state.at
+	g.state.mu.RUnlock()
+	done = func() {
+		if err := db.Close(); err != nil {
+			v.logger.Warn("snapshot not closed", "error", err)
+		}
+	}
+	q = &question{store: v.cfg.Store, rules: g.rules, at: cp, asOf: cp.Clock, known: domain.MaxTime}
 	if !at.KnownAt.IsZero() {
 		q.history = true
 		q.known = domain.MillisOf(at.KnownAt)
@@ -71,9 +77,9 @@ func (v *Views) ask(g *generation, at At) *question {
 		q.history = true
 		q.asOf = domain.MillisOf(at.AsOf)
 	}
-	q.fold = newFold(q.rules, v.cfg.Keyer, snapshot{g.state.db}, v.logger)
-	q.fold.clock = cp.Clock
-	return q
+	q.fold = newFold(q.rules, v.cfg.Keyer, snapshot{db}, v.logger)
+	q.fold.clock, q.fold.known = cp.Clock, q.known
+	return q, done
 }
 
 // Customer answers where a customer stands. ref is a customer's id or a subject
@@ -104,25 +110,33 @@ const heavyCustomer = 500
 
 // answer finds where a customer stands and, where page is not nil, the
 // touchpoints of that page of its timeline.
-func (v *Views) answer(ctx context.Context, ref string, at At, page *page) (*answer, error) {
+func (v *Views) answer(ctx context.Context, ref string, at At, page *page) (a *answer, err error) {
+	err = v.question(at, func(g *generation, q *question) error {
+		a, err = v.answerFrom(ctx, g, q, ref, page)
+		return err
+	})
+	return a, err
+}
+
+// question asks the active views something, at one checkpoint.
+func (v *Views) question(at At, do func(*generation, *question) error) error {
 	v.readers.RLock()
 	defer v.readers.RUnlock()
 	v.mu.RLock()
 	g := v.active
 	v.mu.RUnlock()
 	if g == nil {
-		return nil, errClosed
+		return errClosed
 	}
-	return v.answerFrom(ctx, g, ref, at, page)
+	q, done := v.ask(g, at)
+	defer done()
+	return do(g, q)
 }
 
 // answerFrom answers from the state of a generation; where that has no tables,
 // from the log alone.
-func (v *Views) answerFrom(ctx context.Context, g *generation, ref string, at At, page *page) (*answer, error) {
-	g.state.mu.RLock()
-	q := v.ask(g, at)
+func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref string, page *page) (*answer, error) {
 	members, asked, err := q.find(ref)
-	g.state.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +243,7 @@ func (q *question) membersOf(s *subject) ([]*subject, error) {
 		members := f.members(root)
 		return members, f.err
 	}
-	c := f.loadCluster(s, q.known)
+	c := q.clusterOf(s)
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -239,6 +253,14 @@ func (q *question) membersOf(s *subject) ([]*subject, error) {
 	}
 	sortMembers(members)
 	return members, nil
+}
+
+// clusterOf is the cluster of a subject by what was known.
+func (q *question) clusterOf(s *subject) *cluster {
+	if s.cluster != nil {
+		return s.cluster
+	}
+	return q.fold.loadCluster(s, q.known)
 }
 
 func (q *question) knows(e *eventstore.Recorded) bool {

@@ -228,7 +228,7 @@ func (s *state) scan(from, below []byte, fn func(key, value []byte) error) error
 	return scan(s.db, from, below, fn)
 }
 
-func scan(db *pebble.DB, from, below []byte, fn func(key, value []byte) error) error {
+func scan(db pebble.Reader, from, below []byte, fn func(key, value []byte) error) error {
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: below})
 	if err != nil {
 		return fmt.Errorf("read the state of the views: %w", err)

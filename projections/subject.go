@@ -63,8 +63,7 @@ type ties struct {
 	// joins are those whose other subject it is; of those of one hub each came
 	// after the one before it and is earlier.
 	joins []join
-	// links are the streams of the subjects that it names, and of those that are
-	// named together with it.
+	// links are the streams of the subjects that it names.
 	links []string
 	// decisions are the positions of the merges and splits about it.
 	decisions []eventstore.Position

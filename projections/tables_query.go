@@ -61,7 +61,9 @@ func (v *Views) Customers(ctx context.Context, stage string, limit int, cursor s
 		var a *answer
 		var moved *MovedError
 		if p != nil {
-			a, err = v.answerFrom(ctx, p.g, id.String(), at, nil)
+			q, done := v.ask(p.g, at)
+			a, err = v.answerFrom(ctx, p.g, q, id.String(), nil)
+			done()
 		} else {
 			a, err = v.answer(ctx, id.String(), at, nil)
 		}

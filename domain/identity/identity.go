@@ -150,13 +150,6 @@ func (g *Graph) SetSeen(i int) {
 	}
 }
 
-// SetUnseen has the graph take a subject for one without a touchpoint. The graph
-// must be solved again.
-func (g *Graph) SetUnseen(i int) {
-	g.nodes[i].Seen = false
-	g.unsolved = true
-}
-
 // Joins returns the joins; Outcome tells what became of each, by index. The order
 // is that in which they were added, or after Solve that in which they are tried.
 func (g *Graph) Joins() []Join { return g.joins }
@@ -166,8 +159,12 @@ func (g *Graph) Outcome(i int) Outcome {
 	if g.outcomes[i] != Conflict {
 		return g.outcomes[i]
 	}
-	j := &g.joins[i]
-	x, y := g.all.root(j.Hub), g.all.root(j.Other)
+	return g.Between(g.joins[i].Hub, g.joins[i].Other)
+}
+
+// Between is what becomes of a join of two subjects that did not join them.
+func (g *Graph) Between(a, b int) Outcome {
+	x, y := g.all.root(a), g.all.root(b)
 	if x == y {
 		return Joined
 	}
@@ -235,10 +232,9 @@ func shifted(nodes []int, by int) []int {
 	return out
 }
 
-// Add adds a join and tries it at once, unless that may change what became of the
-// others: Solve must be called then. That is so where there are decisions, with an
-// alias that need not mind a limit, and where the join would have joined something
-// before others were tried.
+// Add adds a join and tries it at once, unless it comes before others in the order
+// in which they are tried and may change what became of them: Solve must be called
+// then.
 func (g *Graph) Add(j Join) {
 	g.joins = append(g.joins, j)
 	g.outcomes = append(g.outcomes, NotTried)
@@ -249,7 +245,7 @@ func (g *Graph) Add(j Join) {
 	}
 	switch {
 	case g.unsolved:
-	case len(g.decisions) > 0 || j.Alias && g.rules.AliasUsers():
+	case late && len(g.decisions) > 0:
 		g.unsolved = true
 	case late:
 		g.outcomes[i], g.unsolved = g.tryLate(i)
@@ -423,9 +419,19 @@ func (g *Graph) joinAll(x, y int) {
 // apart reports whether a decision keeps two sets apart.
 func (g *Graph) apart(x, y int) bool {
 	a, b := g.marks[x], g.marks[y]
-	for i := range a {
-		for k := range b {
-			if a[i].decision == b[k].decision && a[i].second != b[k].second && !g.lifted(a[i].decision, a[i].node, b[k].node) {
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	by := make(map[int][]mark, len(a))
+	for _, m := range a {
+		by[m.decision] = append(by[m.decision], m)
+	}
+	for _, m := range b {
+		for _, o := range by[m.decision] {
+			if m.second != o.second && !g.lifted(m.decision, m.node, o.node) {
 				return true
 			}
 		}

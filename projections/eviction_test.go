@@ -6,19 +6,17 @@ import (
 	"iter"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
 	"sojourn/domain"
 	"sojourn/eventstore"
-	"sojourn/eventstore/pebblestore"
 )
 
 // A decision that is not written yet must survive an eviction: the flush that is
 // to write it begins with one, and the next batch is folded while it is written.
-func TestReviewDecisionSurvivesEviction(t *testing.T) {
+func TestDecisionSurvivesEviction(t *testing.T) {
 	var c clock
 	c.set(day0)
 	log := openStore(t, &c)
@@ -54,10 +52,10 @@ func TestReviewDecisionSurvivesEviction(t *testing.T) {
 	}
 	g.fold.evict(0)
 	// The write takes a while.
-	go_ := make(chan struct{})
+	write := make(chan struct{})
 	sink.fault = func(stage int) error {
 		if stage == 0 {
-			<-go_
+			<-write
 		}
 		return nil
 	}
@@ -67,7 +65,7 @@ func TestReviewDecisionSurvivesEviction(t *testing.T) {
 	login("m4", "u1", "phone", day0-2*domain.Day).appendTo(t, log)
 	head, _ := log.Head(t.Context())
 	err := g.read(t.Context(), head, 0)
-	close(go_)
+	close(write)
 	if err != nil {
 		t.Errorf("the batch behind a decision cannot be folded: %v", err)
 	}
@@ -89,7 +87,7 @@ func (s *slowReads) ReadStream(ctx context.Context, stream string, from uint64, 
 }
 
 // An answer about identity is of one checkpoint.
-func TestReviewIdentityIsOfOneCheckpoint(t *testing.T) {
+func TestIdentityIsOfOneCheckpoint(t *testing.T) {
 	var c clock
 	c.set(day0)
 	log := openStore(t, &c)
@@ -132,7 +130,7 @@ func TestReviewIdentityIsOfOneCheckpoint(t *testing.T) {
 
 // What is answered with known_at is what was answered then, the order of the
 // subjects included.
-func TestReviewSubjectsAsKnown(t *testing.T) {
+func TestSubjectsAsKnown(t *testing.T) {
 	var c clock
 	c.set(day0)
 	log := openStore(t, &c)
@@ -179,89 +177,8 @@ func TestReviewSubjectsAsKnown(t *testing.T) {
 	}
 }
 
-// replayTime is how long it takes to fold messages.
-func replayTime(t *testing.T, n int, message func(i int) sent) time.Duration {
-	t.Helper()
-	var c clock
-	c.set(day0)
-	store, err := pebblestore.Open("log", pebblestore.Options{FS: vfs.NewMem(), Now: c.now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = store.Close() }()
-	parts := make([]eventstore.Append, n)
-	for i := range n {
-		stream, e := message(i).event()
-		parts[i] = eventstore.Append{Stream: stream, Events: []eventstore.NewEvent{e}}
-	}
-	if _, err := store.AppendMany(t.Context(), parts); err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	if _, err := Replay(t.Context(), store, testKeyer, testRules(), NullSink{}, t.TempDir()); err != nil {
-		t.Fatal(err)
-	}
-	return time.Since(start)
-}
-
-// The cost of an event must not grow with how many subjects are connected.
-func growth(t *testing.T, n int, message func(n int) func(i int) sent) {
-	t.Helper()
-	one, eight := replayTime(t, n, message(n)), replayTime(t, 8*n, message(8*n))
-	t.Logf("%d events in %s, %d in %s", n, one, 8*n, eight)
-	if eight > 24*one {
-		t.Errorf("eight times the events take %.0f times as long", float64(eight)/float64(one))
-	}
-}
-
-// A server that sends a new anonymousId with each call of one user.
-func TestReviewUserWithManyVisitors(t *testing.T) {
-	growth(t, 1000, func(n int) func(i int) sent {
-		return func(i int) sent {
-			return login(fmt.Sprint("m", i), "guest", fmt.Sprint("a", i), day0-domain.Millis(n-i)*1000)
-		}
-	})
-}
-
-// The same, with one page view each afterwards.
-func TestReviewPagesOfManyVisitors(t *testing.T) {
-	growth(t, 2000, func(n int) func(i int) sent {
-		return func(i int) sent {
-			if i < n/2 {
-				return login(fmt.Sprint("m", i), "guest", fmt.Sprint("a", i), day0-domain.Millis(n-i)*1000)
-			}
-			return sent{id: fmt.Sprint("m", i), kind: domain.Page, anon: fmt.Sprint("a", i-n/2), at: day0 - domain.Millis(n-i)*1000}
-		}
-	})
-}
-
-// Many people with the same telephone number, a kind that joins nothing by default,
-// come a little out of order: each is a customer of two subjects.
-func TestReviewSharedPhoneOutOfOrder(t *testing.T) {
-	growth(t, 1000, func(n int) func(i int) sent {
-		return func(i int) sent {
-			m := login(fmt.Sprint("m", i), fmt.Sprint("u", i), fmt.Sprint("a", i), day0-domain.Millis(n-i^1)*1000)
-			m.traits = `{"phone":"+49 30 1234567"}` // a kind that joins nothing by default
-			return m
-		}
-	})
-}
-
-// One account with many members, each of whom has bought.
-func TestReviewAccountWithManyMembers(t *testing.T) {
-	growth(t, 2000, func(n int) func(i int) sent {
-		return func(i int) sent {
-			who, at := fmt.Sprint("u", i/2), day0-domain.Millis(n-i)*1000
-			if i%2 == 0 {
-				return bought(fmt.Sprint("m", i), who, at, 10)
-			}
-			return sent{id: fmt.Sprint("m", i), kind: domain.Group, user: who, group: "acme", at: at}
-		}
-	})
-}
-
 // Views do not depend on what is dropped from memory before each flush.
-func TestReviewEvictionChangesNothing(t *testing.T) {
+func TestEvictionChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := testRules()
 		order := drawOrder(t, drawMessages(t))
@@ -293,9 +210,6 @@ func TestReviewEvictionChangesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.fold.evict(limit)
-			for _, d := range g.fold.newDecisions { // or TestReviewDecisionSurvivesEviction
-				g.fold.decisions[d.position] = d
-			}
 			if err := g.flush(t.Context(), g.fold.step, true); err != nil {
 				t.Fatalf("flush: %v", err)
 			}
@@ -312,92 +226,6 @@ func TestReviewEvictionChangesNothing(t *testing.T) {
 		}
 		if got, want := keys(standing(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
 			t.Fatalf("statements\ngot  %q\nwant %q", got, want)
-		}
-	})
-}
-
-// folded is a generation that has read n messages, and views that ask it.
-func folded(t *testing.T, n int, message func(i int) sent) (*generation, *Views, *clock) {
-	t.Helper()
-	c := &clock{}
-	c.set(day0)
-	log := openStore(t, c)
-	t.Cleanup(func() { _ = log.Close() })
-	g := live(t, newMemory(), log, c)
-	parts := make([]eventstore.Append, n)
-	for i := range n {
-		stream, e := message(i).event()
-		parts[i] = eventstore.Append{Stream: stream, Events: []eventstore.NewEvent{e}}
-	}
-	if _, err := log.AppendMany(t.Context(), parts); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.runToEnd(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	return g, &Views{cfg: Config{Store: log, Keyer: testKeyer, Now: c.now}, logger: discard, active: g, heavy: heavyCustomer}, c
-}
-
-func employee(n int) func(i int) sent {
-	return func(i int) sent {
-		who, at := fmt.Sprint("u", i/2), day0-domain.Millis(n-i)*1000
-		if i%2 == 0 {
-			m := login(fmt.Sprint("m", i), who, "", at)
-			m.traits = `{"phone":"+49 30 1234567"}`
-			return m
-		}
-		return sent{id: fmt.Sprint("m", i), kind: domain.Group, user: who, group: "acme", at: at}
-	}
-}
-
-// A question about an account reads each cluster of its members once; it holds the
-// lock that a flush waits for.
-func TestReviewAccountOfOneCluster(t *testing.T) {
-	ask := func(n int) time.Duration {
-		_, v, c := folded(t, n, employee(n))
-		start := time.Now()
-		if _, err := v.Account(t.Context(), "account:acme", At{KnownAt: c.now()}); err != nil {
-			t.Fatal(err)
-		}
-		return time.Since(start)
-	}
-	one, eight := ask(400), ask(3200)
-	t.Logf("200 members in %s, 1600 in %s", one, eight)
-	if eight > 24*one {
-		t.Errorf("eight times the members take %.0f times as long", float64(eight)/float64(one))
-	}
-}
-
-// What one touchpoint of a member costs does not grow with the other members.
-func TestReviewTouchpointOfALargeAccount(t *testing.T) {
-	one := func(n int) time.Duration {
-		g, v, _ := folded(t, n, employee(n))
-		start := time.Now()
-		for i := range 20 {
-			sent{id: fmt.Sprint("p", i), kind: domain.Page, user: "u7", at: day0 - domain.Millis(i)}.appendTo(t, v.cfg.Store)
-			if err := g.runToEnd(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return time.Since(start) / 20
-	}
-	few, many := one(1000), one(16000)
-	t.Logf("a flush with 500 members %s, with 8000 %s", few, many)
-	if many > 4*few {
-		t.Errorf("sixteen times the members make a flush %.0f times as long", float64(many)/float64(few))
-	}
-}
-
-// A decision about two people of a shared tablet does not make the logins of all
-// others dear.
-func TestReviewDecisionOnASharedTablet(t *testing.T) {
-	growth(t, 500, func(n int) func(i int) sent {
-		return func(i int) sent {
-			if i == 10 {
-				two := []domain.Subject{{Kind: domain.User, Value: "u0"}, {Kind: domain.User, Value: "u1"}}
-				return sent{id: "d", decision: "merge", these: two, andThem: two}
-			}
-			return login(fmt.Sprint("m", i), fmt.Sprint("u", i), "tablet", day0-domain.Millis(n-i)*1000)
 		}
 	})
 }
