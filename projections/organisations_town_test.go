@@ -87,13 +87,16 @@ func (g *gate) AppendMany(ctx context.Context, parts []eventstore.Append) ([]eve
 }
 
 // turn is that of a decision: it has arrived when it is about to be recorded.
-type turn struct{ arrived, goOn, done chan struct{} }
+type turn struct {
+	arrived, goOn, done chan struct{}
+	once                sync.Once
+}
 
 type turnKey struct{}
 
 func (g *gate) Append(ctx context.Context, stream string, expected eventstore.Expected, events ...eventstore.NewEvent) (eventstore.Result, error) {
 	if t, ok := ctx.Value(turnKey{}).(*turn); ok {
-		close(t.arrived)
+		t.once.Do(func() { close(t.arrived) })
 		<-t.goOn
 	}
 	return g.Store.Append(ctx, stream, expected, events...)
@@ -396,7 +399,7 @@ func (w *town) decide(ctx context.Context, orgs []*organisation) error {
 	turns := make([]*turn, len(orgs))
 	answers := make([]*httptest.ResponseRecorder, len(orgs))
 	for i, o := range orgs {
-		t := &turn{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+		t := &turn{arrived: make(chan struct{}), goOn: make(chan struct{}), done: make(chan struct{})}
 		turns[i] = t
 		s := o.steps[o.next]
 		body := map[string]any{"subjects": s.refs, "reason": "because", "author": fmt.Sprint("organisation ", o.number)}

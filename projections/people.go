@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -115,6 +116,10 @@ func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, erro
 				}
 			}
 		}
+		// Of one message those that are tried come first.
+		slices.SortStableFunc(out.Joins, func(a, b IdentityJoin) int {
+			return cmp.Or(a.At.Compare(b.At), slices.Compare(a.Event[:], b.Event[:]))
+		})
 		slices.SortFunc(out.Decisions, func(a, b Decision) int { return int(int64(a.Position) - int64(b.Position)) })
 		return f.err
 	})
@@ -124,7 +129,11 @@ func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, erro
 // untried are the joins of a subject with others that the policy does not join.
 func (q *question) untried(hub *subject) []IdentityJoin {
 	f := q.fold
-	var all []IdentityJoin
+	type place struct {
+		index int
+		join  IdentityJoin
+	}
+	var all []place
 	for _, l := range hub.ties.links {
 		o := f.find(l)
 		if o == nil || f.joins(hub) && f.joins(o) {
@@ -133,14 +142,19 @@ func (q *question) untried(hub *subject) []IdentityJoin {
 		if t := f.tiesOf(o); t != nil {
 			for _, j := range t.joins {
 				if j.hub == hub.stream && !j.alias && j.recordedAt <= q.known {
-					all = append(all, IdentityJoin{
+					all = append(all, place{j.index, IdentityJoin{
 						Event: j.ref.ID, At: j.ref.At.Time(), Subject: hub.String(), Other: o.String(), Outcome: identity.NotTried.String(),
-					})
+					}})
 				}
 			}
 		}
 	}
-	return all
+	slices.SortFunc(all, func(a, b place) int { return cmp.Compare(a.index, b.index) })
+	joins := make([]IdentityJoin, len(all))
+	for i, p := range all {
+		joins[i] = p.join
+	}
+	return joins
 }
 
 // decision is a decision as answers give it.
@@ -390,6 +404,29 @@ func (v *Views) decide(ctx context.Context, split bool, refs []string, reason, a
 	}
 }
 
+// behindStrangers is the revision behind all decisions from one on, where none of
+// them is about the same subjects; eventstore.ErrWrongRevision where one is.
+func (v *Views) behindStrangers(ctx context.Context, from uint64, said *decided) (uint64, error) {
+	about := map[string]bool{}
+	for _, stream := range append(slices.Clone(said.Subjects), said.Others...) {
+		about[stream] = true
+	}
+	for e, err := range v.cfg.Store.ReadStream(ctx, domain.StreamIdentity, from, eventstore.Forwards) {
+		if err != nil {
+			return 0, fmt.Errorf("read the decisions: %w", err)
+		}
+		d, err := decisionOf(&e)
+		if err != nil {
+			return 0, err
+		}
+		if slices.ContainsFunc(d.streams(), func(stream string) bool { return about[stream] }) {
+			return 0, eventstore.ErrWrongRevision
+		}
+		from = e.Revision + 1
+	}
+	return from, nil
+}
+
 func (v *Views) tryDecide(ctx context.Context, split bool, refs []string, reason, author string, of sides) (Decision, error) {
 	last, expected, revision, err := v.lastDecision(ctx)
 	if err != nil {
@@ -447,9 +484,22 @@ func (v *Views) tryDecide(ctx context.Context, split bool, refs []string, reason
 		if err != nil {
 			return Decision{}, err
 		}
-		id := domain.StatementID(domain.StreamIdentity, revision, data)
-		if _, err := v.cfg.Store.Append(ctx, domain.StreamIdentity, expected, eventstore.NewEvent{ID: id, Type: typ, Data: data}); err != nil {
-			return Decision{}, fmt.Errorf("record the decision: %w", err)
+		for {
+			id := domain.StatementID(domain.StreamIdentity, revision, data)
+			_, err := v.cfg.Store.Append(ctx, domain.StreamIdentity, expected, eventstore.NewEvent{ID: id, Type: typ, Data: data})
+			if errors.Is(err, eventstore.ErrWrongRevision) {
+				if revision, err = v.behindStrangers(ctx, revision, &said); err == nil {
+					expected = eventstore.Revision(revision - 1)
+					continue
+				}
+			}
+			if errors.Is(err, eventstore.ErrTooLarge) {
+				return Decision{}, badDecision("the customers have too many subjects to be decided about at once")
+			}
+			if err != nil {
+				return Decision{}, fmt.Errorf("record the decision: %w", err)
+			}
+			break
 		}
 		for e, err := range v.cfg.Store.ReadStream(ctx, domain.StreamIdentity, revision, eventstore.Forwards) {
 			if err == nil {
