@@ -313,6 +313,20 @@ func sortedWords(words []string) string {
 }
 
 // sides are what a decision is to be about, and the status of its answer.
+// standsFor is the subject that an id stands for: the user of the customer who was
+// seen first.
+func (o *organisation) standsFor(s domain.Subject, members []domain.Subject) domain.Subject {
+	isUser := func(m domain.Subject) bool { return m.Kind == domain.User && slices.Contains(members, m) }
+	for _, e := range o.log {
+		if e.Touchpoint != nil && isUser(hubOf(e.Touchpoint)) {
+			return hubOf(e.Touchpoint)
+		}
+	}
+	users := slices.DeleteFunc(slices.Clone(members), func(m domain.Subject) bool { return m.Kind != domain.User })
+	slices.SortFunc(users, func(a, b domain.Subject) int { return strings.Compare(testKeyer.Stream(a), testKeyer.Stream(b)) })
+	return append(users, s)[0]
+}
+
 func (o *organisation) sides(s step) (status int, these, others []domain.Subject) {
 	id := o.log.Identity()
 	known := subjectsIn(o.log)
@@ -328,6 +342,9 @@ func (o *organisation) sides(s step) (status int, these, others []domain.Subject
 		if members = id.Customer(sub); members == nil {
 			members = []domain.Subject{sub}
 		}
+		if ownID(sub).String() == ref {
+			sub = o.standsFor(sub, members)
+		}
 		return sub, members, 0
 	}
 	var customers [][]domain.Subject
@@ -338,6 +355,11 @@ func (o *organisation) sides(s step) (status int, these, others []domain.Subject
 			}
 		}
 		return list
+	}
+	for _, ref := range s.refs {
+		if _, err := uuid.Parse(ref); err == nil && s.decision == "split" && s.from == "" {
+			return http.StatusUnprocessableEntity, nil, nil
+		}
 	}
 	for _, ref := range s.refs {
 		sub, members, status := resolve(ref)
@@ -745,7 +767,10 @@ func (c *checker) tables(tt *townTables) error {
 			continue
 		}
 		seen[e.ID] = true
-		want := bears[hubOf(e.Touchpoint)] // Nil is nobody
+		want, somebody := bears[hubOf(e.Touchpoint)]
+		if !somebody {
+			want = warehouse.Nobody
+		}
 		got, ok := tt.touchpoints[e.ID]
 		if !ok || got != want {
 			return c.o.failf("touchpoints: %s of %s is %s, want %s", e.ID, hubOf(e.Touchpoint), got, want)
@@ -758,15 +783,17 @@ func (c *checker) tables(tt *townTables) error {
 		if ok {
 			claim()
 		}
-		if !somebody && s.Value == c.o.nobody() && !hubs[s] {
-			want = got // named only, and nobody
+		if !somebody && s.Value == c.o.nobody() {
+			if want = warehouse.Nobody; !hubs[s] {
+				want = got // named only, and nobody
+			}
 		}
 		if !somebody && s.Value != c.o.nobody() {
 			want = ownID(s) // what an alias might have meant
 		}
 		if !ok {
 			got = ownID(s)
-			if want == uuid.Nil && !hubs[s] {
+			if !somebody && !hubs[s] {
 				continue
 			}
 		}

@@ -402,7 +402,7 @@ func (w *town) decide(ctx context.Context, orgs []*organisation) error {
 		t := &turn{arrived: make(chan struct{}), goOn: make(chan struct{}), done: make(chan struct{})}
 		turns[i] = t
 		s := o.steps[o.next]
-		body := map[string]any{"subjects": s.refs, "reason": "because", "author": fmt.Sprint("organisation ", o.number)}
+		body := map[string]any{"subjects": s.refs, "reason": fmt.Sprint("because ", o.next), "author": fmt.Sprint("organisation ", o.number)}
 		if s.from != "" {
 			body["from"] = s.from
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -51,6 +52,8 @@ type IdentityJoin struct {
 	// Outcome is "joined", "conflict" (it would break a limit), "kept_apart" (a
 	// person has decided so) or "not_tried" (the policy does not join the kind).
 	Outcome string
+
+	rank, index int // the order among those of one message
 }
 
 // Decision is a merge or a split by a person.
@@ -99,16 +102,13 @@ func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, erro
 			if outcome == identity.NotTried && j.Alias {
 				continue // the id is the other one
 			}
-			out.Joins = append(out.Joins, IdentityJoin{
-				Event: j.Ref.ID, At: j.Ref.At.Time(), Subject: hub.String(), Other: other.String(), Alias: j.Alias,
-				Outcome: outcome.String(),
-			})
+			out.Joins = append(out.Joins, f.identityJoin(hub, other, j, outcome))
 		}
 		for _, m := range who.members {
 			if f.tiesOf(m) == nil {
 				continue
 			}
-			out.Joins = append(out.Joins, q.untried(m)...)
+			out.Joins = append(out.Joins, q.untried(m, mine)...)
 			for _, p := range m.ties.decisions {
 				if d := f.decisionAt(p); d != nil && !seen[p] && d.recordedAt <= q.known {
 					seen[p] = true
@@ -116,9 +116,8 @@ func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, erro
 				}
 			}
 		}
-		// Of one message those that are tried come first.
-		slices.SortStableFunc(out.Joins, func(a, b IdentityJoin) int {
-			return cmp.Or(a.At.Compare(b.At), slices.Compare(a.Event[:], b.Event[:]))
+		slices.SortFunc(out.Joins, func(a, b IdentityJoin) int {
+			return cmp.Or(a.At.Compare(b.At), slices.Compare(a.Event[:], b.Event[:]), cmp.Compare(a.rank, b.rank), cmp.Compare(a.index, b.index))
 		})
 		slices.SortFunc(out.Decisions, func(a, b Decision) int { return int(int64(a.Position) - int64(b.Position)) })
 		return f.err
@@ -126,35 +125,44 @@ func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, erro
 	return out, err
 }
 
-// untried are the joins of a subject with others that the policy does not join.
-func (q *question) untried(hub *subject) []IdentityJoin {
+// untried are the joins of a customer's subject with others, of which the policy
+// does not join one; those among the customer's own are found at the other.
+func (q *question) untried(s *subject, mine map[*subject]bool) []IdentityJoin {
 	f := q.fold
-	type place struct {
-		index int
-		join  IdentityJoin
+	var all []IdentityJoin
+	add := func(hub, other *subject, j *join) {
+		if !j.alias && j.recordedAt <= q.known && !(f.joins(hub) && f.joins(other)) {
+			all = append(all, f.identityJoin(hub, other, identity.Join{Ref: j.ref, Index: j.index}, identity.NotTried))
+		}
 	}
-	var all []place
-	for _, l := range hub.ties.links {
+	for i := range s.ties.joins {
+		if hub := f.find(s.ties.joins[i].hub); hub != nil {
+			add(hub, s, &s.ties.joins[i])
+		}
+	}
+	for _, l := range s.ties.links {
 		o := f.find(l)
-		if o == nil || f.joins(hub) && f.joins(o) {
+		if o == nil || mine[o] || f.tiesOf(o) == nil {
 			continue
 		}
-		if t := f.tiesOf(o); t != nil {
-			for _, j := range t.joins {
-				if j.hub == hub.stream && !j.alias && j.recordedAt <= q.known {
-					all = append(all, place{j.index, IdentityJoin{
-						Event: j.ref.ID, At: j.ref.At.Time(), Subject: hub.String(), Other: o.String(), Outcome: identity.NotTried.String(),
-					}})
-				}
+		for i := range o.ties.joins {
+			if o.ties.joins[i].hub == s.stream {
+				add(s, o, &o.ties.joins[i])
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b place) int { return cmp.Compare(a.index, b.index) })
-	joins := make([]IdentityJoin, len(all))
-	for i, p := range all {
-		joins[i] = p.join
+	return all
+}
+
+func (f *fold) identityJoin(hub, other *subject, j identity.Join, outcome identity.Outcome) IdentityJoin {
+	rank, listed := f.rules.compiled.Identity().Rank(other.kind)
+	if !listed {
+		rank = math.MaxInt
 	}
-	return joins
+	return IdentityJoin{
+		Event: j.Ref.ID, At: j.Ref.At.Time(), Subject: hub.String(), Other: other.String(), Alias: j.Alias,
+		Outcome: outcome.String(), rank: rank, index: j.Index,
+	}
 }
 
 // decision is a decision as answers give it.
@@ -330,6 +338,11 @@ func (v *Views) Split(ctx context.Context, r SplitRequest) (Decision, error) {
 	if len(r.Subjects) == 0 {
 		return Decision{}, badDecision("name the subjects that are to leave")
 	}
+	for _, ref := range r.Subjects {
+		if _, err := uuid.Parse(ref); err == nil && r.From == "" {
+			return Decision{}, badDecision("%s is a customer: name the subjects of it that leave, or with from the customer that it is to be kept apart from", ref)
+		}
+	}
 	return v.decide(ctx, true, r.Subjects, r.Reason, r.Author, func(q *question, last *decision, named []*subject, customers [][]*subject) (leave, stay []*subject, err error) {
 		leave, stay = named, customers[0]
 		if r.From == "" {
@@ -386,6 +399,17 @@ func (q *question) membersFor(ref string) ([]*subject, error) {
 // sides are the two sets of subjects that a decision is about, given the last
 // decision of the log, nil where there is none, and the subjects that are named
 // with the customers they are of.
+// standsFor is the subject that a decision names where it was given an id: the
+// customer's user, who stays whatever becomes of the devices, or s itself.
+func standsFor(s *subject, members []*subject) *subject {
+	for _, m := range members {
+		if m.kind == domain.User {
+			return m
+		}
+	}
+	return s
+}
+
 type sides func(q *question, last *decision, named []*subject, customers [][]*subject) (these, others []*subject, err error)
 
 func (v *Views) decide(ctx context.Context, split bool, refs []string, reason, author string, of sides) (Decision, error) {
@@ -450,16 +474,19 @@ func (v *Views) tryDecide(ctx context.Context, split bool, refs []string, reason
 		var named []*subject
 		var customers [][]*subject
 		for _, ref := range refs {
-			s, _, err := q.subject(ref)
+			s, asked, err := q.subject(ref)
 			if err != nil {
 				return fmt.Errorf("%s: %w", ref, err)
-			}
-			if slices.Contains(named, s) {
-				continue
 			}
 			members, err := q.membersFor(ref)
 			if err != nil {
 				return err
+			}
+			if asked != uuid.Nil {
+				s = standsFor(s, members)
+			}
+			if slices.Contains(named, s) {
+				continue
 			}
 			named, customers = append(named, s), append(customers, members)
 		}

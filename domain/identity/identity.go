@@ -96,6 +96,7 @@ type Graph struct {
 	auto, all forest
 	counts    [][]count // by root in auto
 	by        [][]int   // by node: the joins that connected it in auto
+	degree    []int     // by node: the joins of it
 	marks     [][]mark  // by root in all
 	lifts     [][]int   // by decision: the later merges that both sides may share
 	last      int       // the last join in order, -1 where there is none
@@ -126,6 +127,7 @@ func (g *Graph) AddNode(n Node) int {
 	g.counts = append(g.counts, []count{{n.Kind, 1}})
 	g.marks = append(g.marks, nil)
 	g.by = append(g.by, nil)
+	g.degree = append(g.degree, 0)
 	return i
 }
 
@@ -202,6 +204,7 @@ func (g *Graph) Absorb(o *Graph) {
 		}
 		g.lifts = append(g.lifts, lifts)
 	}
+	g.degree = append(g.degree, o.degree...)
 	joins := len(g.joins)
 	for _, by := range o.by {
 		for i := range by {
@@ -243,8 +246,14 @@ func (g *Graph) Add(j Join) {
 	if !late {
 		g.last = i
 	}
+	stranger := g.stranger(j.Hub) || g.stranger(j.Other)
+	g.degree[j.Hub]++
+	g.degree[j.Other]++
 	switch {
 	case g.unsolved:
+	case late && stranger:
+		// It brings somebody who counts nowhere: when it does changes nothing.
+		g.outcomes[i] = g.try(i)
 	case late && len(g.decisions) > 0:
 		g.unsolved = true
 	case late:
@@ -252,6 +261,13 @@ func (g *Graph) Add(j Join) {
 	default:
 		g.outcomes[i] = g.try(i)
 	}
+}
+
+// stranger reports whether nothing was said of a subject yet, of a kind of which
+// a customer may have any number: with whomever it is put together, nothing else
+// changes.
+func (g *Graph) stranger(node int) bool {
+	return g.degree[node] == 0 && g.all.size[g.all.root(node)] == 1 && len(g.marks[node]) == 0 && g.rules.Limit(g.nodes[node].Kind) == 0
 }
 
 // tryLate finds what would have become of a join in its turn, where there are no
