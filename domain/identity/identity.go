@@ -97,7 +97,7 @@ type Graph struct {
 	counts    [][]count // by root in auto
 	by        [][]int   // by node: the joins that connected it in auto
 	degree    []int     // by node: the joins of it
-	marks     [][]mark  // by root in all
+	marks     []marks   // by root in all
 	lifts     [][]int   // by decision: the later merges that both sides may share
 	last      int       // the last join in order, -1 where there is none
 	unsolved  bool
@@ -108,10 +108,30 @@ type count struct {
 	n    int
 }
 
-// mark says that a subject is on a side of a split.
-type mark struct {
-	decision, node int
-	second         bool
+// marks are the subjects of a set that a split speaks of, by decision and side.
+type marks map[int]*[2][]int
+
+func (m *marks) add(decision, side int, nodes ...int) {
+	if *m == nil {
+		*m = marks{}
+	}
+	sides := (*m)[decision]
+	if sides == nil {
+		sides = &[2][]int{}
+		(*m)[decision] = sides
+	}
+	sides[side] = append(sides[side], nodes...)
+}
+
+// merge adds what others has.
+func (m *marks) merge(others marks) {
+	for decision, sides := range others {
+		for side, nodes := range sides {
+			if len(nodes) > 0 {
+				m.add(decision, side, nodes...)
+			}
+		}
+	}
 }
 
 // New returns a graph without subjects.
@@ -191,12 +211,14 @@ func (g *Graph) Absorb(o *Graph) {
 	g.auto.absorb(&o.auto)
 	g.all.absorb(&o.all)
 	g.counts = append(g.counts, o.counts...)
-	for _, marks := range o.marks {
-		for i := range marks {
-			marks[i].decision += len(g.decisions)
-			marks[i].node += by
+	for _, theirs := range o.marks {
+		var ours marks
+		for decision, sides := range theirs {
+			for side, nodes := range sides {
+				ours.add(decision+len(g.decisions), side, shifted(nodes, by)...)
+			}
 		}
-		g.marks = append(g.marks, marks)
+		g.marks = append(g.marks, ours)
 	}
 	for _, lifts := range o.lifts {
 		for i := range lifts {
@@ -428,27 +450,28 @@ func (g *Graph) joinAll(x, y int) {
 	if len(g.marks[root]) < len(g.marks[other]) {
 		g.marks[root], g.marks[other] = g.marks[other], g.marks[root]
 	}
-	g.marks[root] = append(g.marks[root], g.marks[other]...)
+	g.marks[root].merge(g.marks[other])
 	g.marks[other] = nil
 }
 
 // apart reports whether a decision keeps two sets apart.
 func (g *Graph) apart(x, y int) bool {
 	a, b := g.marks[x], g.marks[y]
-	if len(a) == 0 || len(b) == 0 {
-		return false
-	}
 	if len(a) > len(b) {
 		a, b = b, a
 	}
-	by := make(map[int][]mark, len(a))
-	for _, m := range a {
-		by[m.decision] = append(by[m.decision], m)
-	}
-	for _, m := range b {
-		for _, o := range by[m.decision] {
-			if m.second != o.second && !g.lifted(m.decision, m.node, o.node) {
-				return true
+	for decision, ours := range a {
+		theirs := b[decision]
+		if theirs == nil {
+			continue
+		}
+		for side, nodes := range ours {
+			for _, n := range nodes {
+				for _, o := range theirs[1-side] {
+					if !g.lifted(decision, n, o) {
+						return true
+					}
+				}
 			}
 		}
 	}
@@ -490,8 +513,8 @@ func (g *Graph) decide() {
 		}
 		g.glue(d.Second)
 		g.lifts[i] = slices.Clone(merges)
-		g.mark(i, d.First, false)
-		g.mark(i, d.Second, true)
+		g.mark(i, 0, d.First)
+		g.mark(i, 1, d.Second)
 	}
 }
 
@@ -517,11 +540,10 @@ next:
 	}
 }
 
-func (g *Graph) mark(decision int, nodes []int, second bool) {
+func (g *Graph) mark(decision, side int, nodes []int) {
 	for _, n := range nodes {
 		if !g.nodes[n].Nobody {
-			root := g.all.root(n)
-			g.marks[root] = append(g.marks[root], mark{decision, n, second})
+			g.marks[g.all.root(n)].add(decision, side, n)
 		}
 	}
 }
