@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -71,6 +72,8 @@ type generation struct {
 	batchEvents int // of a batch; tests make it small
 	// mute: it will never make statements, and so need not know those of the log.
 	mute bool
+	// polite: it gives way to every other goroutine.
+	polite bool
 }
 
 // recover starts from the state: it finishes the batch that was begun last, if
@@ -154,6 +157,9 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 			}
 			if err = f.apply(&c.arrivals[i]); err != nil {
 				cancel()
+			}
+			if g.polite && i%16 == 0 {
+				runtime.Gosched()
 			}
 		}
 		if limit > 0 && len(f.touched) >= maxBatchTouched {

@@ -66,11 +66,12 @@ type Views struct {
 	readers sync.RWMutex
 	// heavy is the number of touchpoints above which a customer's answers come
 	// from the tables; pasts answer what was known earlier.
-	heavy  uint64
-	pasts  pasts
-	moved  broadcast
-	done   sync.WaitGroup
-	cancel context.CancelFunc
+	heavy    uint64
+	pasts    pasts
+	previews previews
+	moved    broadcast
+	done     sync.WaitGroup
+	cancel   context.CancelFunc
 }
 
 // loop is a generation that follows the log in a goroutine.
@@ -388,10 +389,13 @@ func (v *Views) setErr(err error) {
 // state. It may be called twice.
 func (v *Views) Stop() error {
 	v.mu.Lock() // no more is begun
+	v.previews.mu.Lock()
 	v.cancel()
+	v.previews.mu.Unlock()
 	v.mu.Unlock()
 	v.done.Wait()
 	v.pasts.close()
+	v.previews.work.Wait()
 	v.exclusive.Lock() // a rebuild or verification has ended
 	defer v.exclusive.Unlock()
 	v.stopLoop()
