@@ -74,11 +74,9 @@ type previewSide struct {
 	state *state
 	fold  *fold
 	at    checkpoint
+	// cached is how many customers it keeps in memory before it drops them all.
+	cached int
 }
-
-// previewCached is how many subjects and customers a side keeps in memory while it
-// is compared.
-const previewCached = 20_000
 
 // previewed is a customer of a side that has a stage.
 type previewed struct {
@@ -114,7 +112,7 @@ func (p *previewSide) each(ctx context.Context, send func([]previewed) bool) err
 		if !send(some) {
 			return context.Cause(ctx)
 		}
-		if len(p.fold.customers) > previewCached {
+		if len(p.fold.customers) > p.cached {
 			p.fold.evict(0)
 		}
 	}

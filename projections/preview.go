@@ -264,7 +264,8 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, run *preview) (_ *
 	}
 	run.done.Store(uint64(at.Position))
 	folded := time.Since(started)
-	after := &previewSide{rules: g.rules, state: state, fold: g.fold, at: at}
+	// What the fold has in memory need not be read again.
+	after := &previewSide{rules: g.rules, state: state, fold: g.fold, at: at, cached: maxCached}
 	c, err := compareSides(ctx, before, after)
 	if err != nil {
 		return nil, err
@@ -302,7 +303,7 @@ func (v *Views) copyActive(dir string) (*previewSide, error) {
 	}
 	f := newFold(g.rules, v.cfg.Keyer, s, v.logger)
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
-	return &previewSide{rules: g.rules, state: s, fold: f, at: at}, nil
+	return &previewSide{rules: g.rules, state: s, fold: f, at: at, cached: 20_000}, nil
 }
 
 // politeStore is a log whose reader gives way to everybody else: goroutines that
