@@ -2,10 +2,14 @@ package projections
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"sojourn/domain"
 	"sojourn/domain/policy"
+	"sojourn/eventstore"
 )
 
 // BenchmarkPreview previews a policy over a million events of 100,000 customers,
@@ -42,19 +46,79 @@ func BenchmarkPreview(b *testing.B) {
 	stages.Lifecycle.AtRiskDays, stages.Lifecycle.LoyalPurchases = 30, 2
 	identity := stages
 	identity.Identity.Join = []string{"user", "email"}
+	preview := func(b *testing.B, p policy.Policy) {
+		run, err := s.views.StartPreview(p)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.views.previews.work.Wait()
+		if run, err = s.views.Preview(run.ID); err != nil || run.State != PreviewDone {
+			b.Fatalf("%+v, %v", run, err)
+		}
+	}
 	for name, p := range map[string]policy.Policy{"stages": stages, "identity": identity} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				run, err := s.views.StartPreview(p)
-				if err != nil {
-					b.Fatal(err)
-				}
-				s.views.previews.work.Wait()
-				if run, err = s.views.Preview(run.ID); err != nil || run.State != PreviewDone {
-					b.Fatalf("%+v, %v", run, err)
-				}
+				preview(b, p)
 			}
 			b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
+	// What the preview costs those who append a thousand events a second meanwhile,
+	// in turns with what it costs them without.
+	b.Run("appending", func(b *testing.B) {
+		var with, without []time.Duration
+		sent := 0
+		for b.Loop() {
+			started := time.Now()
+			with = append(with, s.appending(&sent, func() { preview(b, stages) })...)
+			took := time.Since(started)
+			without = append(without, s.appending(&sent, func() { <-time.After(took) })...)
+		}
+		b.ReportMetric(p99(with).Seconds()*1000, "p99-ms")
+		b.ReportMetric(p99(without).Seconds()*1000, "p99-ms-without")
+	})
+}
+
+// appending appends a thousand events a second while something is done, and returns
+// how long each took from the instant it was due.
+func (s *site) appending(sent *int, do func()) []time.Duration {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	var mu sync.Mutex
+	var took []time.Duration
+	var work sync.WaitGroup
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	due := time.Now()
+	for {
+		select {
+		case <-done:
+			work.Wait()
+			return took
+		case now := <-tick.C:
+			for ; due.Before(now); due = due.Add(time.Millisecond) {
+				*sent++
+				stream, e := bought(fmt.Sprint("live", *sent), fmt.Sprint("u", *sent%1000), day0, 1).event()
+				at := due
+				work.Go(func() {
+					if _, err := s.store.Append(s.t.Context(), stream, eventstore.Any{}, e); err != nil {
+						s.t.Error(err)
+					}
+					d := time.Since(at)
+					mu.Lock()
+					took = append(took, d)
+					mu.Unlock()
+				})
+			}
+		}
+	}
+}
+
+func p99(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)*99/100]
 }
