@@ -77,6 +77,12 @@ func (s *site) under(version int) {
 	s.until(fmt.Sprint("policy ", version), func() bool { return s.views.Status().PolicyVersion == version })
 }
 
+// tidy waits until what was built is switched to, the tables too.
+func (s *site) tidy() {
+	s.views.exclusive.Lock()
+	defer s.views.exclusive.Unlock()
+}
+
 // A policy is applied while the views answer, and they are switched to it; the one
 // that is applied last is the one that stays, whatever restarts come between.
 func TestApplyWhileServing(t *testing.T) {
@@ -138,8 +144,7 @@ func TestApplyWhileServing(t *testing.T) {
 		t.Errorf("history: %+v", all)
 	}
 	s.until("the statements", func() bool { return s.views.Status().LagEvents == 0 })
-	s.views.exclusive.Lock() // what was built is tidied up
-	s.views.exclusive.Unlock()
+	s.tidy()
 	if r, err := s.views.Verify(t.Context(), 10, nil); err != nil || !r.Equal() {
 		t.Errorf("verify: %+v, %v", r, err)
 	}

@@ -87,8 +87,7 @@ func TestPreviewIsWhatApplyDoes(t *testing.T) {
 		}
 		version = v.Version
 		s.under(version)
-		s.views.exclusive.Lock() // the tables are switched to
-		s.views.exclusive.Unlock()
+		s.tidy()
 		after := s.standings()
 		changesAfter := s.changesByCustomer()
 

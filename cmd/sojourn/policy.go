@@ -251,16 +251,16 @@ func newPolicyHistory() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "VERSION\tAPPLIED AT\tAUTHOR\tREASON")
+		var rows strings.Builder
+		rows.WriteString("VERSION\tAPPLIED AT\tAUTHOR\tREASON\n")
 		for _, v := range all {
 			reason := v.Reason
 			if v.RollbackTo != 0 {
 				reason = strings.TrimSuffix(fmt.Sprintf("rollback to %d: %s", v.RollbackTo, reason), ": ")
 			}
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", v.Version, v.AppliedAt.Format(time.RFC3339), v.Author, reason)
+			fmt.Fprintf(&rows, "%d\t%s\t%s\t%s\n", v.Version, v.AppliedAt.Format(time.RFC3339), v.Author, reason)
 		}
-		return w.Flush()
+		return printTable(c.OutOrStdout(), rows.String(), 0)
 	}
 	return c
 }
@@ -360,7 +360,6 @@ func printReport(out io.Writer, r *api.PreviewReport) error {
 	}
 	l := &r.Lifecycle
 	b.WriteString("\nCustomers by stage, down as it is, across as it would be:\n")
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	cells := map[[2]string]uint64{}
 	used := map[string]bool{}
 	for _, c := range l.Matrix {
@@ -372,20 +371,21 @@ func printReport(out io.Writer, r *api.PreviewReport) error {
 		stages = append(stages, string(s))
 	}
 	stages = slices.DeleteFunc(append(stages, api.NoStage), func(s string) bool { return !used[s] })
-	fmt.Fprintf(w, "\t%s\ttotal\t\n", strings.Join(stages, "\t"))
+	var rows strings.Builder
+	fmt.Fprintf(&rows, "\t%s\ttotal\t\n", strings.Join(stages, "\t"))
 	line := func(name string, count func(to string) uint64) {
 		sum := uint64(0)
-		fmt.Fprint(w, name+"\t")
+		rows.WriteString(name + "\t")
 		for _, to := range stages {
 			n := count(to)
 			sum += n
 			if n == 0 {
-				fmt.Fprint(w, "·\t")
+				rows.WriteString("·\t")
 				continue
 			}
-			fmt.Fprintf(w, "%d\t", n)
+			fmt.Fprintf(&rows, "%d\t", n)
 		}
-		fmt.Fprintf(w, "%d\t\n", sum)
+		fmt.Fprintf(&rows, "%d\t\n", sum)
 	}
 	for _, from := range stages {
 		line(from, func(to string) uint64 { return cells[[2]string{from, to}] })
@@ -396,7 +396,7 @@ func printReport(out io.Writer, r *api.PreviewReport) error {
 		}
 		return sum
 	})
-	if err := w.Flush(); err != nil {
+	if err := printTable(&b, rows.String(), tabwriter.AlignRight); err != nil {
 		return err
 	}
 	printWeeks(&b, l.Weeks)
@@ -411,6 +411,13 @@ func printReport(out io.Writer, r *api.PreviewReport) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// printTable prints rows whose cells end with tabs.
+func printTable(out io.Writer, rows string, flags uint) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', flags)
+	_, err := io.WriteString(w, rows)
+	return errors.Join(err, w.Flush())
 }
 
 // maxWeeks is how many weeks are printed for people.
