@@ -2,7 +2,6 @@ package projections
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -89,6 +88,7 @@ type previewed struct {
 // each hands on the customers of a side in the order of their ids, some at a time.
 func (p *previewSide) each(ctx context.Context, send func([]previewed) bool) error {
 	var after uuid.UUID
+	var b breath
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -107,7 +107,7 @@ func (p *previewSide) each(ctx context.Context, send func([]previewed) bool) err
 			if len(c.members) > 0 && c.n > 0 {
 				some = append(some, previewed{c.id, c.members[0], c.all[:c.n], len(c.members)})
 			}
-			runtime.Gosched()
+			b.take()
 		}
 		if !send(some) {
 			return context.Cause(ctx)

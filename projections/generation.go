@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -72,8 +71,6 @@ type generation struct {
 	batchEvents int // of a batch; tests make it small
 	// mute: it will never make statements, and so need not know those of the log.
 	mute bool
-	// polite: it gives way to every other goroutine.
-	polite bool
 }
 
 // recover starts from the state: it finishes the batch that was begun last, if
@@ -150,6 +147,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 		})
 	}()
 	var err error
+	var b breath
 	for c := range chunks {
 		for i := range c.arrivals {
 			if err != nil {
@@ -158,8 +156,8 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 			if err = f.apply(&c.arrivals[i]); err != nil {
 				cancel()
 			}
-			if g.polite && i%16 == 0 {
-				runtime.Gosched()
+			if f.polite && i%16 == 0 {
+				b.take()
 			}
 		}
 		if limit > 0 && len(f.touched) >= maxBatchTouched {

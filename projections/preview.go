@@ -7,7 +7,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -254,11 +253,12 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, run *preview) (_ *
 	defer func() { err = errors.Join(err, state.close()) }()
 	g := &generation{
 		rules: NewRules(before.rules.Version+1, p), store: &politeStore{v.cfg.Store, v, &run.done}, keyer: v.cfg.Keyer,
-		sink: NullSink{}, state: state, mute: true, polite: true, now: v.cfg.Now, logger: v.logger, changed: func() {},
+		sink: NullSink{}, state: state, mute: true, now: v.cfg.Now, logger: v.logger, changed: func() {},
 	}
 	if err := g.recover(ctx); err != nil {
 		return nil, err
 	}
+	g.fold.polite = true
 	if err := g.runTo(ctx, at.Position, at.Clock, nil); err != nil {
 		return nil, errors.Join(err, g.settle())
 	}
@@ -292,7 +292,7 @@ func (v *Views) copyActive(dir string) (*previewSide, error) {
 	if err := g.state.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
 		return nil, fmt.Errorf("copy the state of the views: %w", err)
 	}
-	s, err := openState(vfs.Default, dir, previewStateBytes, v.logger)
+	s, err := openStateToRead(dir, previewStateBytes, v.logger)
 	if err != nil {
 		return nil, err
 	}
@@ -306,9 +306,36 @@ func (v *Views) copyActive(dir string) (*previewSide, error) {
 	return &previewSide{rules: g.rules, state: s, fold: f, at: at, cached: 20_000}, nil
 }
 
-// politeStore is a log whose reader gives way to everybody else: goroutines that
-// answer somebody run before it goes on, and it goes slowly while the views that
-// answer have much to read.
+// breath lets a goroutine that works in the background give way to everybody else:
+// it stands still for a moment now and then. To call runtime.Gosched would not do:
+// as long as there is anything to run, a processor does not look at the network.
+type breath struct{ last time.Time }
+
+const (
+	breathEvery = time.Millisecond // of work
+	breathPause = 50 * time.Microsecond
+)
+
+func (b *breath) take() {
+	if time.Since(b.last) >= breathEvery {
+		time.Sleep(breathPause)
+		b.last = time.Now()
+	}
+}
+
+// politely has do give way where the fold is polite.
+func politely[T any](f *fold, do func(*piece, T) error) func(*piece, T) error {
+	if !f.polite {
+		return do
+	}
+	return func(p *piece, x T) error {
+		p.breath.take()
+		return do(p, x)
+	}
+}
+
+// politeStore is a log whose reader gives way to everybody else, and goes slowly
+// while the views that answer have much to read.
 type politeStore struct {
 	eventstore.Store
 	views *Views
@@ -325,9 +352,10 @@ const (
 func (s *politeStore) ReadAll(ctx context.Context, after eventstore.Position) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		n := 0
+		var b breath
 		for e, err := range s.Store.ReadAll(ctx, after) {
 			if n%16 == 0 {
-				runtime.Gosched()
+				b.take()
 			}
 			if n%politeEvents == 0 && err == nil {
 				s.read.Store(uint64(e.Position))
