@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
 
 	"sojourn/domain/policy"
@@ -246,7 +245,7 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, run *preview) (_ *
 		return nil, err
 	}
 
-	state, err := openState(vfs.Default, filepath.Join(dir, "new"), previewStateBytes, v.logger)
+	state, err := openStateForOnce(filepath.Join(dir, "new"), previewStateBytes, v.logger)
 	if err != nil {
 		return nil, err
 	}

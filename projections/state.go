@@ -69,6 +69,14 @@ func openStateToRead(dir string, cacheBytes int64, logger *slog.Logger) (*state,
 	return openStateWith(&pebble.Options{FS: vfs.Default, ReadOnly: true}, dir, cacheBytes, logger)
 }
 
+// openStateForOnce opens a state that is written and read once: what is written of
+// it is hardly ever put in order again, which would take a processor from others.
+func openStateForOnce(dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
+	return openStateWith(&pebble.Options{
+		FS: vfs.Default, L0CompactionThreshold: 24, L0CompactionFileThreshold: 10_000, L0StopWritesThreshold: 96,
+	}, dir, cacheBytes, logger)
+}
+
 func openStateWith(o *pebble.Options, dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
