@@ -1,5 +1,5 @@
-// Package api is Sojourn's HTTP API: customers, accounts, stages, write keys, event names
-// and rejects under /api/v1, with the OpenAPI document at /openapi.json, and the
+// Package api is Sojourn's HTTP API: customers, accounts, stages, write keys, event names,
+// rejects and policies under /api/v1, with the OpenAPI document at /openapi.json, and the
 // endpoints for operators (/healthz, /readyz, /metrics).
 //
 // Everything under /api/v1 asks for the admin token as a bearer token. Errors
@@ -134,6 +134,8 @@ type Config struct {
 	Rejects     Rejects
 	Arrivals    Arrivals
 	Maintenance Maintenance
+	Policies    Policies
+	ParsePolicy ParsePolicy
 	// Registry is what /metrics shows, and where the API counts its requests.
 	Registry *prometheus.Registry
 	Log      *slog.Logger
@@ -186,6 +188,7 @@ func New(cfg Config) (*API, error) {
 	a.accountOperations()
 	a.writeKeyOperations()
 	a.eventOperations()
+	a.policyOperations()
 	a.streamOperations()
 	a.healthOperations()
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{Registry: cfg.Registry}))

@@ -52,6 +52,8 @@ type fake struct {
 	merge   projections.MergeRequest
 	split   projections.SplitRequest
 	only    string // the status of conflicts asked for
+
+	policies fakePolicies
 }
 
 func (f *fake) Customer(_ context.Context, ref string, at projections.At) (projections.Customer, error) {
@@ -244,6 +246,7 @@ func start(t *testing.T, f *fake) (*httptest.Server, *api.API) {
 	}
 	a, err := api.New(api.Config{
 		Version: "test", Token: token, Views: f, WriteKeys: f, Rejects: f, Arrivals: f, Maintenance: f,
+		Policies: &f.policies, ParsePolicy: parsePolicy,
 		Registry: prometheus.NewRegistry(), WaitTimeout: 20 * time.Millisecond,
 	})
 	if err != nil {

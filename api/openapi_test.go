@@ -75,12 +75,16 @@ func TestOpenAPI(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DELETE /api/v1/write-keys/{id}",
+		"DELETE /api/v1/policies/previews/{id}", "DELETE /api/v1/write-keys/{id}",
 		"GET /api/v1/accounts", "GET /api/v1/accounts/{id}", "GET /api/v1/accounts/{id}/members", "GET /api/v1/accounts/{id}/timeline",
 		"GET /api/v1/customers", "GET /api/v1/customers/{id}", "GET /api/v1/customers/{id}/identity", "GET /api/v1/customers/{id}/timeline",
-		"GET /api/v1/event-names", "GET /api/v1/identity/conflicts", "GET /api/v1/rejects", "GET /api/v1/stages", "GET /api/v1/tail", "GET /api/v1/write-keys",
+		"GET /api/v1/event-names", "GET /api/v1/identity/conflicts",
+		"GET /api/v1/policies", "GET /api/v1/policies/current", "GET /api/v1/policies/previews", "GET /api/v1/policies/previews/{id}",
+		"GET /api/v1/policies/schema", "GET /api/v1/policies/{version}",
+		"GET /api/v1/rejects", "GET /api/v1/stages", "GET /api/v1/tail", "GET /api/v1/write-keys",
 		"GET /healthz", "GET /readyz",
 		"POST /api/v1/identity/merge", "POST /api/v1/identity/split",
+		"POST /api/v1/policies", "POST /api/v1/policies/diff", "POST /api/v1/policies/previews", "POST /api/v1/policies/rollback", "POST /api/v1/policies/validate",
 		"POST /api/v1/rebuild", "POST /api/v1/rejects/replay", "POST /api/v1/verify", "POST /api/v1/write-keys",
 	}
 	if !slices.Equal(got, want) {

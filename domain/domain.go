@@ -35,6 +35,7 @@ const (
 	TypeWriteKeyCreated = "write_key.created.v1"
 	TypeWriteKeyRevoked = "write_key.revoked.v1"
 	TypePolicyApplied   = "policy.applied.v1"
+	TypePolicyFileRead  = "policy.file_read.v1"
 	TypeStageEntered    = "stage.entered.v1"
 	TypeStageWithdrawn  = "stage.withdrawn.v1"
 
@@ -49,7 +50,9 @@ const (
 	StreamRejects   = "rejects"
 	StreamWriteKeys = "write_keys"
 	StreamPolicy    = "policy"
-	StreamIdentity  = "identity" // decisions, in the order they were taken
+	// StreamPolicyFile holds which policy files the starts of a server have read.
+	StreamPolicyFile = "policy_file"
+	StreamIdentity   = "identity" // decisions, in the order they were taken
 )
 
 // Millis is an instant in milliseconds since 1970-01-01T00:00:00 UTC.

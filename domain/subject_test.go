@@ -161,7 +161,7 @@ func TestSubjectStream(t *testing.T) {
 		"user-" + strings.ToUpper(hash), "User-" + hash, "user-" + strings.Replace(hash, "a", "g", 1), "ex-id-" + hash, "1-" + hash,
 		strings.Repeat("k", domain.MaxSubjectKind+1) + "-" + hash,
 		domain.StatementStream(customer), domain.StatementStream(uuid.Nil),
-		domain.StreamRejects, domain.StreamPolicy, domain.StreamWriteKeys, domain.StreamIdentity,
+		domain.StreamRejects, domain.StreamPolicy, domain.StreamPolicyFile, domain.StreamWriteKeys, domain.StreamIdentity,
 	} {
 		if kind, ok := domain.SubjectStream(stream); ok {
 			t.Errorf("%q is a stream of %q", stream, kind)

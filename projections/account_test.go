@@ -219,7 +219,7 @@ func TestAccountsAtAnyTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		v := &Views{cfg: Config{Store: log, Keyer: testKeyer, Now: c.now}, logger: discard, active: g}
-		v.policies = []appliedRules{{rules, day0 - 10*domain.Day}}
+		v.policies = []appliedRules{{Rules: rules, recordedAt: day0 - 10*domain.Day}}
 		ask := func(at At, known []sent, asOf domain.Millis) {
 			set := slices.DeleteFunc(once(known), func(m sent) bool { return m.decision != "" })
 			slices.SortFunc(set, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })

@@ -50,21 +50,46 @@ func (v *Views) untilStop(ctx context.Context) (context.Context, context.CancelF
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// buildUntilDone builds views under rules until it has succeeded or Stop is
-// called.
-func (v *Views) buildUntilDone(rules *Rules) {
+// errOutdated is why a build under a policy that is in force no more is given up.
+var errOutdated = errors.New("another policy has been applied")
+
+// buildLatest builds views under the policy in force, where those that answer are
+// of another or of other folds, until it has succeeded or Stop is called.
+func (v *Views) buildLatest() {
 	v.exclusive.Lock()
 	defer v.exclusive.Unlock()
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		err := v.build(v.ctx, rules, nil)
-		if err == nil || v.ctx.Err() != nil {
-			return
+	for wait := time.Second; v.ctx.Err() == nil; {
+		ctx, outdate := context.WithCancelCause(v.ctx)
+		v.mu.Lock()
+		rules := v.policies[len(v.policies)-1].Rules
+		v.outdate = outdate // by a policy that is applied from here on
+		v.mu.Unlock()
+		err := v.buildUnless(ctx, rules)
+		if err != nil && ctx.Err() == nil {
+			v.logger.Error("building new views has failed and will be tried again", "in", wait, "error", err)
+			_ = pause(ctx, wait) // ended early where there is another to build
+			wait = min(2*wait, time.Minute)
 		}
-		v.logger.Error("building new views has failed and will be tried again", "in", wait, "error", err)
-		if pause(v.ctx, wait) != nil {
+		v.mu.Lock()
+		v.outdate = nil
+		latest := rules == v.policies[len(v.policies)-1].Rules
+		v.mu.Unlock()
+		outdate(nil)
+		if err == nil && latest {
 			return
 		}
 	}
+}
+
+// buildUnless builds views under rules unless those that answer are.
+func (v *Views) buildUnless(ctx context.Context, rules *Rules) error {
+	at := v.active.state.checkpoint()
+	if v.active.rules.Version == rules.Version && (at.Fold == 0 || at.Fold == foldVersion) {
+		return nil
+	}
+	v.logger.Info("building new views beside the old ones",
+		"policy_version", rules.Version, "old_policy_version", v.active.rules.Version)
+	return v.build(ctx, rules, nil)
 }
 
 // build builds a generation beside the active one and switches to it.

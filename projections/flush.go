@@ -111,6 +111,7 @@ type piece struct {
 	touched []*subject // beside those the fold knows of
 	buf     []byte
 	err     error
+	breath  breath
 }
 
 // flush takes out what has changed since the last flush, as of a clock, and
@@ -119,13 +120,13 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
 	f.touchAccounts()
 	each := len(f.changed)/runtime.GOMAXPROCS(0) + 1
-	pieces := inPieces(f.changed, newBatch, func(p *piece, c *cust) error {
+	pieces := inPieces(f.changed, newBatch, politely(f, func(p *piece, c *cust) error {
 		if p.rows.Customers == nil {
 			p.rows.Customers = make([]warehouse.Customer, 0, each)
 			p.rows.Transitions = make([]warehouse.Transition, 0, 2*each)
 		}
 		return f.flushRecord(c, version, p)
-	})
+	}))
 	for _, s := range f.touched {
 		switch {
 		case s.nobody:
@@ -138,7 +139,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	for _, p := range pieces {
 		f.touched = append(f.touched, p.touched...)
 	}
-	pieces = append(pieces, inPieces(f.touched, newBatch, flushSubject)...)
+	pieces = append(pieces, inPieces(f.touched, newBatch, politely(f, flushSubject))...)
 
 	out := &pieces[0].flush
 	out.to, out.clock = f.position, clock

@@ -76,6 +76,7 @@ type fold struct {
 	logger *slog.Logger
 	// silent folds make no statements and learn what has been said from the log.
 	silent bool
+	polite bool // it gives way to every other goroutine
 
 	position eventstore.Position
 	// clock is that of the last flush, step that of the event at hand, and before

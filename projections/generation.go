@@ -147,6 +147,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 		})
 	}()
 	var err error
+	var b breath
 	for c := range chunks {
 		for i := range c.arrivals {
 			if err != nil {
@@ -154,6 +155,9 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 			}
 			if err = f.apply(&c.arrivals[i]); err != nil {
 				cancel()
+			}
+			if f.polite && i%16 == 0 {
+				b.take()
 			}
 		}
 		if limit > 0 && len(f.touched) >= maxBatchTouched {

@@ -80,7 +80,7 @@ func TestKnownAtAndAsOf(t *testing.T) {
 			t.Fatal(err)
 		}
 		v := &Views{cfg: Config{Store: log, Keyer: testKeyer, Now: c.now}, logger: discard, active: g}
-		v.policies = []appliedRules{{rules, day0 - 10*domain.Day}}
+		v.policies = []appliedRules{{Rules: rules, recordedAt: day0 - 10*domain.Day}}
 		ask := func(at At, known []sent, asOf domain.Millis, what string) {
 			want := oracleAt(known, asOf, rules)
 			for _, ref := range []string{"user:u1", "user:u2", "user:u3", "user:a2", "anon:a1", "anon:a2", "anon:a3", "anon:a4", "anon:u2", "user:nobody", "email:a@example.com", "email:b@example.com"} {

@@ -98,7 +98,7 @@ func (v *Views) known(ctx context.Context, knownAt time.Time) (p *past, release 
 
 // rulesAt is the policy in force at a time; before the first, that of the views.
 func (v *Views) rulesAt(known domain.Millis, rules *Rules) *Rules {
-	for _, p := range v.policies {
+	for _, p := range v.applied() {
 		if p.recordedAt <= known {
 			rules = p.Rules
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"sojourn/domain"
 	"sojourn/domain/policy"
@@ -18,17 +19,65 @@ type appliedPolicy struct {
 	// in, empty for the default.
 	Policy json.RawMessage `json:"policy"`
 	Source string          `json:"source,omitempty"`
+	Author string          `json:"author,omitempty"`
+	Reason string          `json:"reason,omitempty"`
+	// RollbackTo is the version that it repeats, where it was applied as such.
+	RollbackTo int `json:"rollback_to,omitempty"`
 }
 
-// ErrNoPolicy is returned where no policy was ever applied.
-var ErrNoPolicy = errors.New("no policy has been applied")
+// policyFile is the data of a policy.file_read.v1 event: the text of the file that
+// a start has read (empty where there was none), and the version that was in force
+// then.
+type policyFile struct {
+	Source  string `json:"source"`
+	Version int    `json:"version"`
+}
+
+var (
+	// ErrNoPolicy is returned where no policy was ever applied.
+	ErrNoPolicy = errors.New("no policy has been applied")
+	// ErrNoPolicyVersion is returned for a version that was never applied.
+	ErrNoPolicyVersion = errors.New("no such version of the policy")
+	// ErrPolicyMoved is returned where another version is in force than the one
+	// that was expected.
+	ErrPolicyMoved = errors.New("another version of the policy is in force by now")
+)
+
+// Proposal is a policy that somebody wants in force. It must be valid.
+type Proposal struct {
+	Policy policy.Policy
+	// Source is the text it was read from, empty for the default policy. Author and
+	// Reason may be empty.
+	Source, Author, Reason string
+	// Expected, where not 0, is the version that must be in force.
+	Expected int
+
+	rollbackTo int
+}
+
+// PolicyVersion is a policy that was applied.
+type PolicyVersion struct {
+	// Version is 1 for the first, one more for each that follows.
+	Version   int
+	AppliedAt time.Time
+	// Source is the text it was read from, empty for the default policy.
+	Source, Author, Reason string
+	// RollbackTo is the version that it repeats, 0 where it was no rollback.
+	RollbackTo int
+	// Policy has all standard names written out.
+	Policy policy.Policy
+}
 
 // ApplyPolicy appends a policy to the log where it differs from the one in force,
 // and returns its version: 1 for the first, one more for each that follows.
 // source is the text it was read from. It is durable on return; the views are
 // built under it at their next start.
 func ApplyPolicy(ctx context.Context, store eventstore.Store, p policy.Policy, source string) (version int, applied bool, err error) {
-	canonical, err := p.MarshalCanonical()
+	return propose(ctx, store, Proposal{Policy: p, Source: source})
+}
+
+func propose(ctx context.Context, store eventstore.Store, r Proposal) (version int, applied bool, err error) {
+	canonical, err := r.Policy.MarshalCanonical()
 	if err != nil {
 		return 0, false, fmt.Errorf("apply policy: %w", err)
 	}
@@ -40,32 +89,29 @@ func ApplyPolicy(ctx context.Context, store eventstore.Store, p policy.Policy, s
 	for {
 		expected := eventstore.Expected(eventstore.NoStream{})
 		version = 1
-		for e, err := range store.ReadStream(ctx, domain.StreamPolicy, eventstore.End, eventstore.Backwards) {
-			if errors.Is(err, eventstore.ErrStreamNotFound) {
-				break
-			}
-			if err != nil {
-				return 0, false, fmt.Errorf("read the policy in force: %w", err)
-			}
-			var last appliedPolicy
-			if err := json.Unmarshal(e.Data, &last); err != nil {
-				return 0, false, fmt.Errorf("read policy version %d: %w", e.Revision+1, err)
-			}
+		var last appliedPolicy
+		e, ok, err := lastOf(ctx, store, domain.StreamPolicy, &last)
+		if err != nil {
+			return 0, false, fmt.Errorf("read the policy in force: %w", err)
+		}
+		if ok {
 			if bytes.Equal(last.Policy, recorded) {
 				return int(e.Revision) + 1, false, nil
 			}
 			version = int(e.Revision) + 2
 			expected = eventstore.Revision(e.Revision)
-			break
 		}
-		data, err := json.Marshal(appliedPolicy{canonical, source})
+		if r.Expected != 0 && r.Expected != version-1 {
+			return 0, false, fmt.Errorf("%w: version %d", ErrPolicyMoved, version-1)
+		}
+		data, err := json.Marshal(appliedPolicy{canonical, r.Source, r.Author, r.Reason, r.rollbackTo})
 		if err != nil {
 			return 0, false, fmt.Errorf("apply policy: %w", err)
 		}
-		id := domain.StatementID(domain.StreamPolicy, uint64(version-1), canonical)
+		id := domain.StatementID(domain.StreamPolicy, uint64(version-1), data)
 		_, err = store.Append(ctx, domain.StreamPolicy, expected, eventstore.NewEvent{ID: id, Type: domain.TypePolicyApplied, Data: data})
 		if errors.Is(err, eventstore.ErrWrongRevision) {
-			continue // another server has applied one; compare again
+			continue // another has applied one; compare again
 		}
 		if err != nil {
 			return 0, false, fmt.Errorf("apply policy: %w", err)
@@ -74,16 +120,90 @@ func ApplyPolicy(ctx context.Context, store eventstore.Store, p policy.Policy, s
 	}
 }
 
+// lastOf reads the data of the last event of a stream; ok is false where there is
+// none.
+func lastOf(ctx context.Context, store eventstore.Store, stream string, data any) (last eventstore.Recorded, ok bool, err error) {
+	for e, err := range store.ReadStream(ctx, stream, eventstore.End, eventstore.Backwards) {
+		if errors.Is(err, eventstore.ErrStreamNotFound) {
+			break
+		}
+		if err != nil {
+			return last, false, err
+		}
+		if err := json.Unmarshal(e.Data, data); err != nil {
+			return last, false, fmt.Errorf("%s, revision %d: %w", stream, e.Revision, err)
+		}
+		return e.Clone(), true, nil
+	}
+	return last, false, nil
+}
+
+// ApplyPolicyFile applies the policy of the file that a server reads at its start,
+// where the file is another than at the start before, or nothing was applied since:
+// so a restart undoes no apply. source is the file's text, empty where there is
+// none. The results are those of ApplyPolicy. It is called before Start.
+func ApplyPolicyFile(ctx context.Context, store eventstore.Store, p policy.Policy, source string) (version int, applied bool, err error) {
+	var before policyFile
+	e, read, err := lastOf(ctx, store, domain.StreamPolicyFile, &before)
+	if err != nil {
+		return 0, false, fmt.Errorf("read which policy file the last start has read: %w", err)
+	}
+	in, _, err := lastOf(ctx, store, domain.StreamPolicy, &appliedPolicy{})
+	if err != nil {
+		return 0, false, fmt.Errorf("read the policy in force: %w", err)
+	}
+	// Where nothing was applied since, a release that knows other standard names
+	// reads the same file otherwise.
+	if inForce := int(in.Revision) + 1; read && before.Source == source && before.Version != inForce {
+		return inForce, false, nil
+	}
+	if version, applied, err = ApplyPolicy(ctx, store, p, source); err != nil {
+		return version, applied, err
+	}
+	now := policyFile{source, version}
+	if read && now == before {
+		return version, applied, nil
+	}
+	// After a crash before this one the start does it all again.
+	data, err := json.Marshal(now)
+	if err != nil {
+		return version, applied, fmt.Errorf("keep which policy file was read: %w", err)
+	}
+	expected, revision := eventstore.Expected(eventstore.NoStream{}), uint64(0)
+	if read {
+		expected, revision = eventstore.Revision(e.Revision), e.Revision+1
+	}
+	_, err = store.Append(ctx, domain.StreamPolicyFile, expected, eventstore.NewEvent{
+		ID: domain.StatementID(domain.StreamPolicyFile, revision, data), Type: domain.TypePolicyFileRead, Data: data,
+	})
+	if err != nil {
+		err = fmt.Errorf("keep which policy file was read: %w", err)
+	}
+	return version, applied, err
+}
+
 // appliedRules is a policy of the log and when it was recorded.
 type appliedRules struct {
 	*Rules
 	recordedAt domain.Millis
+	said       appliedPolicy
+}
+
+func (a *appliedRules) version() PolicyVersion {
+	return PolicyVersion{
+		Version: a.Version, AppliedAt: a.recordedAt.Time(), Source: a.said.Source,
+		Author: a.said.Author, Reason: a.said.Reason, RollbackTo: a.said.RollbackTo, Policy: a.Policy,
+	}
 }
 
 // readPolicies reads all policies of the log, oldest first.
 func readPolicies(ctx context.Context, store eventstore.Store) ([]appliedRules, error) {
-	var all []appliedRules
-	for e, err := range store.ReadStream(ctx, domain.StreamPolicy, 0, eventstore.Forwards) {
+	return readPoliciesFrom(ctx, store, nil)
+}
+
+// readPoliciesFrom reads the policies that follow those known already.
+func readPoliciesFrom(ctx context.Context, store eventstore.Store, all []appliedRules) ([]appliedRules, error) {
+	for e, err := range store.ReadStream(ctx, domain.StreamPolicy, uint64(len(all)), eventstore.Forwards) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {
 			break
 		}
@@ -98,10 +218,88 @@ func readPolicies(ctx context.Context, store eventstore.Store) ([]appliedRules, 
 		if err != nil {
 			return nil, fmt.Errorf("read policy version %d: %w", e.Revision+1, err)
 		}
-		all = append(all, appliedRules{NewRules(int(e.Revision)+1, p), domain.MillisOf(e.RecordedAt)})
+		a.Policy = nil
+		all = append(all, appliedRules{NewRules(int(e.Revision)+1, p), domain.MillisOf(e.RecordedAt), a})
 	}
 	if len(all) == 0 {
 		return nil, ErrNoPolicy
 	}
 	return all, nil
+}
+
+// applied are the policies that were applied, oldest first. The slice is only read.
+func (v *Views) applied() []appliedRules {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.policies
+}
+
+func (v *Views) latest() *Rules {
+	all := v.applied()
+	return all[len(all)-1].Rules
+}
+
+// InForce is the policy that was applied last, whatever the views are built under.
+// It asks nothing and waits for nobody.
+func (v *Views) InForce() *policy.Compiled { return v.inForce.Load().compiled }
+
+// Policies are the versions of the policy, the first first; the last is in force.
+func (v *Views) Policies() []PolicyVersion {
+	known := v.applied()
+	all := make([]PolicyVersion, len(known))
+	for i := range known {
+		all[i] = known[i].version()
+	}
+	return all
+}
+
+// Apply puts a policy in force where it differs from the one that is: it is durable
+// when this returns, and from then on InForce is it. Views are built under it
+// beside those that answer, and switched to when they are done; a policy that comes
+// meanwhile takes its place. version is the one in force. ErrPolicyMoved where the
+// proposal expects another.
+func (v *Views) Apply(ctx context.Context, r Proposal) (version PolicyVersion, applied bool, err error) {
+	v.applying.Lock()
+	defer v.applying.Unlock()
+	if v.ctx.Err() != nil {
+		return version, false, errClosed
+	}
+	n, applied, err := propose(ctx, v.cfg.Store, r)
+	if err != nil {
+		return version, false, err
+	}
+	// What is durable is taken up even where the caller has gone.
+	all, err := readPoliciesFrom(context.WithoutCancel(ctx), v.cfg.Store, v.applied())
+	if err != nil {
+		return version, false, err
+	}
+	v.inForce.Store(all[len(all)-1].Rules)
+	v.mu.Lock()
+	news := len(all) > len(v.policies)
+	v.policies = all
+	if news {
+		if v.outdate != nil {
+			v.outdate(errOutdated)
+		}
+		if v.ctx.Err() == nil {
+			v.done.Go(v.buildLatest)
+		}
+	}
+	v.mu.Unlock()
+	if applied {
+		v.logger.Info("a policy is in force from now on", "version", n)
+	}
+	return all[n-1].version(), applied, nil
+}
+
+// Rollback puts a version of the policy in force again, which is another apply: it
+// gets a version of its own. The proposal's policy and source are those of that
+// version. ErrNoPolicyVersion where there is none.
+func (v *Views) Rollback(ctx context.Context, to int, r Proposal) (version PolicyVersion, applied bool, err error) {
+	all := v.applied()
+	if to < 1 || to > len(all) {
+		return version, false, ErrNoPolicyVersion
+	}
+	r.Policy, r.Source, r.rollbackTo = all[to-1].Policy, all[to-1].said.Source, to
+	return v.Apply(ctx, r)
 }

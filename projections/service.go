@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -48,22 +49,29 @@ type Views struct {
 	active   *generation
 	loop     *loop
 	building warehouse.Generation
+	// policies are those that were applied; a longer slice takes its place.
 	policies []appliedRules
-	ready    bool
-	lastErr  error
-	ctx      context.Context // of Start, for the loops
+	// outdate gives up the build under a policy that is in force no more, nil
+	// where none is under way.
+	outdate context.CancelCauseFunc
+	ready   bool
+	lastErr error
+	ctx     context.Context // of Start, for the loops
 
-	exclusive sync.Mutex // rebuild, verify and a switch, one at a time
+	inForce   atomic.Pointer[Rules] // of the last of policies
+	applying  sync.Mutex            // held by the one apply under way
+	exclusive sync.Mutex            // rebuild, verify and a switch, one at a time
 	// readers is held for reading while a question is answered from a state, so
 	// that it is not closed under it.
 	readers sync.RWMutex
 	// heavy is the number of touchpoints above which a customer's answers come
 	// from the tables; pasts answer what was known earlier.
-	heavy  uint64
-	pasts  pasts
-	moved  broadcast
-	done   sync.WaitGroup
-	cancel context.CancelFunc
+	heavy    uint64
+	pasts    pasts
+	previews previews
+	moved    broadcast
+	done     sync.WaitGroup
+	cancel   context.CancelFunc
 }
 
 // loop is a generation that follows the log in a goroutine.
@@ -104,7 +112,8 @@ func (v *Views) open(ctx context.Context) (err error) {
 	if v.policies, err = readPolicies(ctx, v.cfg.Store); err != nil {
 		return err
 	}
-	latest := v.policies[len(v.policies)-1].Rules
+	latest := v.latest()
+	v.inForce.Store(latest)
 	if err := os.MkdirAll(v.cfg.Dir, 0o750); err != nil {
 		return fmt.Errorf("create the folder of the views: %w", err)
 	}
@@ -134,15 +143,10 @@ func (v *Views) open(ctx context.Context) (err error) {
 	if err := v.dropOthers(ctx); err != nil {
 		return err
 	}
-	at := v.active.state.checkpoint()
 	v.active.built = named.Built
-	v.ready = at.Reconciled
+	v.ready = v.active.state.checkpoint().Reconciled
 	v.startLoop()
-	if v.active.rules.Version != latest.Version || at.Fold != 0 && at.Fold != foldVersion {
-		v.logger.Info("building new views beside the old ones",
-			"policy_version", latest.Version, "old_policy_version", v.active.rules.Version)
-		v.done.Go(func() { v.buildUntilDone(latest) })
-	}
+	v.done.Go(v.buildLatest)
 	return nil
 }
 
@@ -194,9 +198,10 @@ func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rule
 		return nil, err
 	}
 	if rules == nil {
-		rules = v.policies[len(v.policies)-1].Rules
-		if p := s.checkpoint().Policy; p > 0 && p <= len(v.policies) {
-			rules = v.policies[p-1].Rules
+		all := v.applied()
+		rules = all[len(all)-1].Rules
+		if p := s.checkpoint().Policy; p > 0 && p <= len(all) {
+			rules = all[p-1].Rules
 		}
 	}
 	g := &generation{
@@ -383,9 +388,14 @@ func (v *Views) setErr(err error) {
 // Stop ends everything that Start has begun, at a checkpoint, and closes the
 // state. It may be called twice.
 func (v *Views) Stop() error {
+	v.mu.Lock() // no more is begun
+	v.previews.mu.Lock()
 	v.cancel()
+	v.previews.mu.Unlock()
+	v.mu.Unlock()
 	v.done.Wait()
 	v.pasts.close()
+	v.previews.work.Wait()
 	v.exclusive.Lock() // a rebuild or verification has ended
 	defer v.exclusive.Unlock()
 	v.stopLoop()

@@ -60,12 +60,28 @@ type state struct {
 }
 
 func openState(fs vfs.FS, dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
+	return openStateWith(&pebble.Options{FS: fs}, dir, cacheBytes, logger)
+}
+
+// openStateToRead opens a state that is not written to: nothing works on it in the
+// background.
+func openStateToRead(dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
+	return openStateWith(&pebble.Options{FS: vfs.Default, ReadOnly: true}, dir, cacheBytes, logger)
+}
+
+// openStateForOnce opens a state that is written and read once: what is written of
+// it is hardly ever put in order again, which would take a processor from others.
+func openStateForOnce(dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
+	return openStateWith(&pebble.Options{
+		FS: vfs.Default, L0CompactionThreshold: 24, L0CompactionFileThreshold: 10_000, L0StopWritesThreshold: 96,
+	}, dir, cacheBytes, logger)
+}
+
+func openStateWith(o *pebble.Options, dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
-	db, err := pebble.Open(dir, &pebble.Options{
-		FS: fs, Cache: cache, MemTableSize: 32 << 20, Logger: pebbleLogger{logger},
-		FormatMajorVersion: pebble.FormatNewest,
-	})
+	o.Cache, o.MemTableSize, o.Logger, o.FormatMajorVersion = cache, 32<<20, pebbleLogger{logger}, pebble.FormatNewest
+	db, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the state of the views in %s: %w", dir, err)
 	}

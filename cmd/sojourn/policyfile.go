@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
-	"github.com/spf13/cobra"
 
+	"sojourn/api"
 	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/domain/policy"
 )
@@ -16,20 +16,27 @@ import (
 // loadPolicy reads a policy file onto the default policy; without a file it is
 // the default. text is the file as it stands. Errors name line and column.
 func loadPolicy(path string) (p policy.Policy, text string, err error) {
-	p = policy.Default()
 	if path == "" {
-		return p, "", nil
+		return policy.Default(), "", nil
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return p, "", fmt.Errorf("policy: %w", err)
 	}
-	d, err := yamlfile.Parse(path, data)
+	p, err = readPolicy(path, data)
+	return p, string(data), err
+}
+
+// readPolicy reads the text of a policy file; name is what errors call it. They are
+// *yamlfile.Error, several of them joined.
+func readPolicy(name string, data []byte) (policy.Policy, error) {
+	p := policy.Default()
+	d, err := yamlfile.Parse(name, data)
 	if err != nil {
-		return p, "", err
+		return p, err
 	}
 	if err := d.Decode(&p); err != nil {
-		return p, "", err
+		return p, err
 	}
 	err = p.Validate()
 	var problems policy.Problems
@@ -38,9 +45,34 @@ func loadPolicy(path string) (p policy.Policy, text string, err error) {
 		for _, pr := range problems {
 			errs = append(errs, d.Errorf(pr.Path, "%s", message(pr)))
 		}
-		return p, "", errors.Join(errs...)
+		return p, errors.Join(errs...)
 	}
-	return p, string(data), err
+	return p, err
+}
+
+// parsePolicy reads the text of a policy file for the API.
+func parsePolicy(source string) (policy.Policy, []api.PolicyProblem) {
+	p, err := readPolicy("policy", []byte(source))
+	return p, problemsOf(err)
+}
+
+// problemsOf are the mistakes of a file that an error is made of.
+func problemsOf(err error) []api.PolicyProblem {
+	var several interface{ Unwrap() []error }
+	var one *yamlfile.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &several):
+		var all []api.PolicyProblem
+		for _, e := range several.Unwrap() {
+			all = append(all, problemsOf(e)...)
+		}
+		return all
+	case errors.As(err, &one):
+		return []api.PolicyProblem{{Line: one.Line, Column: one.Column, Message: one.Message}}
+	}
+	return []api.PolicyProblem{{Line: 1, Column: 1, Message: err.Error()}}
 }
 
 // message names the key, which the place alone does not where it is missing.
@@ -51,49 +83,11 @@ func message(p policy.Problem) string {
 	return p.PathString() + ": " + p.Message
 }
 
-func newPolicy() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "policy",
-		Short: "Print or check policy files",
-		Long: "The policy says what event names mean and when a customer is in which stage.\n" +
-			"It is a YAML file, given to sojourn serve with --policy; docs/policy.md describes it.",
-		Args: noArgs,
-	}
-	c.AddCommand(
-		&cobra.Command{
-			Use:   "default",
-			Short: "Print the default policy, to start a file of your own from",
-			Args:  noArgs,
-			RunE: func(c *cobra.Command, _ []string) error {
-				text, err := defaultPolicyFile()
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprint(c.OutOrStdout(), text)
-				return err
-			},
-		},
-		&cobra.Command{
-			Use:   "check FILE",
-			Short: "Check a policy file",
-			Args:  oneArg("the policy file"),
-			RunE: func(c *cobra.Command, args []string) error {
-				p, _, err := loadPolicy(args[0])
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: %d mappings of its own, %d channel rules\n", args[0], len(p.Events), len(p.Channels))
-				return err
-			},
-		},
-	)
-	return c
-}
-
 const policyHead = `# The policy: what event names mean, and when a customer is in which stage.
-# Give it to the server with --policy FILE. What a file does not say stays as it
-# is in the default, which this is. A change is taken up at the next start: new
-# views are built under it beside the old.
+# Give it to the server with --policy FILE, or put it in force while that runs with
+# sojourn policy apply FILE. What a file does not say stays as it is in the default,
+# which this is. New views are built under it beside the old. Editors check it with
+# the schema that sojourn policy schema prints.
 #
 # A day is 24 hours.
 

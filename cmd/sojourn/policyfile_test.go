@@ -1,13 +1,18 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
+
+	"sojourn/api"
 	"sojourn/domain"
 	"sojourn/domain/policy"
 )
@@ -107,13 +112,100 @@ func TestDefaultPolicyFile(t *testing.T) {
 	}
 }
 
-func TestPolicyCheck(t *testing.T) {
+func TestPolicyValidate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "p.yaml")
 	if err := os.WriteFile(path, []byte("currency: eur\nstandrd: true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	status, _, errOut := sojourn(t.Context(), "policy", "check", path)
-	if status != 1 || !strings.Contains(errOut, "p.yaml:2:1: ") {
-		t.Errorf("%d %s", status, errOut)
+	// Nothing that has a mistake gets as far as a server.
+	for _, command := range []string{"validate", "check", "diff", "preview", "apply"} {
+		status, _, errOut := sojourn(t.Context(), "policy", command, path)
+		if status != 1 || !strings.Contains(errOut, "p.yaml:2:1: ") {
+			t.Errorf("%s: %d %s", command, status, errOut)
+		}
+	}
+	status, out, _ := sojourn(t.Context(), "policy", "schema")
+	if status != 0 || !json.Valid([]byte(out)) || !strings.Contains(out, "loyal_purchases") {
+		t.Errorf("schema: %d %s", status, out)
+	}
+	if status, _, errOut := sojourn(t.Context(), "policy", "rollback", "first"); status != 2 || !strings.Contains(errOut, "no version") {
+		t.Errorf("rollback: %d %s", status, errOut)
+	}
+}
+
+// What the API is told of mistakes has every one of them, and its place.
+func TestPolicyProblems(t *testing.T) {
+	p, problems := parsePolicy("lifecycle: {at_risk_days: 30}\n")
+	if len(problems) != 0 || p.Lifecycle.AtRiskDays != 30 {
+		t.Errorf("%+v, %+v", p, problems)
+	}
+	_, problems = parsePolicy("lifecycle: {at_risk_days: 0}\nevents:\n  - {name: A, meaning: buy}\n")
+	if len(problems) != 2 || problems[0].Line != 1 || problems[0].Column != 27 || problems[1].Line != 3 ||
+		problems[1].Column != 24 || !strings.Contains(problems[1].Message, "no meaning") {
+		t.Errorf("%+v", problems)
+	}
+	for text, line := range map[string]int{"currency: EUR\nx: 1\n": 2, "events:\n\t- name: A\n": 2, "currency: [\n": 1} {
+		if _, problems := parsePolicy(text); len(problems) != 1 || problems[0].Line != line {
+			t.Errorf("%q: %+v", text, problems)
+		}
+	}
+}
+
+func TestPrintReport(t *testing.T) {
+	at := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	ada, bob := uuid.MustParse("11111111-1111-5111-8111-111111111111"), uuid.MustParse("22222222-2222-5222-8222-222222222222")
+	standing := func(id uuid.UUID, stage, reason string) *api.PreviewStanding {
+		return &api.PreviewStanding{ID: id, Stage: stage, Since: at, Reason: reason}
+	}
+	var b strings.Builder
+	err := printReport(&b, &api.PreviewReport{
+		Position: 9, Clock: at, PolicyVersion: 1, Changes: []api.PolicyChange{{Key: "lifecycle.loyal_purchases", From: "5", To: "2"}, {Key: "identity.limits.email", To: "3"}},
+		Lifecycle: api.PreviewComparison{
+			Matrix: []api.PreviewCell{
+				{From: "lead", To: "lead", Customers: 12},
+				{From: "repeat", To: "loyal", Customers: 3, Examples: []api.PreviewExample{{ID: ada, Subject: "user:1", Old: standing(ada, "repeat", "second purchase"), New: standing(ada, "loyal", "2 purchases")}}},
+				{From: "repeat", To: "none", Customers: 2, Examples: []api.PreviewExample{
+					{ID: ada, Subject: "user:1", Old: standing(ada, "repeat", "second purchase"), New: standing(bob, "loyal", "2 purchases")},
+					{ID: ada, Subject: "anon:x", Old: standing(ada, "repeat", "second purchase")},
+				}},
+			},
+			Weeks: []api.PreviewWeek{{Week: "2026-03-02", Gained: map[string]uint64{"loyal": 3}, Lost: map[string]uint64{"repeat": 1, "loyal": 1}}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `Compared with policy version 1 at position 9 of the log, as of 2026-03-02T12:00:00Z.
+
+The candidate changes:
+lifecycle.loyal_purchases: 5 -> 2
+identity.limits.email: (none) -> 3
+
+Customers by stage, down as it is, across as it would be:
+          lead  repeat  loyal  none  total
+    lead    12       ·      ·     ·     12
+  repeat     ·       ·      3     2      5
+   loyal     ·       ·      ·     ·      0
+    none     ·       ·      ·     ·      0
+   total    12       ·      3     2     17
+
+Changes of stage gained and lost, by the week they happened in:
+  2026-03-02  repeat +0 −1, loyal +3 −1
+
+repeat -> loyal: 3, such as
+  user:1 (11111111-1111-5111-8111-111111111111)
+    as it is:       repeat since 2026-03-02, second purchase
+    as it would be: loyal since 2026-03-02, 2 purchases
+
+repeat -> none: 2, such as
+  user:1 (11111111-1111-5111-8111-111111111111)
+    as it is:       repeat since 2026-03-02, second purchase
+    as it would be: part of 22222222-2222-5222-8222-222222222222, which is loyal since 2026-03-02, 2 purchases
+  anon:x (11111111-1111-5111-8111-111111111111)
+    as it is:       repeat since 2026-03-02, second purchase
+    as it would be: nobody's
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sojourn/api"
-	"sojourn/domain/policy"
 	"sojourn/ingest"
 	"sojourn/ingest/segmentapi"
 	"sojourn/projections"
@@ -98,7 +97,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		return err
 	}
 	stopping.add("event store", store.Close)
-	policyVersion, applied, err := projections.ApplyPolicy(ctx, store, rules, policyText)
+	policyVersion, applied, err := projections.ApplyPolicyFile(ctx, store, rules, policyText)
 	if err != nil {
 		return err
 	}
@@ -130,10 +129,9 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	compiled := rules.Compile()
 	intake, err := ingest.New(ingest.Config{
 		Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry),
-		Nobody: compiled.Identity().Nobody,
+		Nobody: func(value string) bool { return views.InForce().Identity().Nobody(value) },
 	})
 	if err != nil {
 		return err
@@ -146,7 +144,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, WriteKeys: keys, Rejects: intake,
-		Arrivals: api.Follow(store, func() *policy.Compiled { return compiled }), Maintenance: views,
+		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
 		Registry: registry, Log: log,
 	})
 	if err != nil {
