@@ -3,7 +3,9 @@ package projections
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -174,12 +176,28 @@ func TestDecisionsAtOnce(t *testing.T) {
 	}
 }
 
+// documentedFunnel is the funnel that docs/tables.md recommends.
+func documentedFunnel(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/tables.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, query, _ := strings.Cut(string(text), "SELECT steps, count()")
+	query, _, ok := strings.Cut("SELECT steps, count()"+query, ";")
+	if !ok {
+		t.Fatal("docs/tables.md has no funnel")
+	}
+	return query
+}
+
 // What the policy lists as nobody's leaves its customer in every table, and comes
 // back when it is listed no more.
 func TestNobodyInTheTables(t *testing.T) {
 	s := newSite(t)
 	s.send(
 		sent{id: "p1", kind: domain.Page, name: "Home", anon: "till", at: day0 - 4*domain.Day},
+		sent{id: "p2", kind: domain.Track, name: "Product Viewed", anon: "till", at: day0 - 4*domain.Day},
 		login("i1", "ben", "till", day0-3*domain.Day), login("i2", "cleo", "till", day0-2*domain.Day),
 		bought("o1", "ben", day0-domain.Day, 5),
 	)
@@ -210,6 +228,9 @@ func TestNobodyInTheTables(t *testing.T) {
 	policyOf([]string{"TILL"})
 	if got := s.rows("SELECT DISTINCT subject AS x FROM touchpoints WHERE customer_id = toUUID('" + warehouse.Nobody.String() + "')"); !slices.Equal(got, []string{"anon:till"}) {
 		t.Errorf("nobody's touchpoints are those of %v", got)
+	}
+	if got := s.rows("SELECT concat(toString(steps), ' ', toString(customers)) AS x FROM (" + documentedFunnel(t) + ")"); !slices.Equal(got, []string{"0 1"}) {
+		t.Errorf("the funnel counts %v, want Ben alone", got)
 	}
 	if got := s.rows("SELECT concat(subject, ' ', toString(customer_id)) AS x FROM subjects"); !slices.Equal(got, []string{"anon:till " + warehouse.Nobody.String()}) {
 		t.Errorf("subjects has %v", got)

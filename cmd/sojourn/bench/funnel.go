@@ -27,7 +27,7 @@ const (
 const funnelQuery = `SELECT steps, count() AS customers FROM (
     SELECT windowFunnel(604800000)(toUInt64(toUnixTimestamp64Milli(occurred_at)),
         name = 'Product Viewed', name = 'Product Added', name = 'Checkout Started', name = 'Order Completed') AS steps
-    FROM touchpoints WHERE name IN ('Product Viewed', 'Product Added', 'Checkout Started', 'Order Completed')
+    FROM touchpoints WHERE name IN ('Product Viewed', 'Product Added', 'Checkout Started', 'Order Completed') AND customer_no != 1
     GROUP BY customer_no)
 GROUP BY steps ORDER BY steps`
 
