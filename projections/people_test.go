@@ -183,8 +183,8 @@ func documentedFunnel(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, query, _ := strings.Cut(string(text), "SELECT steps, count()")
-	query, _, ok := strings.Cut("SELECT steps, count()"+query, ";")
+	_, query, _ := strings.Cut(string(text), "SELECT steps,")
+	query, _, ok := strings.Cut("SELECT steps,"+query, ";")
 	if !ok {
 		t.Fatal("docs/tables.md has no funnel")
 	}
