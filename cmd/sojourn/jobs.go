@@ -128,7 +128,6 @@ func withViews(ctx context.Context, data *dataDir, config Config, do func(*proje
 	stopping := stopList{log: log}
 	defer func() { err = errors.Join(err, stopping.stop()) }()
 	stopping.add("data directory", data.close)
-	config.ClickHouseListen = "off"
 	keyer, err := data.keyer()
 	if err != nil {
 		return result, err
@@ -138,7 +137,7 @@ func withViews(ctx context.Context, data *dataDir, config Config, do func(*proje
 		return result, err
 	}
 	stopping.add("event store", store.Close)
-	db, engine, err := data.openWarehouse(ctx, &config, log)
+	db, engine, err := data.openWarehouse(ctx, &config, nil, log)
 	if err != nil {
 		return result, err
 	}
