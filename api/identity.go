@@ -185,7 +185,7 @@ func (a *API) identityOperations() {
 		AfterParam
 		Body struct {
 			Subjects []string `json:"subjects" minItems:"1" maxItems:"100" doc:"The subjects that leave."`
-			From     string   `json:"from,omitempty" doc:"The customer to be kept apart from: its id or one of its subjects. Without it: the one they are in."`
+			From     string   `json:"from,omitempty" minLength:"1" doc:"The customer to be kept apart from: its id or one of its subjects. Without it: the one they are in."`
 			Reason   string   `json:"reason" minLength:"1" maxLength:"2000" doc:"Why, in your own words."`
 			Author   string   `json:"author" minLength:"1" maxLength:"200" doc:"Who decides."`
 		}

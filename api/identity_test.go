@@ -127,8 +127,14 @@ func TestSplit(t *testing.T) {
 		`{"subjects":["pla-net:earth"],"reason":"r","author":"a"}`:             `"location":"body.subjects[0]"`,
 		`{"subjects":["user:1"],"from":"pla-net:x","reason":"r","author":"a"}`: `"location":"body.from"`,
 		`{"subjects":["user:1"],"from":"email:ada","reason":"r","author":"a"}`: "no e-mail address",
+		`{"subjects":["user:1"],"from":"","reason":"r","author":"a"}`:          `"location":"body.from"`,
+		`{"subjects":["user:1"],"from":" ","reason":"r","author":"a"}`:         `"location":"body.from"`,
 	} {
+		f.split = projections.SplitRequest{}
 		wantProblem(t, s, "POST", path, bad, 422, says)
+		if f.split.Subjects != nil {
+			t.Errorf("%s was asked of the views", bad)
+		}
 	}
 	f.err = &projections.DecisionError{Message: "it would leave nobody behind"}
 	wantProblem(t, s, "POST", path, `{"subjects":["user:1"],"reason":"r","author":"a"}`, 422, "nobody behind")

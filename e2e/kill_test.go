@@ -296,6 +296,30 @@ func TestKillUnderLoad(t *testing.T) {
 	s.stop()
 }
 
+// TestRestartOnTheSamePorts starts a server where one was killed an instant
+// before. The engine of that one may still be ending, and then has the
+// ClickHouse port.
+func TestRestartOnTheSamePorts(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	listen, clickhouse := strings.TrimPrefix(s.url, "http://"), strings.TrimPrefix(s.clickhouse, "http://")
+	for round := range 8 {
+		s.signal(syscall.SIGKILL)
+		s.wait(20 * time.Second)
+		next := launch(t, s.dir, nil, "--listen", listen, "--clickhouse-listen", clickhouse)
+		next.greeted() // fails where the server has ended
+		// Both ports are open by then.
+		if a, err := do(newRequest(t, "GET", next.url+"/healthz")); err != nil || a.status != 200 {
+			t.Fatalf("round %d: %+v, %v", round, a, err)
+		}
+		if next.url != s.url || next.clickhouse != s.clickhouse || next.count("SELECT 1") != 1 {
+			t.Fatalf("round %d: it listens on %s and %s", round, next.url, next.clickhouse)
+		}
+		s = next
+	}
+	s.stop()
+}
+
 // arrival is a line of GET /tail.
 type arrival struct {
 	Kind    string          `json:"kind"`

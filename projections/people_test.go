@@ -3,7 +3,9 @@ package projections
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -174,13 +176,30 @@ func TestDecisionsAtOnce(t *testing.T) {
 	}
 }
 
+// documentedFunnel is the funnel that docs/tables.md recommends.
+func documentedFunnel(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/tables.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, query, _ := strings.Cut(string(text), "SELECT steps,")
+	query, _, ok := strings.Cut("SELECT steps,"+query, ";")
+	if !ok {
+		t.Fatal("docs/tables.md has no funnel")
+	}
+	return query
+}
+
 // What the policy lists as nobody's leaves its customer in every table, and comes
 // back when it is listed no more.
 func TestNobodyInTheTables(t *testing.T) {
 	s := newSite(t)
 	s.send(
 		sent{id: "p1", kind: domain.Page, name: "Home", anon: "till", at: day0 - 4*domain.Day},
+		sent{id: "p2", kind: domain.Track, name: "Product Viewed", anon: "till", at: day0 - 4*domain.Day},
 		login("i1", "ben", "till", day0-3*domain.Day), login("i2", "cleo", "till", day0-2*domain.Day),
+		sent{id: "i3", kind: domain.Identify, user: "dora", at: day0 - 2*domain.Day, traits: `{"phone":"0049 (30) 123456"}`},
 		bought("o1", "ben", day0-domain.Day, 5),
 	)
 	ben := s.customer("user:ben", At{})
@@ -207,11 +226,14 @@ func TestNobodyInTheTables(t *testing.T) {
 			t.Errorf("verify under %v: %+v", nobody, v)
 		}
 	}
-	policyOf([]string{"TILL"})
+	policyOf([]string{"TILL", "+49 30 123456"})
 	if got := s.rows("SELECT DISTINCT subject AS x FROM touchpoints WHERE customer_id = toUUID('" + warehouse.Nobody.String() + "')"); !slices.Equal(got, []string{"anon:till"}) {
 		t.Errorf("nobody's touchpoints are those of %v", got)
 	}
-	if got := s.rows("SELECT concat(subject, ' ', toString(customer_id)) AS x FROM subjects"); !slices.Equal(got, []string{"anon:till " + warehouse.Nobody.String()}) {
+	if got := s.rows("SELECT concat(toString(steps), ' ', toString(customers)) AS x FROM (" + documentedFunnel(t) + ")"); !slices.Equal(got, []string{"0 1"}) {
+		t.Errorf("the funnel counts %v, want Ben alone", got)
+	}
+	if got := s.rows("SELECT concat(subject, ' ', toString(customer_id)) AS x FROM subjects ORDER BY x"); !slices.Equal(got, []string{"anon:till " + warehouse.Nobody.String(), "phone:+4930123456 " + warehouse.Nobody.String()}) {
 		t.Errorf("subjects has %v", got)
 	}
 	if got := s.rows("SELECT other AS x FROM identity_conflicts"); len(got) > 0 {

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"sojourn/cmd/sojourn/yamlfile"
-	"sojourn/warehouse/chdb"
 )
 
 // Config is what a server is configured by. A setting comes from its flag, else
@@ -207,32 +206,4 @@ func (c *Config) logger() *slog.Logger {
 		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, opts))
-}
-
-// engine is the configuration of the embedded engine.
-func (c *Config) engine(dir string, log *slog.Logger) chdb.Config {
-	ec := chdb.Config{Dir: dir, Library: c.ClickHouseLibrary, Listen: c.ClickHouseListen, Password: c.ClickHousePassword, Logger: log}
-	if c.ClickHouseListen == "off" {
-		ec.Listen = ""
-	}
-	return ec
-}
-
-// checkEngine finds out what would keep the embedded engine from starting,
-// before anything is written.
-func (c *Config) checkEngine() error {
-	if c.ClickHouse != "" {
-		return nil
-	}
-	if _, err := chdb.Locate(c.ClickHouseLibrary); err != nil {
-		return err
-	}
-	if c.ClickHouseListen == "off" {
-		return nil
-	}
-	l, err := net.Listen("tcp", c.ClickHouseListen)
-	if err != nil {
-		return err
-	}
-	return l.Close()
 }

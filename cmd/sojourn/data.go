@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -153,11 +154,16 @@ func (d *dataDir) openStore(log *slog.Logger) (*pebblestore.Store, error) {
 
 // openWarehouse connects to ClickHouse: to the server that the configuration
 // names, else to an embedded engine, which is started. engine is nil for a
-// server.
-func (d *dataDir) openWarehouse(ctx context.Context, c *Config, log *slog.Logger) (db *warehouse.DB, engine *chdb.Engine, err error) {
+// server. public is what the engine answers on to the outside, and closes; nil
+// for nothing.
+func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public *net.TCPListener, log *slog.Logger) (db *warehouse.DB, engine *chdb.Engine, err error) {
 	wc := warehouse.Config{DSN: c.ClickHouse, Logger: log}
 	if c.ClickHouse == "" {
-		if engine, err = chdb.Start(ctx, c.engine(filepath.Join(d.path, engineDir), log)); err != nil {
+		ec := chdb.Config{Dir: filepath.Join(d.path, engineDir), Library: c.ClickHouseLibrary, Password: c.ClickHousePassword, Logger: log}
+		if public != nil {
+			ec.Listen, ec.Listener = c.ClickHouseListen, public
+		}
+		if engine, err = chdb.Start(ctx, ec); err != nil {
 			return nil, nil, err
 		}
 		wc.Socket = engine.Socket()

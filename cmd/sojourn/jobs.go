@@ -29,12 +29,28 @@ func newRebuild() *cobra.Command {
 }
 
 func newVerify() *cobra.Command {
-	return newJob(&cobra.Command{
+	c := newJob(&cobra.Command{
 		Use:   "verify",
 		Short: "Compare every view with the log",
-		Long:  "Computes every view again from the log and prints each difference. The exit status is 1 if there is any.",
+		Long: "Computes every view again from the log and prints each difference. The exit status is 1\n" +
+			"if there is any, and 2 if the views could not be compared.",
 	}, (*client.Client).Verify, "verify")
+	verify := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		err := verify(c, args)
+		if err == nil || errors.Is(err, errDifferent) {
+			return err
+		}
+		return statusError{err, exitNotVerified}
+	}
+	return c
 }
+
+// The exit statuses of verify.
+const (
+	errDifferent    = exitError(1)
+	exitNotVerified = 2
+)
 
 func newJob(c *cobra.Command, remotely func(*client.Client, context.Context) iter.Seq2[api.JobLine, error], job string) *cobra.Command {
 	var r remote
@@ -128,7 +144,6 @@ func withViews(ctx context.Context, data *dataDir, config Config, do func(*proje
 	stopping := stopList{log: log}
 	defer func() { err = errors.Join(err, stopping.stop()) }()
 	stopping.add("data directory", data.close)
-	config.ClickHouseListen = "off"
 	keyer, err := data.keyer()
 	if err != nil {
 		return result, err
@@ -138,7 +153,7 @@ func withViews(ctx context.Context, data *dataDir, config Config, do func(*proje
 		return result, err
 	}
 	stopping.add("event store", store.Close)
-	db, engine, err := data.openWarehouse(ctx, &config, log)
+	db, engine, err := data.openWarehouse(ctx, &config, nil, log)
 	if err != nil {
 		return result, err
 	}
@@ -199,7 +214,7 @@ func show(out, errOut io.Writer, job string, lines iter.Seq2[api.JobLine, error]
 		}
 	}
 	if last.Result == "different" {
-		return exitError(1)
+		return errDifferent
 	}
 	_, err := fmt.Fprintln(out, map[string]string{
 		"rebuild": "the views are built anew and in use", "verify": "every view is what the log gives",

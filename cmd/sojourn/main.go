@@ -52,7 +52,7 @@ func tuneMemory() {
 }
 
 // run returns the exit status: 0 for success, 1 for an error, 2 for a command
-// line that makes no sense, and what an exitError says.
+// line that makes no sense, and what an exitError or a statusError says.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -66,6 +66,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	status := 1
 	var exit exitError
 	var usage usageError
+	var own statusError
 	switch {
 	case errors.As(err, &exit):
 		return int(exit) // the command has said what there is to say
@@ -73,6 +74,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		status = 2
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		status, err = 130, errors.New("interrupted")
+	case errors.As(err, &own):
+		status = own.status
 	}
 	// A terminal that has gone cannot be told.
 	_, _ = fmt.Fprintln(errOut, "sojourn: "+explain(err))
@@ -83,6 +86,14 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// statusError is an error that ends the process with a status of its own.
+type statusError struct {
+	error
+	status int
+}
+
+func (e statusError) Unwrap() error { return e.error }
 
 // usageError is about the command line.
 type usageError struct{ error }

@@ -54,7 +54,7 @@ func TestCommandLineMistakes(t *testing.T) {
 		{"import x", 2, `--format is csv or jsonl, not ""`},
 		{"import --format csv x", 2, "name the mapping file with --mapping"},
 		{"import --format csv --mapping DIR/none x", 1, "mapping: open DIR/none: no such file"},
-		{"verify --data DIR/none", 1, "name the one of the server with --data"},
+		{"verify --data DIR/none", 2, "name the one of the server with --data"},
 		{"policy check DIR/none", 1, "policy: open DIR/none"},
 	} {
 		args := strings.Fields(strings.ReplaceAll(c.args, "DIR", dir))

@@ -69,6 +69,8 @@ func TestPolicyMistakes(t *testing.T) {
 		"identity:\n  join: [user, user]\n":      `p.yaml:2:16: identity.join[1]: "user" is listed already`,
 		"identity:\n  limits: {email: -1}\n":     `p.yaml:2:19: identity.limits.email: -1 is below zero`,
 		"identity:\n  limits: {email: many}\n":   `p.yaml:2:19: this should be a whole number`,
+		"identity:\n  limits: {user: 1.5}\n":     `p.yaml:2:18: this should be a whole number`,
+		"lifecycle: {at_risk_days: 60.5}\n":      `p.yaml:1:27: this should be a whole number`,
 		"identity:\n  nobody: [guest, \"\"]\n":   `p.yaml:2:19: identity.nobody[1]: is empty`,
 		"standard: true\nstandard: false\n":      `p.yaml:2:1: `,
 	} {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 	"sojourn/ingest"
 	"sojourn/ingest/segmentapi"
 	"sojourn/projections"
+	"sojourn/warehouse/chdb"
 )
 
 func newServe() *cobra.Command {
@@ -67,19 +69,28 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := c.checkEngine(); err != nil {
+	listener, err := listen(ctx, c.Listen, log)
+	if err != nil {
 		return err
+	}
+	stopping.add("listener", func() error { return ignoreClosed(listener.Close()) })
+	var public *net.TCPListener
+	if c.ClickHouse == "" {
+		if _, err := chdb.Locate(c.ClickHouseLibrary); err != nil {
+			return err
+		}
+		if c.ClickHouseListen != "off" {
+			if public, err = listen(ctx, c.ClickHouseListen, log); err != nil {
+				return err
+			}
+			stopping.add("clickhouse listener", func() error { return ignoreClosed(public.Close()) })
+		}
 	}
 	data, err := openData(c.Data)
 	if err != nil {
 		return err
 	}
 	stopping.add("data directory", data.close)
-	listener, err := net.Listen("tcp", c.Listen)
-	if err != nil {
-		return err
-	}
-	stopping.add("listener", func() error { return ignoreClosed(listener.Close()) })
 	keyer, err := data.keyer()
 	if err != nil {
 		return err
@@ -106,7 +117,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 
 	// The views.
-	db, engine, err := data.openWarehouse(ctx, &c, log)
+	db, engine, err := data.openWarehouse(ctx, &c, public, log)
 	if err != nil {
 		return err
 	}
@@ -178,6 +189,40 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	case <-ctx.Done():
 		log.Info("stopping", "reason", context.Cause(ctx).Error())
 		return nil
+	}
+}
+
+// How long a start waits for an address that is in use, and how often it tries.
+// The engine of a server that was killed has the port of its own until the
+// kernel has taken down its memory, which is a moment after the server is gone.
+const (
+	listenWithin = 6 * time.Second
+	listenEvery  = 50 * time.Millisecond
+)
+
+// listen opens a listening socket. It waits up to listenWithin for an address
+// that is in use; the error is that of the last try.
+func listen(ctx context.Context, address string, log *slog.Logger) (*net.TCPListener, error) {
+	ctx, cancel := context.WithTimeout(ctx, listenWithin)
+	defer cancel()
+	tick := time.NewTicker(listenEvery)
+	defer tick.Stop()
+	for waiting := false; ; waiting = true {
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			return l.(*net.TCPListener), nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, err
+		}
+		if !waiting {
+			log.Info("an address is in use, waiting for it", "address", address, "within", listenWithin)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
 	}
 }
 

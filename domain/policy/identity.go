@@ -15,7 +15,7 @@ type IdentityRules struct {
 	ranks      map[domain.SubjectKind]int
 	limits     map[domain.SubjectKind]int
 	aliasUsers bool
-	nobody     map[string]bool // in lower case
+	nobody     map[string]bool // in lower case; of telephone numbers E.164 as well
 }
 
 func (i Identities) compile() IdentityRules {
@@ -37,6 +37,11 @@ func (i Identities) compile() IdentityRules {
 	}
 	for _, value := range i.Nobody {
 		r.nobody[string(appendLower(nil, strings.TrimSpace(value)))] = true
+		// The values of subjects come normalised; of e-mail addresses that is the
+		// lower case above.
+		if s, ok := domain.Normalise(domain.Phone, value); ok {
+			r.nobody[s.Value] = true
+		}
 	}
 	return r
 }

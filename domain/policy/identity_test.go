@@ -42,7 +42,7 @@ func TestDefaultIdentity(t *testing.T) {
 
 func TestIdentityOfADocument(t *testing.T) {
 	p, err := policy.Decode([]byte(`{"lifecycle":{"accounts":true},"identity":{"join":["email","user","ga_client_id"],
-		"limits":{"email":0,"user":2,"ios.idfa":1},"alias_users":true,"nobody":[" Guest@Shop ","ÄÖ","00-x"]}}`))
+		"limits":{"email":0,"user":2,"ios.idfa":1},"alias_users":true,"nobody":[" Guest@Shop ","ÄÖ","00-x","+49 30 123456","001 (202) 555-0100"," ADA@Example.com"]}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +73,9 @@ func TestIdentityOfADocument(t *testing.T) {
 			"guest@shop": true, "GUEST@shop\n": true, " Guest@Shop ": true, "äö": true, "Äö": true, "00-X": true,
 			"guest@shops": false, "guest": false, "42": false,
 			"null": true, "-1": true, "": true, "0-0": true,
+			"+49 30 123456": true, "+4930123456": true, "+4930123457": false, "4930123456": false,
+			"+12025550100": true, "0012025550100": false, "12025550100": false,
+			"ada@example.com": true,
 		} {
 			if got := r.Nobody(value); got != want {
 				t.Errorf("%q names nobody: %v", value, got)
@@ -86,7 +89,7 @@ func TestIdentityOfADocument(t *testing.T) {
 			t.Errorf("%v allocations", n)
 		}
 	}
-	if n := strings.Count(string(encoded), `"identity":{"join":["email","user","ga_client_id"],"limits":{"anon":0,"email":0,"ios.idfa":1,"user":2},"alias_users":true,"nobody":[" Guest@Shop ","ÄÖ","00-x"]}`); n != 1 {
+	if n := strings.Count(string(encoded), `"identity":{"join":["email","user","ga_client_id"],"limits":{"anon":0,"email":0,"ios.idfa":1,"user":2},"alias_users":true,"nobody":[" Guest@Shop ","ÄÖ","00-x","+49 30 123456","001 (202) 555-0100"," ADA@Example.com"]}`); n != 1 {
 		t.Errorf("canonical form: %s", encoded)
 	}
 }

@@ -91,8 +91,8 @@ type Identities struct {
 	// AliasUsers lets an alias join two users.
 	AliasUsers bool `json:"alias_users" yaml:"alias_users"`
 	// Nobody holds values that are no identity, whatever the kind, beside those of
-	// domain.NoIdentity. They are compared with normalised values (so a telephone
-	// number is E.164 here), trimmed and in any case.
+	// domain.NoIdentity. They are compared trimmed and in any case, and what reads
+	// as a telephone number with its country also as E.164.
 	Nobody []string `json:"nobody" yaml:"nobody"`
 }
 

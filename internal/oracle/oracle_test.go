@@ -194,6 +194,11 @@ func TestWhoIsOneCustomer(t *testing.T) {
 				policy(func(p *Policy) { p.Nobody = []string{"Test"} }),
 			"user:1+anon:v1", "user:test-anon:v1 not_tried, user:1-anon:v1 joined",
 		},
+		"nobody's telephone number, in another spelling": {
+			new(script).identify(1, "user:1 phone:+4930123456").identify(2, "user:2 phone:+4930123456").
+				policy(func(p *Policy) { p.Join, p.Nobody = append(p.Join, phone), []string{"+49 30 123456"} }),
+			"user:1 user:2", "user:1-phone:+4930123456 not_tried, user:2-phone:+4930123456 not_tried",
+		},
 		"a merge takes no account of limits": {
 			new(script).identify(1, "user:1 anon:v1").identify(2, "user:2 anon:v1").merge("user:2 user:1"),
 			"user:1+anon:v1+user:2", "user:1-anon:v1 joined, user:2-anon:v1 joined",

@@ -101,7 +101,7 @@ var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 func (p Policy) isNobody(s domain.Subject) bool {
 	value := strings.TrimSpace(s.Value)
 	for _, word := range append([]string{"", "null", "undefined", "anonymous", "-1"}, p.Nobody...) {
-		if strings.EqualFold(value, strings.TrimSpace(word)) {
+		if strings.EqualFold(value, strings.TrimSpace(word)) || value != "" && value == normal(phone, word) {
 			return true
 		}
 	}

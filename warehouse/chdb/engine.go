@@ -34,6 +34,9 @@ type Config struct {
 	Library string
 	// Listen is the public address, such as 127.0.0.1:8123; empty means none.
 	Listen string
+	// Listener listens on Listen already; nil opens it. The engine closes it, also
+	// where it does not start.
+	Listener *net.TCPListener
 	// Password is asked for on the public address if it is not empty; on any
 	// address but loopback there must be one. The user's name does not matter.
 	Password string
@@ -82,13 +85,15 @@ type Engine struct {
 // Start starts an engine and returns when it answers. ctx bounds the start only;
 // Close ends the engine. The error is one line that says what to do.
 func Start(ctx context.Context, cfg Config) (*Engine, error) {
+	e := &Engine{
+		public: cfg.Listener,
+		stop:   make(chan struct{}), stopped: make(chan struct{}),
+	}
 	if err := cfg.complete(); err != nil {
+		e.release()
 		return nil, err
 	}
-	e := &Engine{
-		cfg: cfg, log: cfg.Logger,
-		stop: make(chan struct{}), stopped: make(chan struct{}),
-	}
+	e.cfg, e.log = cfg, cfg.Logger
 	if err := e.listen(); err != nil {
 		e.release()
 		return nil, err
@@ -193,14 +198,16 @@ func (e *Engine) listen() error {
 		if e.cfg.Password == "" && !isLoopback(host) {
 			return fmt.Errorf("clickhouse address %s is open to the network: set a password for it (--clickhouse-password), or listen on 127.0.0.1", e.cfg.Listen)
 		}
-		l, err := net.Listen("tcp", e.cfg.Listen)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("clickhouse address %s: %w; stop the other server or choose another by --clickhouse-listen", e.cfg.Listen, ErrAddressInUse)
+		if e.public == nil {
+			l, err := net.Listen("tcp", e.cfg.Listen)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("clickhouse address %s: %w; stop the other server or choose another by --clickhouse-listen", e.cfg.Listen, ErrAddressInUse)
+			}
+			if err != nil {
+				return fmt.Errorf("clickhouse address %s: %w", e.cfg.Listen, err)
+			}
+			e.public = l.(*net.TCPListener)
 		}
-		if err != nil {
-			return fmt.Errorf("clickhouse address %s: %w", e.cfg.Listen, err)
-		}
-		e.public = l.(*net.TCPListener)
 		if host != "" && net.ParseIP(host) == nil {
 			e.cfg.Hosts = append(e.cfg.Hosts[:len(e.cfg.Hosts):len(e.cfg.Hosts)], host)
 		}

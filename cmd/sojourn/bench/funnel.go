@@ -24,12 +24,12 @@ const (
 )
 
 // funnelQuery is the four-step funnel as docs/tables.md recommends it.
-const funnelQuery = `SELECT steps, count() AS customers FROM (
-    SELECT windowFunnel(604800000)(toUInt64(toUnixTimestamp64Milli(occurred_at)),
+const funnelQuery = `SELECT steps, countIf(customer_no != 1) AS customers FROM (
+    SELECT customer_no, windowFunnel(604800000)(toUInt64(toUnixTimestamp64Milli(occurred_at)),
         name = 'Product Viewed', name = 'Product Added', name = 'Checkout Started', name = 'Order Completed') AS steps
     FROM touchpoints WHERE name IN ('Product Viewed', 'Product Added', 'Checkout Started', 'Order Completed')
     GROUP BY customer_no)
-GROUP BY steps ORDER BY steps`
+GROUP BY steps HAVING customers > 0 ORDER BY steps`
 
 // funnelRows makes touchpoints with names as frequent as in the shop: those of a customer within three days of two
 // months. Every tenth customer came first as a visitor, whose id the customer

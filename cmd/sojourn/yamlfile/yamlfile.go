@@ -160,7 +160,8 @@ func kindWords(t reflect.Type) string {
 	return "a whole number"
 }
 
-// check finds the keys that a type has no field for, and times that are none.
+// check finds the keys that a type has no field for, and times and whole numbers
+// that are none.
 func (d *Document) check(n ast.Node, t reflect.Type, path string) []error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -176,6 +177,11 @@ func (d *Document) check(n ast.Node, t reflect.Type, path string) []error {
 			}
 		}
 		return []error{d.at(n, "this should be a time such as 500ms")}
+	case t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64:
+		// The decoder would cut 1.5 to 1.
+		if !whole(n) {
+			return []error{d.at(n, "this should be "+kindWords(t))}
+		}
 	case t.Kind() == reflect.Struct && pairs(n) != nil:
 		fields := fieldsOf(t)
 		for _, p := range pairs(n) {
@@ -209,6 +215,19 @@ func (d *Document) check(n ast.Node, t reflect.Type, path string) []error {
 		}
 	}
 	return errs
+}
+
+// whole is false for a number with a fraction or an exponent, and for text that
+// is no whole number. What else is none the decoder finds.
+func whole(n ast.Node) bool {
+	switch v := n.(type) {
+	case *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return false
+	case *ast.StringNode:
+		_, err := strconv.ParseInt(v.Value, 10, 64)
+		return err == nil
+	}
+	return true
 }
 
 type fields struct {

@@ -21,6 +21,7 @@ type outer struct {
 	On       bool             `yaml:"on"`
 	List     []inner          `yaml:"list"`
 	Map      map[string]inner `yaml:"map"`
+	Counts   map[string]int   `yaml:"counts"`
 	Zebra    string           `yaml:"-"`
 }
 
@@ -54,9 +55,16 @@ func TestMistakesAreFoundWhereTheyAre(t *testing.T) {
 		"lisen: x\n":                       `f.yaml:1:1: unknown key "lisen"; did you mean "listen"?`,
 		"listen: x\n\nlist:\n  - nam: b\n": `f.yaml:4:5: unknown key "nam" under list[0]; did you mean "name"?`,
 		"map:\n  x:\n    zzzzzz: 1\n":      `f.yaml:3:5: unknown key "zzzzzz" under map.x; known keys: name, count`,
-		"zebra: x\n":                       `f.yaml:1:1: unknown key "zebra"; known keys: listen, interval, on, list, map`,
+		"zebra: x\n":                       `f.yaml:1:1: unknown key "zebra"; known keys: listen, interval, on, list, map, counts`,
 		"listen: x\non: perhaps\n":         `f.yaml:2:5: this should be true or false`,
 		"list:\n  - count: many\n":         `f.yaml:2:12: this should be a whole number`,
+		"list:\n  - count: 1.5\n":          `f.yaml:2:12: this should be a whole number`,
+		"list:\n  - count: 1.0\n":          `f.yaml:2:12: this should be a whole number`,
+		"list:\n  - count: \"1.5\"\n":      `f.yaml:2:12: this should be a whole number`,
+		"list:\n  - count: 1e3\n":          `f.yaml:2:12: this should be a whole number`,
+		"list:\n  - count: .inf\n":         `f.yaml:2:12: this should be a whole number`,
+		"list:\n  - count: true\n":         `f.yaml:2:12: this should be a whole number`,
+		"counts: {a: 1, b: 1.5}\n":         `f.yaml:1:19: this should be a whole number`,
 		"interval: soon\n":                 `f.yaml:1:11: this should be a time such as 500ms`,
 		"interval: 5\n":                    `f.yaml:1:11: this should be a time such as 500ms`,
 		"list: none\n":                     `f.yaml:1:7: this should be a list`,
