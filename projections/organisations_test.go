@@ -317,10 +317,12 @@ func sortedWords(words []string) string {
 // seen first.
 func (o *organisation) standsFor(s domain.Subject, members []domain.Subject) domain.Subject {
 	isUser := func(m domain.Subject) bool { return m.Kind == domain.User && slices.Contains(members, m) }
+	seen := map[uuid.UUID]bool{}
 	for _, e := range o.log {
-		if e.Touchpoint != nil && isUser(hubOf(e.Touchpoint)) {
+		if e.Touchpoint != nil && !seen[e.ID] && isUser(hubOf(e.Touchpoint)) {
 			return hubOf(e.Touchpoint)
 		}
+		seen[e.ID] = true
 	}
 	users := slices.DeleteFunc(slices.Clone(members), func(m domain.Subject) bool { return m.Kind != domain.User })
 	slices.SortFunc(users, func(a, b domain.Subject) int { return strings.Compare(testKeyer.Stream(a), testKeyer.Stream(b)) })
