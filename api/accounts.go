@@ -81,7 +81,7 @@ func (a *API) accountOperations() {
 			}
 			all, next, err := a.cfg.Views.Accounts(ctx, in.Limit, in.Cursor, in.at())
 			if err != nil {
-				return nil, a.viewError("list accounts", err, nil)
+				return nil, a.viewError("list accounts", in.at(), err, nil)
 			}
 			out := &accountsOutput{}
 			out.Body.Accounts = make([]accountBody, 0, len(all))
@@ -106,7 +106,7 @@ func (a *API) accountOperations() {
 			}
 			x, err := a.cfg.Views.Account(ctx, in.ID, in.at())
 			if err != nil {
-				return nil, a.viewError("read the account", err, nil)
+				return nil, a.viewError("read the account", in.at(), err, nil)
 			}
 			return &accountOutput{accountOf(x)}, nil
 		})
@@ -131,7 +131,7 @@ func (a *API) accountOperations() {
 			}
 			all, next, err := a.cfg.Views.AccountMembers(ctx, in.ID, in.at(), in.Cursor, in.Limit)
 			if err != nil {
-				return nil, a.viewError("list the members", err, nil)
+				return nil, a.viewError("list the members", in.at(), err, nil)
 			}
 			out := &membersOutput{}
 			out.Body.Members = make([]memberBody, 0, len(all))
@@ -156,7 +156,7 @@ func (a *API) accountOperations() {
 			}
 			es, next, err := a.cfg.Views.AccountTimeline(ctx, in.ID, in.at(), in.Cursor, in.Limit)
 			if err != nil {
-				return nil, a.viewError("read the timeline", err, nil)
+				return nil, a.viewError("read the timeline", in.at(), err, nil)
 			}
 			return timelineOf(es, next), nil
 		})
@@ -167,7 +167,7 @@ func (a *API) accountAskable(ctx context.Context, ref string, p AfterParam) erro
 	if _, err := uuid.Parse(ref); err != nil || len(ref) != 36 {
 		if _, err := domain.ParseAccount(ref); err != nil {
 			return huma.Error422UnprocessableEntity("ask for an account id or account:<groupId>",
-				&huma.ErrorDetail{Location: "path.id", Message: err.Error(), Value: ref})
+				&huma.ErrorDetail{Location: "path.id", Message: err.Error(), Value: domain.Excerpt(ref)})
 		}
 	}
 	return a.await(ctx, p)

@@ -177,6 +177,7 @@ func New(cfg Config) (*API, error) {
 	hc.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	hc.DocsPath, hc.SchemasPath, hc.CreateHooks = "", "", nil
 	hc.RejectUnknownQueryParameters = true
+	hc.Transformers = append(hc.Transformers, cutProblem)
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"admin": {Type: "http", Scheme: "bearer", Description: "The admin token."},
 	}

@@ -352,11 +352,49 @@ func TestCustomer(t *testing.T) {
 		t.Errorf("known_at was asked as %v", got)
 	}
 	wantProblem(t, s, "GET", "/api/v1/customers/user:nobody", "", 404, "no such customer")
+	for _, path := range []string{"/api/v1/customers/user:nobody", "/api/v1/customers/user:nobody/identity"} {
+		wantProblem(t, s, "GET", path, "", 404, `"no such customer"`)
+		wantProblem(t, s, "GET", path+"?as_of=2026-03-01", "", 404, `"no such customer by that time"`)
+		wantProblem(t, s, "GET", path+"?known_at=2026-03-01", "", 404, `"no such customer by that time"`)
+	}
 	wantProblem(t, s, "GET", "/api/v1/customers/pla-net:earth", "", 422, "pla-net")
 	wantProblem(t, s, "GET", "/api/v1/customers/42", "", 422, "such as user:42 or email:ada@example.com")
 	wantProblem(t, s, "GET", "/api/v1/customers/email:ada", "", 422, "no e-mail address")
 	wantProblem(t, s, "GET", "/api/v1/customers/user:42?as_of=yesterday", "", 422, "as_of")
 	wantProblem(t, s, "GET", "/api/v1/customers/user:42?asof=2026-03-01", "", 422, "asof")
+}
+
+// TestErrorsRepeatLittle sends inputs that are too long to be repeated whole.
+func TestErrorsRepeatLittle(t *testing.T) {
+	s, _ := start(t, &fake{})
+	long := strings.Repeat("ä", 5000)
+	for _, c := range []struct {
+		method, path, body string
+		code               int
+	}{
+		{"GET", "/api/v1/customers/" + long, "", 422},
+		{"GET", "/api/v1/customers/" + long + ":x", "", 422},
+		{"GET", "/api/v1/customers/email:" + long, "", 422},
+		{"GET", "/api/v1/customers/phone:" + long, "", 422},
+		{"GET", "/api/v1/customers/account:" + long, "", 422},
+		{"GET", "/api/v1/customers/user:" + strings.Repeat("0", 5000), "", 422},
+		{"GET", "/api/v1/accounts/" + long, "", 422},
+		{"GET", "/api/v1/accounts/account:" + strings.Repeat("0", 5000), "", 422},
+		{"GET", "/api/v1/customers/user:42?as_of=" + long, "", 422},
+		{"GET", "/api/v1/customers?limit=" + long, "", 422},
+		{"GET", "/api/v1/customers?stage=" + long, "", 422},
+		{"GET", "/api/v1/customers?" + long + "=1", "", 422},
+		{"GET", "/api/v1/" + long, "", 404},
+		{"POST", "/api/v1/identity/merge", `{"subjects":["user:1","` + long + `"],"reason":"r","author":"a"}`, 422},
+		{"POST", "/api/v1/identity/merge", `{"subjects":["user:1"],"` + long + `":1,"author":"` + long + `"}`, 422},
+		{"POST", "/api/v1/identity/merge", `["` + long + `"]`, 422},
+		{"POST", "/api/v1/identity/merge", long, 400},
+	} {
+		code, _, got := ask(t, s, c.method, c.path, c.body)
+		if code != c.code || strings.Contains(got, strings.Repeat("ä", 201)) || strings.Contains(got, strings.Repeat("0", 201)) || len(got) > 4000 {
+			t.Errorf("%s %.60s: %d, want %d, with %d bytes: %.900s", c.method, c.path, code, c.code, len(got), got)
+		}
+	}
 }
 
 func TestCustomerWithNothingYetHasNoNulls(t *testing.T) {

@@ -165,7 +165,7 @@ func (a *API) customerOperations() {
 			}
 			cs, next, err := a.cfg.Views.Customers(ctx, in.Stage, in.Limit, in.Cursor, in.at())
 			if err != nil {
-				return nil, a.viewError("list customers", err, nil)
+				return nil, a.viewError("list customers", in.at(), err, nil)
 			}
 			out := &customersOutput{}
 			out.Body.Customers = make([]customerBody, 0, len(cs))
@@ -192,7 +192,7 @@ func (a *API) customerOperations() {
 			}
 			c, err := a.cfg.Views.Customer(ctx, in.ID, in.at())
 			if err != nil {
-				return nil, a.viewError("read the customer", err, func(id uuid.UUID) string {
+				return nil, a.viewError("read the customer", in.at(), err, func(id uuid.UUID) string {
 					return "/api/v1/customers/" + id.String() + in.suffix()
 				})
 			}
@@ -214,7 +214,7 @@ func (a *API) customerOperations() {
 			}
 			es, next, err := a.cfg.Views.Timeline(ctx, in.ID, in.at(), in.Cursor, in.Limit)
 			if err != nil {
-				return nil, a.viewError("read the timeline", err, func(id uuid.UUID) string {
+				return nil, a.viewError("read the timeline", in.at(), err, func(id uuid.UUID) string {
 					return "/api/v1/customers/" + id.String() + "/timeline" + in.suffix()
 				})
 			}
@@ -235,7 +235,7 @@ func (a *API) customerOperations() {
 			}
 			s, err := a.cfg.Views.Stages(ctx, in.at())
 			if err != nil {
-				return nil, a.viewError("count the stages", err, nil)
+				return nil, a.viewError("count the stages", in.at(), err, nil)
 			}
 			out := &stagesOutput{stagesBody{AsOf: s.AsOf.UTC(), Customers: s.Customers, Stages: []stageBody{}}}
 			for _, c := range s.Stages {
@@ -261,20 +261,24 @@ func checkRef(location, ref string) error {
 	}
 	if _, err := domain.ParseSubject(ref); err != nil {
 		return huma.Error422UnprocessableEntity("name a customer by its id or by one of its subjects, such as user:42 or email:ada@example.com",
-			&huma.ErrorDetail{Location: location, Message: err.Error(), Value: ref})
+			&huma.ErrorDetail{Location: location, Message: err.Error(), Value: domain.Excerpt(ref)})
 	}
 	return nil
 }
 
-// viewError maps the errors of the views to answers. moved gives the address of
-// the question about another customer.
-func (a *API) viewError(doing string, err error, moved func(uuid.UUID) string) error {
+// viewError maps the errors of the views to answers. at is the time that was
+// asked about, moved gives the address of the question about another customer.
+func (a *API) viewError(doing string, at projections.At, err error, moved func(uuid.UUID) string) error {
+	then := ""
+	if at != (projections.At{}) {
+		then = " by that time"
+	}
 	var m *projections.MovedError
 	switch {
 	case errors.Is(err, projections.ErrNotFound):
-		return huma.Error404NotFound(projections.ErrNotFound.Error())
+		return huma.Error404NotFound(projections.ErrNotFound.Error() + then)
 	case errors.Is(err, projections.ErrNoAccount):
-		return huma.Error404NotFound(projections.ErrNoAccount.Error())
+		return huma.Error404NotFound(projections.ErrNoAccount.Error() + then)
 	case errors.Is(err, projections.ErrBadCursor):
 		return badCursor()
 	case errors.As(err, &m) && moved != nil:

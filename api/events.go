@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/ingest"
+	"sojourn/projections"
 )
 
 // Unmapped is the meaning of an event name that the policy does not map.
@@ -85,7 +86,7 @@ func (a *API) eventOperations() {
 			}
 			names, err := a.cfg.Views.EventNames(ctx)
 			if err != nil {
-				return nil, a.viewError("list the event names", err, nil)
+				return nil, a.viewError("list the event names", projections.At{}, err, nil)
 			}
 			out := &eventNamesOutput{}
 			out.Body.EventNames = make([]eventNameBody, 0, len(names))

@@ -16,6 +16,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sojourn/domain"
 )
 
 // writeProblem answers with an RFC 9457 problem.
@@ -24,6 +26,26 @@ func writeProblem(w http.ResponseWriter, status int, detail string) {
 	w.WriteHeader(status)
 	// A client that is gone cannot be told.
 	_ = json.NewEncoder(w).Encode(&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail})
+}
+
+// cutProblem cuts what a problem repeats of the request, where the framework has
+// put it there whole.
+func cutProblem(_ huma.Context, _ string, v any) (any, error) {
+	p, ok := v.(*huma.ErrorModel)
+	if !ok {
+		return v, nil
+	}
+	for _, d := range p.Errors {
+		d.Location = domain.Excerpt(d.Location)
+		if value, ok := d.Value.(string); ok {
+			d.Value = domain.Excerpt(value)
+		} else if text, err := json.Marshal(d.Value); err == nil {
+			if cut := domain.Excerpt(string(text)); len(cut) < len(text) {
+				d.Value = cut
+			}
+		}
+	}
+	return p, nil
 }
 
 // problems answers what the mux knows no handler for as a problem: 404, or 405
@@ -43,7 +65,7 @@ func problems(mux *http.ServeMux, next http.Handler) http.Handler {
 			writeProblem(w, probe.status, fmt.Sprintf("%s is not allowed here; allowed: %s", r.Method, allow))
 			return
 		}
-		writeProblem(w, http.StatusNotFound, "there is nothing at "+r.URL.Path+"; /openapi.json lists what there is")
+		writeProblem(w, http.StatusNotFound, "there is nothing at "+domain.Excerpt(r.URL.Path)+"; /openapi.json lists what there is")
 	})
 }
 

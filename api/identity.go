@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"sojourn/domain"
 	"sojourn/projections"
 )
 
@@ -86,7 +87,7 @@ func (a *API) identityOperations() {
 			}
 			is, err := a.cfg.Views.Identity(ctx, in.ID, in.at())
 			if err != nil {
-				return nil, a.viewError("read the identity", err, func(id uuid.UUID) string {
+				return nil, a.viewError("read the identity", in.at(), err, func(id uuid.UUID) string {
 					return "/api/v1/customers/" + id.String() + "/identity" + in.suffix()
 				})
 			}
@@ -126,7 +127,7 @@ func (a *API) identityOperations() {
 			}
 			all, next, err := a.cfg.Views.Conflicts(ctx, in.Status, in.Limit, in.Cursor)
 			if err != nil {
-				return nil, a.viewError("list the conflicts", err, nil)
+				return nil, a.viewError("list the conflicts", projections.At{}, err, nil)
 			}
 			out := &conflictsOutput{}
 			out.Body.Conflicts, out.Body.NextCursor = []conflictBody{}, next
@@ -154,9 +155,9 @@ func (a *API) identityOperations() {
 		case errors.As(err, &bad):
 			return nil, huma.Error422UnprocessableEntity(bad.Message)
 		case errors.Is(err, projections.ErrNotFound):
-			return nil, huma.Error404NotFound("nothing is known of " + strings.TrimSuffix(err.Error(), ": "+projections.ErrNotFound.Error()))
+			return nil, huma.Error404NotFound("nothing is known of " + domain.Excerpt(strings.TrimSuffix(err.Error(), ": "+projections.ErrNotFound.Error())))
 		case err != nil:
-			return nil, a.viewError("record the decision", err, nil)
+			return nil, a.viewError("record the decision", projections.At{}, err, nil)
 		}
 		return &decisionOutput{strconv.FormatUint(uint64(d.Position), 10), decisionOf(d)}, nil
 	}

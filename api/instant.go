@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"sojourn/domain"
 )
 
 // instant is a time in a question: RFC 3339, or a bare date, which means its
@@ -31,7 +33,7 @@ func ParseInstant(s string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is no time: write a date such as 2026-03-01 or RFC 3339 such as 2026-03-01T12:00:00Z", s)
+		return time.Time{}, fmt.Errorf("%q is no time: write a date such as 2026-03-01 or RFC 3339 such as 2026-03-01T12:00:00Z", domain.Excerpt(s))
 	}
 	return t.UTC().Truncate(time.Millisecond), nil
 }

@@ -61,19 +61,35 @@ type Subject struct {
 // String is the form used in questions and in the subject column: "user:42".
 func (s Subject) String() string { return string(s.Kind) + ":" + s.Value }
 
+// excerptSize is how much of an input an error text repeats, in characters.
+const excerptSize = 200
+
+// Excerpt is what an error text repeats of an input: its first 200 characters,
+// and "…" where there are more.
+func Excerpt(s string) string {
+	n := 0
+	for i := range s {
+		if n == excerptSize {
+			return s[:i] + "…"
+		}
+		n++
+	}
+	return s
+}
+
 // ParseSubject reads "kind:value" and normalises both. The value may hold colons.
 func ParseSubject(s string) (Subject, error) {
 	name, value, ok := strings.Cut(s, ":")
 	if !ok || value == "" {
-		return Subject{}, fmt.Errorf("%q is no subject: write its kind, a colon and its value, such as user:42 or email:ada@example.com", s)
+		return Subject{}, fmt.Errorf("%q is no subject: write its kind, a colon and its value, such as user:42 or email:ada@example.com", Excerpt(s))
 	}
 	kind, ok := ParseSubjectKind(name)
 	if kind == accountKind {
-		return Subject{}, fmt.Errorf("%q is an account, not a customer", s)
+		return Subject{}, fmt.Errorf("%q is an account, not a customer", Excerpt(s))
 	}
 	if !ok {
 		return Subject{}, fmt.Errorf("%q is no kind of subject: use user, anon, email, phone, device or the type of an external id "+
-			"(letters, digits, _ and ., a letter first, at most %d)", name, MaxSubjectKind)
+			"(letters, digits, _ and ., a letter first, at most %d)", Excerpt(name), MaxSubjectKind)
 	}
 	subject, ok := Normalise(kind, value)
 	if ok {
@@ -81,21 +97,21 @@ func ParseSubject(s string) (Subject, error) {
 	}
 	switch kind {
 	case Email:
-		return Subject{}, fmt.Errorf("%q is no e-mail address: write it with one @ and at most %d bytes", value, maxEmail)
+		return Subject{}, fmt.Errorf("%q is no e-mail address: write it with one @ and at most %d bytes", Excerpt(value), maxEmail)
 	case Phone:
-		return Subject{}, fmt.Errorf("%q is no telephone number: write it with its country, such as +49 30 1234567", value)
+		return Subject{}, fmt.Errorf("%q is no telephone number: write it with its country, such as +49 30 1234567", Excerpt(value))
 	}
-	return Subject{}, fmt.Errorf("%q names nobody: empty, null, undefined, anonymous, -1 and what is only zeros and dashes are no identity", value)
+	return Subject{}, fmt.Errorf("%q names nobody: empty, null, undefined, anonymous, -1 and what is only zeros and dashes are no identity", Excerpt(value))
 }
 
 // ParseAccount reads "account:<groupId>", the kind in any case.
 func ParseAccount(s string) (groupID string, err error) {
 	name, groupID, ok := strings.Cut(s, ":")
 	if !ok || !strings.EqualFold(name, string(accountKind)) {
-		return "", fmt.Errorf("%q is no account: write account: and its groupId, such as account:acme", s)
+		return "", fmt.Errorf("%q is no account: write account: and its groupId, such as account:acme", Excerpt(s))
 	}
 	if NoIdentity(groupID) {
-		return "", fmt.Errorf("%q names no account: empty, null, undefined, anonymous, -1 and what is only zeros and dashes are no identity", groupID)
+		return "", fmt.Errorf("%q names no account: empty, null, undefined, anonymous, -1 and what is only zeros and dashes are no identity", Excerpt(groupID))
 	}
 	return groupID, nil
 }

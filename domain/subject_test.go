@@ -284,3 +284,17 @@ func TestAccounts(t *testing.T) {
 		t.Error("another key gives the same id")
 	}
 }
+
+func TestExcerpt(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "user:42": "user:42",
+		strings.Repeat("ä", 200):    strings.Repeat("ä", 200),
+		strings.Repeat("ä", 201):    strings.Repeat("ä", 200) + "…",
+		strings.Repeat("x", 999):    strings.Repeat("x", 200) + "…",
+		strings.Repeat("\xff", 300): strings.Repeat("\xff", 200) + "…",
+	} {
+		if got := domain.Excerpt(in); got != want {
+			t.Errorf("%d bytes are cut to %q", len(in), got)
+		}
+	}
+}

@@ -15,11 +15,11 @@ import (
 
 // ErrNotFound is answered for a customer that has no touchpoint by the time
 // asked about.
-var ErrNotFound = errors.New("no such customer by that time")
+var ErrNotFound = errors.New("no such customer")
 
 // ErrNoAccount is answered for an account that nothing had happened to by the time
 // asked about.
-var ErrNoAccount = errors.New("no such account by that time")
+var ErrNoAccount = errors.New("no such account")
 
 // At is the time a question is about. The zero value asks as of now with all
 // that is known now.
