@@ -131,7 +131,7 @@ func (q *question) untried(s *subject, mine map[*subject]bool) []IdentityJoin {
 	f := q.fold
 	var all []IdentityJoin
 	add := func(hub, other *subject, j *join) {
-		if !j.alias && j.recordedAt <= q.known && !(f.joins(hub) && f.joins(other)) {
+		if !j.alias && j.recordedAt <= q.known && (!f.joins(hub) || !f.joins(other)) {
 			all = append(all, f.identityJoin(hub, other, identity.Join{Ref: j.ref, Index: j.index}, identity.NotTried))
 		}
 	}

@@ -69,6 +69,11 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	data, err := openData(c.Data)
+	if err != nil {
+		return err
+	}
+	stopping.add("data directory", data.close)
 	listener, err := listen(ctx, c.Listen, log)
 	if err != nil {
 		return err
@@ -86,11 +91,6 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 			stopping.add("clickhouse listener", func() error { return ignoreClosed(public.Close()) })
 		}
 	}
-	data, err := openData(c.Data)
-	if err != nil {
-		return err
-	}
-	stopping.add("data directory", data.close)
 	keyer, err := data.keyer()
 	if err != nil {
 		return err
