@@ -185,7 +185,7 @@ func (a *API) identityOperations() {
 	huma.Register(a.huma, split, func(ctx context.Context, in *struct {
 		AfterParam
 		Body struct {
-			Subjects []string `json:"subjects" minItems:"1" maxItems:"100" doc:"The subjects that leave."`
+			Subjects []string `json:"subjects" minItems:"1" maxItems:"100" doc:"The subjects that leave; with from, ids of customers too."`
 			From     string   `json:"from,omitempty" minLength:"1" doc:"The customer to be kept apart from: its id or one of its subjects. Without it: the one they are in."`
 			Reason   string   `json:"reason" minLength:"1" maxLength:"2000" doc:"Why, in your own words."`
 			Author   string   `json:"author" minLength:"1" maxLength:"200" doc:"Who decides."`

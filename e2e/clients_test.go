@@ -62,7 +62,7 @@ func TestSegmentNode(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	slices.Sort(c.Subjects)
-	if want := []string{"anon:visitor-1", "anon:visitor-2", "user:node-1"}; !slices.Equal(c.Subjects, want) {
+	if want := []string{"anon:visitor-1", "anon:visitor-2", "email:jo@example.com", "user:node-1"}; !slices.Equal(c.Subjects, want) {
 		t.Errorf("subjects %v, want %v", c.Subjects, want)
 	}
 	timeline := s.timeline("user:node-1", "")
@@ -117,7 +117,7 @@ func TestSegmentBrowser(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	slices.Sort(c.Subjects)
-	if want := []string{"anon:" + got.AnonymousID, "user:browser-1"}; !slices.Equal(c.Subjects, want) {
+	if want := []string{"anon:" + got.AnonymousID, "email:sam@example.com", "user:browser-1"}; !slices.Equal(c.Subjects, want) {
 		t.Errorf("subjects %v, want %v", c.Subjects, want)
 	}
 	// The page views before the login are the customer's.

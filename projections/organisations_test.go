@@ -316,6 +316,9 @@ func sortedWords(words []string) string {
 // standsFor is the subject that an id stands for: the user of the customer who was
 // seen first.
 func (o *organisation) standsFor(s domain.Subject, members []domain.Subject) domain.Subject {
+	if s.Kind == domain.User {
+		return s
+	}
 	isUser := func(m domain.Subject) bool { return m.Kind == domain.User && slices.Contains(members, m) }
 	seen := map[uuid.UUID]bool{}
 	for _, e := range o.log {

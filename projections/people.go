@@ -316,7 +316,11 @@ func (v *Views) Merge(ctx context.Context, r MergeRequest) (Decision, error) {
 	if len(r.Subjects) < 2 {
 		return Decision{}, badDecision("name at least two subjects or customers to merge")
 	}
-	return v.decide(ctx, false, r.Subjects, r.Reason, r.Author, func(_ *question, _ *decision, named []*subject, customers [][]*subject) ([]*subject, []*subject, error) {
+	return v.decide(ctx, false, r.Subjects, r.Reason, r.Author, func(q *question, last *decision, named []*subject, customers [][]*subject) ([]*subject, []*subject, error) {
+		if len(named) < 2 && last != nil && !last.split && last.Reason == r.Reason && last.Author == r.Author && slices.Contains(last.Others, named[0].stream) {
+			// The ids of customers that this very request has made one already.
+			return q.fold.subjectsAt(last.Subjects), q.fold.subjectsAt(last.Others), q.fold.err
+		}
 		if len(named) < 2 {
 			return nil, nil, badDecision("name at least two different subjects or customers to merge")
 		}
@@ -331,6 +335,17 @@ func (v *Views) Merge(ctx context.Context, r MergeRequest) (Decision, error) {
 		sortMembers(members) // so that the same request again is the same
 		return named, members, nil
 	})
+}
+
+// subjectsAt are the subjects of some streams.
+func (f *fold) subjectsAt(streams []string) []*subject {
+	all := make([]*subject, 0, len(streams))
+	for _, stream := range streams {
+		if s := f.find(stream); s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // Split records that some subjects are not one customer with others; see Merge.
@@ -399,9 +414,12 @@ func (q *question) membersFor(ref string) ([]*subject, error) {
 // sides are the two sets of subjects that a decision is about, given the last
 // decision of the log, nil where there is none, and the subjects that are named
 // with the customers they are of.
-// standsFor is the subject that a decision names where it was given an id: the
-// customer's user, who stays whatever becomes of the devices, or s itself.
+// standsFor is the subject that a decision names where it was given the id of s: a
+// user of its customer, who stays whatever becomes of the devices, or s itself.
 func standsFor(s *subject, members []*subject) *subject {
+	if s.kind == domain.User {
+		return s
+	}
 	for _, m := range members {
 		if m.kind == domain.User {
 			return m

@@ -307,3 +307,31 @@ func TestSplitOffWhatIsOnlyNamed(t *testing.T) {
 		t.Errorf("verify: %+v", v)
 	}
 }
+
+// The ids of two customers stand for their users, and the same request again is
+// the same merge although the ids are one customer's by then.
+func TestMergeOfIDs(t *testing.T) {
+	s := newSite(t)
+	s.send(
+		sent{id: "p1", kind: domain.Page, anon: "ca", at: day0 - 9*domain.Day}, login("i1", "A", "ca", day0-8*domain.Day),
+		sent{id: "p2", kind: domain.Page, anon: "cb", at: day0 - 7*domain.Day}, login("i2", "B", "cb", day0-6*domain.Day),
+	)
+	a, b := s.customer("user:A", At{}).ID.String(), s.customer("user:B", At{}).ID.String()
+	request := MergeRequest{Subjects: []string{a, b}, Reason: "same person", Author: "me"}
+	merge, err := s.views.Merge(t.Context(), request)
+	if err != nil || !slices.Equal(merge.Subjects, []string{"user:A", "user:B"}) {
+		t.Fatalf("merge: %+v %v", merge, err)
+	}
+	s.wait(merge.Position)
+	if again, err := s.views.Merge(t.Context(), request); err != nil || again.Event != merge.Event {
+		t.Errorf("again: %+v %v", again, err)
+	}
+	// A device that moves takes nobody along.
+	s.send(login("i3", "C", "ca", day0-8*domain.Day-1))
+	if c, d := s.customer("user:A", At{}), s.customer("user:C", At{}); c.ID != s.customer("user:B", At{}).ID || c.ID == d.ID {
+		t.Errorf("A is %v, C is %v", c.Subjects, d.Subjects)
+	}
+	if _, err := s.views.Split(t.Context(), SplitRequest{Subjects: []string{s.customer("user:A", At{}).ID.String()}, Reason: "no", Author: "me"}); !errors.As(err, new(*DecisionError)) {
+		t.Errorf("a split of an id: %v", err)
+	}
+}
