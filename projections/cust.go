@@ -40,8 +40,8 @@ type cust struct {
 	// deadline is the instant under which the customer stands in the index of
 	// deadlines, 0 where it does not.
 	deadline domain.Millis
-	// merged are the facts of all its subjects, once they have been asked for; nil
-	// where there is but one.
+	// merged are the facts of all its subjects, once they have been asked for, where
+	// there are many.
 	merged *customer.Facts
 	// course is kept of customers with many orders, so that one more costs little.
 	course *lifecycle.Course
@@ -76,13 +76,17 @@ func (c *cust) facts() *customer.Facts {
 	if len(c.members) == 1 {
 		return &c.members[0].facts
 	}
-	if c.merged == nil {
-		c.merged = &customer.Facts{}
-		for _, m := range c.members {
-			c.merged.Merge(&m.facts)
-		}
+	if c.merged != nil {
+		return c.merged
 	}
-	return c.merged
+	f := &customer.Facts{}
+	for _, m := range c.members {
+		f.Merge(&m.facts)
+	}
+	if len(c.members) > growFrom {
+		c.merged = f
+	}
+	return f
 }
 
 // take adds a touchpoint to the facts of one of the customer's subjects. It reports
