@@ -20,7 +20,7 @@ SELECT 0 AS side, key FROM (SELECT toString(event_id) AS key, * FROM (SELECT
     if(flags = '', [], splitByChar(',', flags)) AS flags,
     properties,
     context,
-    if(dictGet('sojourn.moved_g1', 'customer_no', subject_no) AS moved_no = 0, subject_no, moved_no) AS customer_no
+    bitXor(subject_no, dictGet('sojourn.moved_g1', 'no_change', subject_no)) AS customer_no
 FROM sojourn.touchpoints_g1)) UNION ALL SELECT 1 AS side, key FROM (SELECT toString(event_id) AS key, * FROM (SELECT
     event_id,
     if(dictGet('sojourn.moved_g2', 'customer_id', subject_no) AS moved_to = toUUID('00000000-0000-0000-0000-000000000000'), subject_id, moved_to) AS customer_id,
@@ -42,7 +42,7 @@ FROM sojourn.touchpoints_g1)) UNION ALL SELECT 1 AS side, key FROM (SELECT toStr
     if(flags = '', [], splitByChar(',', flags)) AS flags,
     properties,
     context,
-    if(dictGet('sojourn.moved_g2', 'customer_no', subject_no) AS moved_no = 0, subject_no, moved_no) AS customer_no
+    bitXor(subject_no, dictGet('sojourn.moved_g2', 'no_change', subject_no)) AS customer_no
 FROM sojourn.touchpoints_g2));
 
 -- customers

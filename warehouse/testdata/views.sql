@@ -106,7 +106,7 @@ SELECT
     if(flags = '', [], splitByChar(',', flags)) AS flags,
     properties,
     context,
-    if(dictGet('sojourn.moved_g7', 'customer_no', subject_no) AS moved_no = 0, subject_no, moved_no) AS customer_no
+    bitXor(subject_no, dictGet('sojourn.moved_g7', 'no_change', subject_no)) AS customer_no
 FROM sojourn.touchpoints_g7
 COMMENT 'g7';
 

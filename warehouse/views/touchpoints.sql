@@ -20,6 +20,6 @@ SELECT
     if(flags = '', [], splitByChar(',', flags)) AS flags,
     properties,
     context,
-    if(dictGet('{database}.moved_{gen}', 'customer_no', subject_no) AS moved_no = 0, subject_no, moved_no) AS customer_no
+    bitXor(subject_no, dictGet('{database}.moved_{gen}', 'no_change', subject_no)) AS customer_no
 FROM {database}.touchpoints_{gen}
 COMMENT '{gen}'

@@ -122,7 +122,7 @@ func (b *bench) fillFunnel(ctx context.Context, db *warehouse.DB) error {
 		"OPTIMIZE TABLE touchpoints_g1 FINAL",
 		"CREATE TABLE touchpoints_final AS touchpoints_g1",
 		"ALTER TABLE touchpoints_final ADD COLUMN customer_no UInt64 AFTER event_id",
-		"INSERT INTO touchpoints_final SELECT event_id, if(dictGet('moved_g1', 'customer_no', subject_no) AS moved = 0, subject_no, moved) AS customer_no, * EXCEPT event_id FROM touchpoints_g1",
+		"INSERT INTO touchpoints_final SELECT event_id, bitXor(subject_no, dictGet('moved_g1', 'no_change', subject_no)) AS customer_no, * EXCEPT event_id FROM touchpoints_g1",
 		"OPTIMIZE TABLE touchpoints_final FINAL",
 	} {
 		if err := db.Exec(ctx, stmt); err != nil {
