@@ -22,7 +22,7 @@ func namedBy(h *domain.Header, data []byte, keyer domain.Keyer) []named {
 		}
 		stream := keyer.Stream(s)
 		for i := range all {
-			if all[i].stream == stream {
+			if all[i].stream == stream && !all[i].alias {
 				return
 			}
 		}

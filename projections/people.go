@@ -116,6 +116,16 @@ func (v *Views) Identity(ctx context.Context, ref string, at At) (Identity, erro
 				}
 			}
 		}
+		// A message that names a user twice, as previousId too, joins it once.
+		twice := map[IdentityJoin]bool{}
+		for _, j := range out.Joins {
+			if j.Alias {
+				twice[IdentityJoin{Event: j.Event, Other: j.Other}] = true
+			}
+		}
+		out.Joins = slices.DeleteFunc(out.Joins, func(j IdentityJoin) bool {
+			return !j.Alias && twice[IdentityJoin{Event: j.Event, Other: j.Other}]
+		})
 		slices.SortFunc(out.Joins, func(a, b IdentityJoin) int {
 			return cmp.Or(a.At.Compare(b.At), slices.Compare(a.Event[:], b.Event[:]), cmp.Compare(a.rank, b.rank), cmp.Compare(a.index, b.index))
 		})
