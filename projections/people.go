@@ -141,6 +141,10 @@ func (q *question) untried(s *subject, mine map[*subject]bool) []IdentityJoin {
 	f := q.fold
 	var all []IdentityJoin
 	add := func(hub, other *subject, j *join) {
+		// A user that the message names as previousId as well is named once.
+		if other.first > 0 && slices.ContainsFunc(other.ties.joins, func(o join) bool { return o.alias && o.twin == other.stream && o.ref == j.ref }) {
+			return
+		}
 		if !j.alias && j.recordedAt <= q.known && (!f.joins(hub) || !f.joins(other)) {
 			all = append(all, f.identityJoin(hub, other, identity.Join{Ref: j.ref, Index: j.index}, identity.NotTried))
 		}
