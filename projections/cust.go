@@ -98,7 +98,7 @@ func (c *cust) take(s *subject, t *lifecycle.Touch, traits []customer.Trait) boo
 	return s.facts.Add(*t, traits)
 }
 
-// leave makes it a customer that is no more, for now.
+// leave takes its subjects from a customer; it may get others.
 func (c *cust) leave() {
 	c.members, c.root, c.merged, c.course = nil, "", nil, nil
 }

@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -14,6 +15,27 @@ import (
 	"sojourn/eventstore"
 )
 
+// readAll lets a generation read what the log holds, as one batch.
+func readAll(t *testing.T, g *generation) {
+	t.Helper()
+	head, err := g.store.Head(t.Context())
+	if err == nil {
+		err = g.read(t.Context(), head, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flushAll reads, flushes as of a clock, and waits until that is durable.
+func flushAll(t *testing.T, g *generation, clock domain.Millis) {
+	t.Helper()
+	readAll(t, g)
+	if err := errors.Join(g.flush(t.Context(), clock, true), g.settle()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A decision that is not written yet must survive an eviction: the flush that is
 // to write it begins with one, and the next batch is folded while it is written.
 func TestDecisionSurvivesEviction(t *testing.T) {
@@ -23,16 +45,7 @@ func TestDecisionSurvivesEviction(t *testing.T) {
 	defer func() { _ = log.Close() }()
 	sink := newMemory()
 	g := live(t, sink, log, &c)
-	step := func() {
-		t.Helper()
-		head, err := log.Head(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := g.read(t.Context(), head, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
+	step := func() { readAll(t, g) }
 	login("m1", "u1", "tablet", day0-5*domain.Day).appendTo(t, log)
 	login("m2", "u2", "tablet", day0-4*domain.Day).appendTo(t, log)
 	login("m3", "u3", "tablet", day0-3*domain.Day).appendTo(t, log)
@@ -94,21 +107,7 @@ func TestIdentityIsOfOneCheckpoint(t *testing.T) {
 	defer func() { _ = log.Close() }()
 	sink := newMemory()
 	g := live(t, sink, log, &c)
-	step := func() {
-		head, err := log.Head(t.Context())
-		if err == nil {
-			err = g.read(t.Context(), head, 0)
-		}
-		if err == nil {
-			err = g.flush(t.Context(), day0, true)
-		}
-		if err == nil {
-			err = g.settle()
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	step := func() { flushAll(t, g, day0) }
 	sent{id: "m1", kind: domain.Page, anon: "a1", at: day0 - 5*domain.Day}.appendTo(t, log)
 	sent{id: "m2", kind: domain.Page, user: "u1", at: day0 - 4*domain.Day}.appendTo(t, log)
 	sent{id: "m3", kind: domain.Page, user: "u1", at: day0 - 2*domain.Day}.appendTo(t, log)
@@ -137,22 +136,7 @@ func TestSubjectsAsKnown(t *testing.T) {
 	defer func() { _ = log.Close() }()
 	g := live(t, newMemory(), log, &c)
 	v := &Views{cfg: Config{Store: log, Keyer: testKeyer, Now: c.now}, logger: discard, active: g, heavy: heavyCustomer}
-	step := func() {
-		t.Helper()
-		head, err := log.Head(t.Context())
-		if err == nil {
-			err = g.read(t.Context(), head, 0)
-		}
-		if err == nil {
-			err = g.flush(t.Context(), domain.MillisOf(c.now()), true)
-		}
-		if err == nil {
-			err = g.settle()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	step := func() { flushAll(t, g, domain.MillisOf(c.now())) }
 	anons := []string{"a1", "a2", "a3", "a4"}
 	for i, a := range anons {
 		login(fmt.Sprint("m", i), "u1", a, day0-domain.Day+domain.Millis(i)).appendTo(t, log)

@@ -146,7 +146,7 @@ func (v *Views) hold(ctx context.Context, key pastKey, rules *Rules) (*past, fun
 	} else {
 		for _, o := range slices.Clone(s.kept) {
 			if o.users == 0 && !o.built {
-				s.end(o) // it is not waited for now, and this one is
+				s.end(o) // nobody waits for it, and this one is waited for
 			}
 		}
 		p = &past{pastKey: key, rules: rules, done: make(chan struct{})}
