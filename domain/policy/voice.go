@@ -22,38 +22,40 @@ func standardVoice() []VoiceRule {
 		{
 			Need: "emotional",
 			Words: []string{
-				"love", "loved", "loving", "hate", "hated", "angry", "furious", "disappoint*", "frustrat*", "annoy*", "upset", "happy", "unhappy",
+				"love", "loved", "loving", "hate", "hated", "angry", "furious", "disappoint*", "frustrat*", "annoy*", "upset", "happy", "happier", "unhappy", "never again",
 				"delighted", "thrilled", "excited", "ashamed", "insult*", "rude", "disrespect*", "trust*", "worried", "worry*", "anxious", "scared",
 				"afraid", "joy*", "sad", "amazing", "awful", "horrible", "terrible", "disgust*", "nightmare", "stress*", "relieved", "grateful",
 				"ignored", "humiliat*", "cheated", "lied", "lies", "liar*", "betray*", "feel", "feels like", "felt", "fed up", "sick of", "ridiculous", "unacceptable", "peace of mind",
 				"生气", "生氣", "气死", "氣死", "愤怒", "失望", "喜欢", "喜歡", "喜爱", "最爱", "太爱", "爱死", "开心", "開心", "高兴", "高興", "满足感", "惊喜", "驚喜", "感动", "感動", "讨厌", "討厭", "恶心", "烦", "煩",
-				"无语", "無語", "郁闷", "委屈", "担心", "擔心", "焦虑", "害怕", "放心", "安心", "信任", "被骗", "欺骗", "受骗", "骗人", "上当", "伤心", "崩溃", "心累", "糟心", "侮辱", "态度恶劣", "不尊重", "感激", "感谢", "感謝", "暖心", "受不了", "寒心", "可恶", "过分", "敷衍",
+				"无语", "無語", "郁闷", "委屈", "担心", "擔心", "焦虑", "害怕", "放心", "安心", "信任", "被骗", "欺骗", "受骗", "骗人", "上当", "伤心", "崩溃", "心累", "糟心", "侮辱", "态度恶劣", "不尊重", "感激", "感谢", "感謝", "暖心", "受不了", "寒心", "可恶", "过分", "敷衍", "骗子", "騙子", "垃圾",
 			},
-			Unless: []string{"麻烦", "麻煩", "lovely price", "would love to see"},
+			Unless: []string{"垃圾短信", "垃圾邮件", "喜欢的颜色", "喜欢的款", "麻烦", "麻煩", "lovely price", "would love to see"},
 		},
 
 		// Topics.
 		{
 			Topic: "delivery",
 			Words: []string{
-				"deliver*", "shipping", "shipped", "shipment*", "courier*", "parcel*", "package never", "tracking", "arriv*", "driver*", "dispatch*", "carrier*", "customs", "doorstep", "in transit", "postman", "waiting for my order", "still waiting for my parcel",
-				"快递", "快遞", "物流", "发货", "發貨", "送货", "送貨", "配送", "运费", "運費", "派送", "包裹", "送达", "到货", "到貨", "签收", "没收到货", "还没收到", "還沒收到", "寄", "海关", "骑手",
+				"deliver*", "shipping", "shipped", "shipment*", "courier*", "parcel*", "package never", "tracking", "arriv*", "driver*", "dispatch*", "carrier*", "customs", "doorstep", "in transit", "postman", "days late", "came late", "where my package", "where is my package", "my package", "waiting for my order", "still waiting for my parcel",
+				"快递", "快遞", "物流", "发货", "發貨", "送货", "送貨", "配送", "运费", "運費", "派送", "包裹", "送达", "到货", "到貨", "签收", "迟到", "没收到货", "还没收到", "還沒收到", "寄", "海关", "骑手",
 			},
 			Unless: []string{"寄托"},
 		},
 		{
 			Topic: "quality",
 			Words: []string{
-				"quality", "broke", "broken", "breaks", "fell apart", "falls apart", "falling apart", "defect*", "faulty", "flimsy", "durable", "sturdy", "well made", "poorly made", "cheaply made", "scratch*", "stopped working", "torn", "ripped", "material*", "fabric*", "fake", "counterfeit", "crack*", "smell*", "worn out", "leaks", "leaking", "damaged", "fades", "faded", "rust*", "battery",
-				"质量", "質量", "品质", "品質", "做工", "坏了", "壞了", "破了", "瑕疵", "次品", "假货", "假貨", "正品", "掉色", "褪色", "起球", "材质", "材質", "面料", "异味", "味道很", "耐用", "结实", "开裂", "裂了", "漏水", "电池", "不耐", "线头", "划痕", "生锈", "用了几天就", "质感",
+				"quality", "broke", "broken", "breaks", "fell apart", "falls apart", "falling apart", "defect*", "faulty", "flimsy", "durable", "well made", "poorly made", "cheaply made", "scratch*", "stopped working", "torn", "ripped", "material*", "fabric*", "fake", "counterfeit", "crack*", "smell*", "worn out", "caught fire", "rash", "allergic", "sharp edge*", "sturdy", "solid", "lamp is", "leaks", "leaking", "damaged", "fades", "faded", "rust*", "battery",
+				"质量", "質量", "品质", "品質", "做工", "坏了", "壞了", "破了", "瑕疵", "次品", "假货", "假貨", "正品", "掉色", "褪色", "起球", "材质", "材質", "面料", "异味", "味道很", "耐用", "结实", "开裂", "裂了", "漏水", "电池", "不耐", "线头", "碎了", "坏的", "冒烟", "起火", "过敏", "触电", "划痕", "生锈", "用了几天就", "质感",
 			},
+			Unless: []string{"压坏了"},
 		},
 		{
 			Topic: "price",
 			Words: []string{
 				"price*", "expensive", "overpriced", "cheap", "cheaper", "pricey", "value for money", "good value", "cost", "costs", "affordable", "discount*", "bargain", "rip-off", "rip off", "ripoff", "worth the money", "worth it", "not worth", "sale price",
-				"价格", "價格", "太贵", "太貴", "贵了", "很贵", "偏贵", "便宜", "性价比", "性價比", "降价", "降價", "涨价", "漲價", "实惠", "實惠", "划算", "不值", "值得买", "优惠", "優惠", "打折", "折扣", "差价", "物超所值", "价位",
+				"价格", "價格", "太贵", "太貴", "贵了", "很贵", "偏贵", "便宜", "性价比", "性價比", "降价", "降價", "涨价", "漲價", "实惠", "實惠", "划算", "不值", "有点贵", "值得买", "优惠", "優惠", "打折", "折扣", "差价", "物超所值", "价位",
 			},
+			Unless: []string{"优惠券", "優惠券", "feels cheap", "looks cheap"},
 		},
 		{
 			Topic: "payment",
@@ -72,7 +74,7 @@ func standardVoice() []VoiceRule {
 		{
 			Topic: "support",
 			Words: []string{
-				"support", "customer service", "helpdesk", "help desk", "agent*", "representative*", "staff", "hotline", "call centre", "call center", "on hold", "chatbot", "bot", "your team", "nobody answers", "no one answers", "no reply", "no response", "never replied", "helpful", "unhelpful", "polite", "rude", "service was", "phone line", "emails", "answered my question", "assistant", "adviser", "advisor",
+				"support", "customer service", "helpdesk", "help desk", "agent*", "representative*", "staff", "hotline", "call back", "call centre", "call center", "on hold", "chatbot", "bot", "your team", "nobody answers", "no one answers", "no reply", "no response", "never replied", "helpful", "unhelpful", "polite", "rude", "service was", "phone line", "emails", "answered my question", "assistant", "adviser", "advisor",
 				"客服", "服务态度", "服務態度", "态度", "態度", "店员", "店員", "工作人员", "售后", "售後", "售前", "人工", "机器人", "機器人", "没人理", "不理人", "没人接", "不回复", "没有回复", "电话打不通", "服务很", "服務很", "服务太", "耐心", "导购", "踢皮球", "回复很", "没人回",
 			},
 			Unless: []string{"人工智能"},
@@ -88,7 +90,7 @@ func standardVoice() []VoiceRule {
 		{
 			Topic: "order",
 			Words: []string{
-				"wrong item", "wrong order", "wrong colour", "wrong color", "wrong size", "wrong product", "wrong one", "missing item*", "items missing", "item was missing", "was missing", "incomplete", "not what i ordered", "cancelled my order", "canceled my order", "cancel my order", "order was cancelled", "order was canceled", "change my order", "different from the picture", "only received", "not as described", "order confirmation", "half of my order",
+				"wrong item", "wrong order", "wrong colour", "wrong color", "wrong size", "wrong product", "wrong one", "missing item*", "items missing", "item was missing", "was missing", "incomplete", "not what i ordered", "cancelled my order", "canceled my order", "cancel my order", "order was cancelled", "order was canceled", "change my order", "different from the picture", "took my order", "only received", "not as described", "order confirmation", "half of my order",
 				"发错", "發錯", "错发", "寄错", "少发", "漏发", "漏發", "少了一", "缺货没", "取消订单", "取消訂單", "订单被取消", "改订单", "改地址", "与描述不符", "描述不符", "和图片不一样", "图片不符", "货不对板", "不是我订的", "缺件", "下单", "色差",
 			},
 		},
@@ -105,15 +107,15 @@ func standardVoice() []VoiceRule {
 				"packag*", "packed", "wrapp*", "the box", "boxes", "cardboard", "bubble wrap", "plastic", "crushed", "unboxing",
 				"包装", "包裝", "盒子", "箱子", "纸箱", "压坏", "压扁", "压变形", "泡沫", "礼盒", "塑料袋",
 			},
-			Unless: []string{"package never", "package arrived", "package hasn't"},
+			Unless: []string{"package never", "package arrived", "package hasn't", "my package", "was in the box"},
 		},
 		{
 			Topic: "fit",
 			Words: []string{
-				"too small", "too large", "too big", "too tight", "too long", "too short", "too wide", "too narrow", "too loose", "fits", "doesn't fit", "does not fit", "didn't fit", "fit perfectly", "fit well", "fit is", "sizing", "size", "size chart", "runs small", "runs large",
+				"too small", "too large", "too big", "too tight", "too long", "too short", "too wide", "too narrow", "too loose", "fits", "that fit", "doesn't fit", "does not fit", "didn't fit", "fit perfectly", "fit well", "fit is", "sizing", "size", "size chart", "runs small", "runs large",
 				"尺码", "尺碼", "尺寸", "偏小", "偏大", "太小", "太大", "太紧", "太短", "太长", "合身", "码数", "大一号", "小一号", "合脚", "挤脚", "不合适",
 			},
-			Unless: []string{"差距太大", "压力太大", "声音太大", "差别太大", "wrong size", "声音太小", "字太小", "等太长"},
+			Unless: []string{"差距太大", "压力太大", "声音太大", "差别太大", "wrong size", "声音太小", "字太小", "等太长", "my size", "错了尺寸"},
 		},
 		{
 			Topic: "loyalty",
@@ -151,13 +153,18 @@ func standardVoice() []VoiceRule {
 		{
 			Priority: "medium",
 			Words: []string{
-				"late", "delay*", "slow", "broken", "broke", "breaks", "faulty", "defect*", "damaged", "doesn't work", "does not work", "didn't work", "not working", "stopped working", "wrong", "missing", "problem*", "issue*", "error*", "crash*", "bug", "bugs", "buggy",
+				"late", "later than", "delay*", "slow", "slowly", "failed", "fails", "not accepted", "rejected", "faded", "fades", "still have not", "still haven't", "did not get", "didn't get", "did not receive", "didn't receive", "only received", "different from the picture", "doesn't fit", "does not fit", "didn't fit", "cancelled my order", "stop sending", "worried", "barely", "broken", "broke", "breaks", "faulty", "defect*", "damaged", "doesn't work", "does not work", "didn't work", "not working", "stopped working", "wrong", "missing", "problem*", "issue*", "error*", "crash*", "bug", "bugs", "buggy",
 				"waiting", "waited", "lost", "can't", "cannot", "couldn't", "unable", "refused", "rude", "unhelpful", "no reply", "no response", "nobody answers", "no one answers", "never replied", "ignored", "disappoint*", "terrible", "awful", "horrible", "worst", "poor", "bad", "confus*", "difficult", "complicated", "fell apart", "falling apart", "falls apart", "torn", "ripped", "scratch*", "crack*", "leaks", "leaking", "expired", "freezes", "froze", "spam", "overpriced", "too small", "too large", "too big", "too tight", "too short", "too long", "frustrat*", "annoy*", "angry", "furious", "unhappy", "upset", "crushed", "on hold", "fake", "not as described", "hasn't arrived", "has not arrived", "smells", "incomplete", "cheated", "lied", "nightmare", "disgust*",
-				"慢", "延迟", "延誤", "迟迟", "晚了", "坏了", "壞了", "坏的", "破了", "瑕疵", "次品", "错了", "发错", "發錯", "寄错", "少发", "漏发", "漏發", "少了", "问题", "問題", "错误", "錯誤", "闪退", "閃退", "卡顿", "卡死", "打不开", "登不上", "无法", "無法", "不能用", "用不了", "失败", "没收到", "沒收到", "还没收到", "没人", "不理", "不回复", "没有回复", "打不通", "态度差", "态度恶劣", "态度很差", "差评", "差評", "很差", "太差", "失望", "生气", "气死", "糟糕", "垃圾", "难用", "难吃", "不好用", "掉色", "褪色", "起球", "异味", "开裂", "裂了", "漏水", "压坏", "压扁", "破损", "过期", "太小", "太大", "太紧", "不合适", "不符", "不一样", "骚扰", "骗人", "上当", "丢了", "丢失", "等了", "过分", "敷衍", "踢皮球", "无语", "崩溃", "恶心", "色差", "失效", "缺件", "变形", "线头", "不退",
+				"慢", "迟到", "没有到账", "没到账", "收不到", "登录不了", "转不了", "偏小", "偏大", "穿不进", "不值", "太贵", "坏", "碎了", "担心", "不安全", "取消订单", "订单被取消", "延迟", "延誤", "迟迟", "晚了", "坏了", "壞了", "坏的", "破了", "瑕疵", "次品", "错了", "发错", "發錯", "寄错", "少发", "漏发", "漏發", "少了", "问题", "問題", "错误", "錯誤", "闪退", "閃退", "卡顿", "卡死", "打不开", "登不上", "无法", "無法", "不能用", "用不了", "失败", "没收到", "沒收到", "还没收到", "没人", "不理", "不回复", "没有回复", "打不通", "态度差", "态度恶劣", "态度很差", "差评", "差評", "很差", "太差", "失望", "生气", "气死", "糟糕", "垃圾", "难用", "难吃", "不好用", "掉色", "褪色", "起球", "异味", "开裂", "裂了", "漏水", "压坏", "压扁", "破损", "过期", "太小", "太大", "太紧", "不合适", "不符", "不一样", "骚扰", "骗人", "上当", "丢了", "丢失", "等了", "过分", "敷衍", "踢皮球", "无语", "崩溃", "恶心", "色差", "失效", "缺件", "变形", "线头", "不退", "断了", "太窄", "太宽",
+			},
+			// In feedback what is denied is mostly something that went wrong.
+			Patterns: []string{
+				`\b(?:do|does|did|has|have|had|is|was|were|are|could|would|will)(?:n't| not)\b`, `\b(?:although|despite|nothing|instead of|declined|snapped|unfortunately)\b`,
+				`不(?:了|能|行|好|舒服|方便|对|到)`, `(?:还|還|一直|都|也)(?:没|沒|不)`,
 			},
 			Unless: []string{
-				"no problem*", "no issue*", "without any problem*", "without any issue*", "without problem*", "not bad", "never late", "not late", "no delay*", "can't wait", "cannot wait", "can't recommend it enough", "cannot recommend it enough", "can't fault", "not disappointed", "wasn't disappointed", "never disappoint*", "didn't disappoint", "couldn't be happier", "couldn't be better", "cannot complain", "can't complain", "no complaints",
-				"没问题", "没有问题", "沒問題", "沒有問題", "没什么问题", "没任何问题", "没有任何问题", "不慢", "没有失望", "没让我失望", "从不失望", "解决了问题", "解决了我的问题", "没有色差", "没有异味", "没异味", "没色差", "慢慢", "一点不慢",
+				"no problem*", "no issue*", "without any problem*", "without any issue*", "without problem*", "not bad", "never late", "not late", "no delay*", "can't wait", "cannot wait", "can't recommend it enough", "cannot recommend it enough", "can't fault", "not disappointed", "wasn't disappointed", "never disappoint*", "didn't disappoint", "couldn't be happier", "couldn't be better", "no worries", "cannot complain", "can't complain", "no complaints", "would not", "wouldn't", "have not regretted", "haven't regretted",
+				"问题很快解决", "问题很快就解决", "问题解决", "没问题", "没有问题", "沒問題", "沒有問題", "没什么问题", "没任何问题", "没有任何问题", "不慢", "没有失望", "没让我失望", "从不失望", "解决了问题", "解决了我的问题", "没有色差", "没有异味", "没异味", "没色差", "慢慢", "一点不慢", "不错", "忍不住", "少不了", "想不到", "了不起", "不好意思", "爱不释手", "没关系",
 			},
 		},
 	}
