@@ -43,11 +43,12 @@ const (
 	Chat   = "chat"
 	Store  = "store"
 	Social = "social"
+	Survey = "survey"
 	Server = "server"
 )
 
 // Channels are those that a mapping or a channel rule may give.
-var Channels = []string{Web, Mobile, Email, Phone, Chat, Store, Social, Server}
+var Channels = []string{Web, Mobile, Email, Phone, Chat, Store, Social, Survey, Server}
 
 // Policy is the document. Load a file onto Default, so that what it does not say
 // stays as it is there.

@@ -132,14 +132,14 @@ var standards = []standard{
 	{Service, Email, "", []string{"Support Email Received", "Support Email Sent"}},
 
 	// Feedback.
-	{Marketing, "", ActSurveySent, []string{"Survey Sent"}},
-	{Feedback, "", ActSurveyAnswered, []string{
+	{Marketing, Survey, ActSurveySent, []string{"Survey Sent"}},
+	{Feedback, Survey, ActSurveyAnswered, []string{
 		"Survey Answered", "Survey Response", "Survey Responded", "Survey Completed", "Survey Submitted",
 		"Feedback Given", "Feedback Submitted",
 	}},
-	{Feedback, "", ActNPSAnswered, []string{"NPS", "NPS Answered", "NPS Response", "NPS Submitted"}},
-	{Feedback, "", ActCSATAnswered, []string{"CSAT", "CSAT Answered", "CSAT Response", "CSAT Submitted"}},
-	{Feedback, "", ActCESAnswered, []string{"CES", "CES Answered", "CES Response", "CES Submitted"}},
+	{Feedback, Survey, ActNPSAnswered, []string{"NPS", "NPS Answered", "NPS Response", "NPS Submitted"}},
+	{Feedback, Survey, ActCSATAnswered, []string{"CSAT", "CSAT Answered", "CSAT Response", "CSAT Submitted"}},
+	{Feedback, Survey, ActCESAnswered, []string{"CES", "CES Answered", "CES Response", "CES Submitted"}},
 	{Feedback, "", ActComplaintOpened, []string{
 		"Complaint Opened", "Complaint", "Complaint Filed", "Complaint Received", "Complaint Submitted",
 	}},

@@ -2,6 +2,7 @@ package satisfaction
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -93,6 +94,9 @@ type Event struct {
 	Waiting  By
 	Priority string // of the case, in lower case
 	Product  string // that was reviewed
+	// Channel is the one that the message names, of policy.Channels; empty where it
+	// names none, and then the policy's counts.
+	Channel string
 }
 
 // maxWord bounds words that are kept in Facts, in bytes.
@@ -102,10 +106,18 @@ const maxWord = 64
 // of one, or nil where the message has none. docs/events.md names the properties.
 // For an empty act Read returns the zero Event.
 func Read(act policy.Act, prop func(key string) []byte) Event {
-	e := Event{Act: act}
-	switch act {
-	case "":
+	if act == "" {
 		return Event{}
+	}
+	e := Event{Act: act}
+	channel := strings.ToLower(strings.TrimSpace(text(prop("channel"))))
+	if channel == "e-mail" {
+		channel = policy.Email
+	}
+	if slices.Contains(policy.Channels, channel) {
+		e.Channel = channel
+	}
+	switch act {
 	case policy.ActSurveySent, policy.ActSurveyAnswered, policy.ActNPSAnswered, policy.ActCSATAnswered, policy.ActCESAnswered:
 		e.readSurvey(prop)
 	case policy.ActProductReviewed:

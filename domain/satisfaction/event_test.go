@@ -3,6 +3,9 @@ package satisfaction_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 
 	"sojourn/domain"
@@ -51,6 +54,9 @@ func TestRead(t *testing.T) {
 		{policy.ActChatMessageReceived, `{"conversation_id":"x","message_body":"Hi"}`, event{Case: "x", By: satisfaction.ByAgent, Comment: "Hi"}},
 		{policy.ActCallAnswered, `{"call_id":"k"}`, event{Case: "k", By: satisfaction.ByAgent}},
 		{policy.ActCallStarted, `{"call_id":{}}`, event{}},
+		{policy.ActTicketOpened, `{"channel":"E-Mail"}`, event{Channel: policy.Email}},
+		{policy.ActComplaintOpened, `{"channel":"phone"}`, event{Channel: policy.Phone}},
+		{policy.ActComplaintOpened, `{"channel":"fax"}`, event{}},
 	} {
 		c.want.Act = c.act
 		if got := read(t, c.act, c.properties); got != c.want {
@@ -78,6 +84,59 @@ func TestRatings(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s is read as %q, want %q", rating, got, want)
+		}
+	}
+}
+
+// TestTheExamplesOfTheDocs reads each example of docs/events.md: the policy knows
+// its name, and the act is the one in brackets above it.
+func TestTheExamplesOfTheDocs(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/events.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := policy.Default().Compile()
+	seen := map[policy.Act]bool{}
+	for section := range strings.SplitSeq(string(doc), "\n### ") {
+		name, rest, _ := strings.Cut(section, "\n")
+		example := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(rest)
+		if example == nil {
+			continue
+		}
+		var message struct {
+			Type, Event string
+			Properties  map[string]json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(example[1]), &message); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		rule := c.Classify(domain.Track, "x", message.Event)
+		if message.Type != "track" || message.Event != name || rule.Act == "" || !strings.Contains(rest, "(`"+string(rule.Act)+"`)") {
+			t.Errorf("%s is read as %q", name, rule.Act)
+		}
+		for key := range message.Properties {
+			if !strings.Contains(rest, "`"+key+"`") {
+				t.Errorf("%s: %s is not described", name, key)
+			}
+		}
+		e := satisfaction.Read(rule.Act, func(key string) []byte { return message.Properties[key] })
+		_, hasScore := message.Properties["score"]
+		_, hasRating := message.Properties["rating"]
+		if (hasScore || hasRating) != (e.State == satisfaction.ScoreRead) {
+			t.Errorf("%s is read as %+v", name, e)
+		}
+		seen[rule.Act] = true
+	}
+	for _, act := range policy.Acts {
+		switch act {
+		case policy.ActNPSAnswered, policy.ActCSATAnswered, policy.ActCESAnswered, policy.ActTicketClosed:
+			if !strings.Contains(string(doc), "`"+string(act)+"`") {
+				t.Errorf("%s is not described", act)
+			}
+		default:
+			if !seen[act] {
+				t.Errorf("%s has no example", act)
+			}
 		}
 	}
 }
