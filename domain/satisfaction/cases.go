@@ -67,7 +67,7 @@ func (v Verdict) String() string { return verdictNames[v] }
 // Timing is how long something took, by the policy's clock.
 type Timing struct {
 	Done bool
-	Ref  Ref // the touchpoint that ended it, if Done
+	Ref  Ref // the touchpoint that ended it, if Done; it may stand before the Opened
 	// Took is the time that counted, until it was done or up to the clock.
 	Took domain.Millis
 	// Target is what it may take, 0 for any time. Due is the instant at which that
@@ -264,7 +264,7 @@ func (c *caseState) stretches(pause bool) []stretch {
 	var list []stretch
 	from, open, waiting := c.Opened.At, true, false
 	end := func(at domain.Millis) {
-		if at > from && !(pause && waiting) {
+		if at > from && (!pause || !waiting) {
 			list = append(list, stretch{from, at})
 		}
 		from = at
@@ -299,18 +299,15 @@ func (c *caseState) view(r *Rules, clock domain.Millis) Case {
 	if !c.hasReply {
 		v.FirstResponse = measure(r.firstResponse, c.stretches(false), Timing{Target: t.firstResponse}, c.Open, clock)
 	} else {
-		reply := c.reply
-		reply.At = max(reply.At, c.Opened.At)
 		list := c.stretches(false)
 		for i := range list {
-			list[i].to = min(list[i].to, reply.At)
+			list[i].to = min(list[i].to, c.reply.At)
 		}
-		v.FirstResponse = measure(r.firstResponse, list, Timing{Done: true, Ref: reply, Target: t.firstResponse}, c.Open, clock)
+		v.FirstResponse = measure(r.firstResponse, list, Timing{Done: true, Ref: c.reply, Target: t.firstResponse}, c.Open, clock)
 	}
 	resolution := Timing{Target: t.resolution}
 	if !c.Open {
 		resolution.Done, resolution.Ref = true, c.resolved
-		resolution.Ref.At = max(c.resolved.At, c.Opened.At)
 	}
 	v.Resolution = measure(r.resolution, c.stretches(r.pauseWaiting), resolution, c.Open, clock)
 	return v
@@ -338,7 +335,7 @@ func measure(cal *Calendar, list []stretch, t Timing, open bool, clock domain.Mi
 	}
 	switch {
 	case t.Target == 0:
-	case t.Done && t.Ref.At <= due:
+	case t.Done && due == forever:
 		t.Verdict = VerdictMet
 	case due <= clock:
 		t.Verdict, t.Due = VerdictBreached, due

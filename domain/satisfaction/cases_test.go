@@ -154,6 +154,17 @@ func TestTickets(t *testing.T) {
 			cases: []string{"ticket t open; first response 1h met; resolution …24h pending due 3d"},
 		},
 		{
+			name: "who chats waits for nobody, and says nothing of the priority",
+			rules: func(s *policy.Satisfaction) {
+				s.Clocks.PauseWaiting = true
+				s.Targets = []policy.Target{{Case: "chat", ResolutionMinutes: 60}}
+			},
+			given: all(on(day(0), policy.ActChatStarted, "conversation_id=1, priority=low"),
+				on(day(0, minute), policy.ActChatMessageReceived, "conversation_id=1, waiting_for=customer, priority=high")),
+			until: day(0, 2*hour),
+			cases: []string{"chat 1 open low; first response 1m; resolution …2h breached due 0d+1h"},
+		},
+		{
 			name: "chats and calls",
 			given: all(on(day(0), policy.ActChatStarted, "conversation_id=1"),
 				on(day(0, minute), policy.ActChatMessageReceived, "conversation_id=1, by=bot"),
@@ -231,6 +242,9 @@ func TestCalendar(t *testing.T) {
 		{"a day of 25 hours", berlin, "2024-10-27T00:00:00+02:00", "2024-10-28T00:00:00+01:00", 25 * hour},
 		{"spans in any order, overlaps once", lunch, "2024-01-01T00:00:00+08:00", "2024-01-08T00:00:00+08:00", 7*8*hour + hour},
 		{"a day that the zone leaves out", samoa, "2011-12-29T00:00:00-10:00", "2012-01-01T00:00:00+14:00", 2 * 24 * hour},
+		{"a holiday of every year and one of a year", satisfaction.NewCalendar(policy.Hours{
+			Zone: "UTC", Week: []policy.Span{{Days: policy.Weekdays, From: "10:00", To: "11:00"}}, Holidays: []string{"12-25", "2024-12-24"},
+		}), "2023-12-23T00:00:00Z", "2024-12-27T00:00:00Z", (370 - 3) * hour},
 		{"backwards", lunch, "2024-01-02T00:00:00Z", "2024-01-01T00:00:00Z", 0},
 		{"round the clock", &satisfaction.Calendar{}, "2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z", 24 * hour},
 	} {

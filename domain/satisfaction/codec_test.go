@@ -201,7 +201,15 @@ func TestDamagedFacts(t *testing.T) {
 			t.Errorf("%d bytes left something behind", i)
 		}
 	}
+	if n := len(addAll(all(nps(day(0), "9"), nps(day(0), "9"))).Append(nil)); n != len(addAll(all(nps(day(0), "9"))).Append(nil)) {
+		t.Error("one touchpoint twice is kept twice")
+	}
+	backwards := addAll(number(all(nps(0, "9"), nps(0, "8")))).Append(nil)
+	half := (len(backwards) - 2) / 2
+	backwards = slices.Concat(backwards[:2], backwards[2+half:], backwards[2:2+half])
 	for name, b := range map[string][]byte{
+		"out of order":     backwards,
+		"past all time":    addAll(all(nps(domain.MaxTime+1, "9"))).Append(nil),
 		"another version":  append([]byte{99}, whole[1:]...),
 		"something behind": append(slices.Clone(whole), 0),
 	} {
@@ -232,6 +240,35 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("other bytes the second time")
 		}
 	})
+}
+
+// TestEqualScores: the index of answers that all say the same is what they say,
+// whatever they weigh.
+func TestEqualScores(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		score := rapid.IntRange(0, 10).Draw(t, "score")
+		var ts []satisfaction.Touch
+		for range rapid.IntRange(1, 20).Draw(t, "n") {
+			ts = append(ts, nps(day(rapid.IntRange(0, 60).Draw(t, "day"), domain.Millis(rapid.IntRange(0, 86_400_000).Draw(t, "ms"))), fmt.Sprint(score)))
+		}
+		weight := rapid.Float64Range(0.5, 3).Draw(t, "weight")
+		rules := compile(func(s *policy.Satisfaction) { s.Weights.NPS, s.Floor = weight, 1e-3 })
+		if v, _, _ := addAll(number(ts)).View(day(61), rules); v.Index != float64(10*score) {
+			t.Fatalf("%d times %d is %v", len(ts), score, v.Index)
+		}
+	})
+}
+
+// TestMergedChats: the first message of a conversation is known whichever subject
+// it is of.
+func TestMergedChats(t *testing.T) {
+	ts := number(all(on(day(0), policy.ActChatMessageReceived, "conversation_id=x"), on(day(1), policy.ActChatMessageReceived, "conversation_id=x")))
+	merged := stored(addAll(ts[:1]))
+	merged.Merge(stored(addAll(ts[1:])))
+	if string(merged.Append(nil)) != string(addAll(ts).Append(nil)) || string(merged.Append(nil)) != string(addAll(ts[:1]).Append(nil)) {
+		t.Error("the second message is kept")
+	}
 }
 
 func TestAChatLeavesFewFacts(t *testing.T) {

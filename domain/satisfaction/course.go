@@ -147,7 +147,7 @@ func (c *course) pass(until domain.Millis) {
 	}
 	// Touchpoints at one instant go before what time does at it: what fades there
 	// has not faded for them.
-	at := max(c.fades(), c.now)
+	at := c.fades()
 	if at >= until {
 		return
 	}

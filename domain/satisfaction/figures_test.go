@@ -132,6 +132,7 @@ func TestOpinions(t *testing.T) {
 		answer(1, day(4), ces(0, "7"), "loyal", "", "web", "shop"),
 		answer(2, day(4), ces(0, "4"), "loyal", "", "web", "shop"),
 		answer(3, day(4), review(0, "5"), "loyal", "", "web", "shop"),
+		answer(4, day(7), ces(0, "5"), "new", "", "web", "shop"),
 	}
 	for _, c := range []struct {
 		name   string
@@ -139,8 +140,8 @@ func TestOpinions(t *testing.T) {
 		every  bool
 		want   string
 	}{
-		{"a customer's last answer counts", satisfaction.Filter{}, false, "nps 1/1/1 0, csat 1/2, ces 5.5, easy 1/2"},
-		{"or every one", satisfaction.Filter{}, true, "nps 1/1/2 -25, csat 1/2, ces 5.5, easy 1/2"},
+		{"a customer's last answer counts", satisfaction.Filter{}, false, "nps 1/1/1 0, csat 1/2, ces 5.333, easy 2/3"},
+		{"or every one", satisfaction.Filter{}, true, "nps 1/1/2 -25, csat 1/2, ces 5.333, easy 2/3"},
 		{"filters go first: the last of those in the period", satisfaction.Filter{To: day(5)}, false, "nps 0/1/2 -66.67, csat 1/2, ces 5.5, easy 1/2"},
 		{"the beginning belongs to a period, the end does not", satisfaction.Filter{From: day(1), To: day(2)}, false, "nps 0/1/0 0, csat 0/0, ces 0, easy 0/0"},
 		{"by the stage at the answer", satisfaction.Filter{Stage: "lead"}, false, "nps 0/0/1 -100, csat 0/0, ces 0, easy 0/0"},
@@ -203,6 +204,9 @@ func TestServiceFigures(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v\nwant\n%+v", got, want)
+	}
+	if got := satisfaction.ServiceOf(rows, satisfaction.Ticket, satisfaction.Filter{}); got.Opened != 5 {
+		t.Errorf("without a filter %+v", got)
 	}
 }
 

@@ -306,6 +306,15 @@ var replays = []struct {
 		b.Merge(a)
 		return stored(b)
 	}},
+	{"as two subjects, merged as they are", func(ts []satisfaction.Touch) *satisfaction.Facts {
+		ts = slices.Clone(ts)
+		slices.SortFunc(ts, func(a, b satisfaction.Touch) int { return a.Compare(b.Ref) })
+		a, b := ts[:len(ts)/2], ts[len(ts)/2:]
+		slices.Reverse(b)
+		f := addAll(a)
+		f.Merge(addAll(b))
+		return f
+	}},
 	{"looked at after each touchpoint", func(ts []satisfaction.Touch) *satisfaction.Facts {
 		var f satisfaction.Facts
 		rules := compile(nil)

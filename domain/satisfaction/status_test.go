@@ -41,6 +41,12 @@ func TestStatus(t *testing.T) {
 			then:  []string{"0d satisfied 70 #1"},
 		},
 		{
+			name:  "and so does that of the best",
+			rules: func(s *policy.Satisfaction) { s.Status.Delighted = 90 },
+			given: all(nps(day(0), "9")),
+			then:  []string{"0d delighted 90 #1"},
+		},
+		{
 			name:  "a status that stays is not said again",
 			given: all(nps(day(0), "9"), nps(day(1), "10"), csat(day(2), "5")),
 			then:  []string{"0d delighted 90 #1"},
