@@ -110,7 +110,7 @@ func TestSatisfactionMistakes(t *testing.T) {
 		},
 		Holidays: []string{"12-25", "02-30", "2026-02-29", "02-29"},
 	}
-	s.Clocks = policy.Clocks{FirstResponse: "busines", Resolution: policy.Always}
+	s.Clocks = policy.Clocks{FirstResponse: "buziness", Resolution: policy.Always}
 	s.Targets = []policy.Target{{Case: "tickets", Priority: "High", FirstResponseMinutes: -1}}
 	s.Voice.Rules = []policy.VoiceRule{
 		{},
@@ -150,7 +150,7 @@ func TestSatisfactionMistakes(t *testing.T) {
 			t.Errorf("no %q in\n%v", part, err)
 		}
 	}
-	if _, err := policy.Decode([]byte(`{"satisfaction":{"targets":[{"kase":"ticket"}],"wieghts":{}}}`)); err == nil ||
+	if _, err := policy.Decode([]byte(`{"satisfaction":{"targets":[{"kase":"ticket"}],"weihts":{}}}`)); err == nil ||
 		!strings.Contains(err.Error(), "did you mean case?") || !strings.Contains(err.Error(), "did you mean weights?") {
 		t.Errorf("unknown keys: %v", err)
 	}
