@@ -151,6 +151,9 @@ channels: []
 func comment(m policy.Mapping) string {
 	const indent, width = "#      ", 96
 	line := "#   - {meaning: " + string(m.Meaning)
+	if m.As != "" {
+		line += ", as: " + string(m.As)
+	}
 	if m.Channel != "" {
 		line += ", channel: " + m.Channel
 	}

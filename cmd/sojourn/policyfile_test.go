@@ -114,6 +114,25 @@ func TestDefaultPolicyFile(t *testing.T) {
 	}
 }
 
+// TestTheExampleOfTheDocs: what docs/policy.md shows is a policy.
+func TestTheExampleOfTheDocs(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1) {
+		p, err := policyOf(t, block[1])
+		if err != nil {
+			t.Errorf("%v in\n%s", err, block[1])
+		}
+		if strings.HasPrefix(block[1], "satisfaction:") {
+			if h := p.Satisfaction.Hours; len(h.Holidays) != 2 || h.Holidays[1] != "2026-04-03" || h.Week[0].From != "09:00" || len(p.Satisfaction.Service.Levels) != 3 {
+				t.Errorf("%+v", p.Satisfaction)
+			}
+		}
+	}
+}
+
 func TestPolicyValidate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "p.yaml")
 	if err := os.WriteFile(path, []byte("currency: eur\nstandrd: true\n"), 0o600); err != nil {

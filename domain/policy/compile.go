@@ -39,10 +39,10 @@ func (p Policy) Compile() *Compiled {
 	c := &Compiled{policy: p, channels: p.Channels, identity: p.Identity.compile()}
 	for k := domain.Track; k <= domain.Alias; k++ {
 		t := &c.kinds[k]
-		t.fallback = Rule{unmappedMeaning(k), c.Channel(k, "", ""), true}
+		t.fallback = unmapped(k, c.Channel(k, "", ""))
 		for _, r := range c.channels {
 			if r.Source != "" && (r.Type == "" || r.Type == k.String()) {
-				t.source(r.Source).fallback = Rule{unmappedMeaning(k), c.Channel(k, r.Source, ""), true}
+				t.source(r.Source).fallback = unmapped(k, c.Channel(k, r.Source, ""))
 			}
 		}
 	}
@@ -58,9 +58,9 @@ func (p Policy) Compile() *Compiled {
 		t := &kt.table
 		if m.Source != "" {
 			t = kt.source(m.Source)
-			t.fallback = Rule{unmappedMeaning(kind), c.Channel(kind, m.Source, ""), true}
+			t.fallback = unmapped(kind, c.Channel(kind, m.Source, ""))
 		}
-		rule := Rule{m.Meaning, m.Channel, false}
+		rule := Rule{Meaning: m.Meaning, Channel: m.Channel, Act: m.As}
 		if rule.Channel == "" {
 			rule.Channel, rule.ByRule = t.fallback.Channel, true
 		}
@@ -145,14 +145,16 @@ func (t *table) through(r Rule) Rule {
 	return r
 }
 
-func unmappedMeaning(k domain.Kind) Meaning {
+// unmapped is the rule of messages that no mapping knows.
+func unmapped(k domain.Kind, channel string) Rule {
+	r := Rule{Meaning: Unmapped, Channel: channel, ByRule: true}
 	switch k {
 	case domain.Page, domain.Screen:
-		return Engagement
+		r.Meaning = Engagement
 	case domain.Identify, domain.Group, domain.Alias:
-		return Identity
+		r.Meaning = Identity
 	}
-	return Unmapped
+	return r
 }
 
 // Classify says what a message means and through which channel it came. name is
@@ -160,7 +162,7 @@ func unmappedMeaning(k domain.Kind) Meaning {
 // two where the name is spelt in another way, and allocates nothing.
 func (c *Compiled) Classify(kind domain.Kind, source, name string) Rule {
 	if int(kind) >= len(c.kinds) {
-		return Rule{Unmapped, Server, true}
+		return Rule{Meaning: Unmapped, Channel: Server, ByRule: true}
 	}
 	kt := &c.kinds[kind]
 	t := &kt.table
@@ -207,6 +209,10 @@ func (c *Compiled) Lifecycle() Lifecycle { return c.policy.Lifecycle }
 
 // Identity says who is one customer.
 func (c *Compiled) Identity() *IdentityRules { return &c.identity }
+
+// Satisfaction says how opinions and service are judged, with its lists written
+// out.
+func (c *Compiled) Satisfaction() *Satisfaction { return &c.policy.Satisfaction }
 
 // Currency is the one of a purchase that names none.
 func (c *Compiled) Currency() string { return c.policy.Currency }

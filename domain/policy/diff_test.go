@@ -30,7 +30,7 @@ identity.limits.email:  -> 3
 events[track "Invoice Paid" from erp]: purchase -> refund by server
 events[page]: lead -> 
 events[track "Paid" from erp]:  -> refund by server
-events[track "NPS"]: feedback -> lead
+events[track "NPS"]: feedback by survey -> lead
 channels{source:shop,channel:web}:  -> {"source":"shop","channel":"web"}
 channels{library:x,channel:web}: {"library":"x","channel":"web"} -> 
 `

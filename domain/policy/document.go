@@ -14,6 +14,7 @@ import (
 // of the same name, spelt in whatever way, that is for any source.
 func (p Policy) Expanded() Policy {
 	p.Identity = p.Identity.complete()
+	p.Satisfaction = p.Satisfaction.complete()
 	if !p.Standard {
 		return p
 	}

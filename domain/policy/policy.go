@@ -43,11 +43,12 @@ const (
 	Chat   = "chat"
 	Store  = "store"
 	Social = "social"
+	Survey = "survey"
 	Server = "server"
 )
 
 // Channels are those that a mapping or a channel rule may give.
-var Channels = []string{Web, Mobile, Email, Phone, Chat, Store, Social, Server}
+var Channels = []string{Web, Mobile, Email, Phone, Chat, Store, Social, Survey, Server}
 
 // Policy is the document. Load a file onto Default, so that what it does not say
 // stays as it is there.
@@ -58,6 +59,8 @@ type Policy struct {
 	Lifecycle Lifecycle `json:"lifecycle" yaml:"lifecycle"`
 	// Identity says who is one customer.
 	Identity Identities `json:"identity" yaml:"identity"`
+	// Satisfaction says how opinions and service are judged.
+	Satisfaction Satisfaction `json:"satisfaction" yaml:"satisfaction"`
 	// Standard has the names of Segment's specs and the standard channel rules
 	// stand behind the policy's own.
 	Standard bool `json:"standard" yaml:"standard"`
@@ -124,6 +127,9 @@ type Mapping struct {
 	Type    string   `json:"type,omitempty" yaml:"type,omitempty"`
 	Source  string   `json:"source,omitempty" yaml:"source,omitempty"`
 	Meaning Meaning  `json:"meaning" yaml:"meaning"`
+	// As makes the messages events of satisfaction; see Act. A standard name that
+	// is mapped anew is one no more unless its mapping says so.
+	As Act `json:"as,omitempty" yaml:"as,omitempty"`
 	// Channel is decided by the channel rules where it is empty.
 	Channel string `json:"channel,omitempty" yaml:"channel,omitempty"`
 }
@@ -141,6 +147,8 @@ type ChannelRule struct {
 type Rule struct {
 	Meaning Meaning
 	Channel string
+	// Act is what the message does for satisfaction; empty for most.
+	Act Act
 	// ByRule is set where no mapping named the channel: it is the one of the
 	// channel rules for a message of unknown library, and Compiled.Channel may
 	// know better where the library is known.
@@ -162,7 +170,8 @@ func Default() Policy {
 			Limits: defaultLimits(),
 			Nobody: []string{},
 		},
-		Standard: true,
+		Satisfaction: defaultSatisfaction(),
+		Standard:     true,
 	}
 }
 

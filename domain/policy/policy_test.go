@@ -43,7 +43,9 @@ func TestStandardNames(t *testing.T) {
 		{"Coupon Entered,Coupon Applied,Coupon Denied,Coupon Removed", policy.Engagement, policy.Web},
 		{"Product Added to Wishlist,Product Removed from Wishlist,Wishlist Product Added to Cart", policy.Engagement, policy.Web},
 		{"Product Shared,Cart Shared", policy.Engagement, policy.Web},
-		{"Product Reviewed,Survey Answered,Survey Response,NPS,Complaint", policy.Feedback, policy.Web},
+		{"Product Reviewed,Complaint,Complaint Opened,Complaint Updated,Complaint Resolved", policy.Feedback, policy.Web},
+		{"Survey Answered,Survey Response,NPS,CSAT,CES", policy.Feedback, policy.Survey},
+		{"Survey Sent", policy.Marketing, policy.Survey},
 		{"Account Created,Account Deleted,Signed In,Signed Out,Invite Sent", policy.Engagement, policy.Web},
 		{"Account Added User,Account Removed User,Trial Ended", policy.Engagement, policy.Web},
 		{"Email Bounced,Email Delivered,Email Link Clicked,Email Marked as Spam,Email Opened,Unsubscribed", policy.Marketing, policy.Email},
@@ -235,7 +237,7 @@ func TestDecode(t *testing.T) {
 	for _, part := range []string{
 		`lifecycle.at_risk_day: "at_risk_day" is no key of a policy: did you mean at_risk_days?`,
 		`events[1].meening: "meening" is no key of a policy: did you mean meaning?`,
-		`colour: "colour" is no key of a policy: use currency, lifecycle, identity, standard, events or channels`,
+		`colour: "colour" is no key of a policy: use currency, lifecycle, identity, satisfaction, standard, events or channels`,
 	} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("no %q in\n%v", part, err)

@@ -19,7 +19,7 @@ type hint struct {
 // hints are by path; [] stands for any entry of a list and * for any key. A key
 // without one is described by its type alone.
 func hints() map[string]hint {
-	meanings, kinds := meaningNames(), kindNames()
+	meanings, kinds := words(Meanings), kindNames()
 	return map[string]hint{
 		"currency":                  {doc: "The currency of a purchase that names none; ISO 4217."},
 		"lifecycle":                 {doc: "When a customer is in which stage. A day is 24 hours."},

@@ -26,11 +26,12 @@ var standardChannels = []ChannelRule{
 	{Channel: Web},
 }
 
-// standard is a group of names of one meaning and channel; an empty channel leaves
-// it to the channel rules.
+// standard is a group of names of one meaning, act and channel; an empty channel
+// leaves it to the channel rules.
 type standard struct {
 	meaning Meaning
 	channel string
+	act     Act
 	names   []string
 }
 
@@ -41,13 +42,13 @@ type standard struct {
 // difference, so each is written once.
 var standards = []standard{
 	// E-commerce: the order.
-	{Purchase, "", []string{"Order Completed", "Completed Order"}},
-	{OrderUpdate, "", []string{"Order Updated", "Updated Order"}},
-	{Refund, "", []string{"Order Refunded", "Refunded Order"}},
-	{Cancellation, "", []string{"Order Cancelled", "Cancelled Order", "Order Canceled", "Canceled Order"}},
-	{Qualified, "", []string{"Checkout Started", "Started Checkout", "Order Started", "Started Order"}},
+	{Purchase, "", "", []string{"Order Completed", "Completed Order"}},
+	{OrderUpdate, "", "", []string{"Order Updated", "Updated Order"}},
+	{Refund, "", "", []string{"Order Refunded", "Refunded Order"}},
+	{Cancellation, "", "", []string{"Order Cancelled", "Cancelled Order", "Order Canceled", "Canceled Order"}},
+	{Qualified, "", "", []string{"Checkout Started", "Started Checkout", "Order Started", "Started Order"}},
 	// E-commerce: the way to it.
-	{Engagement, "", []string{
+	{Engagement, "", "", []string{
 		"Products Searched", "Searched Products",
 		"Product List Viewed", "Viewed Product List", "Product Category Viewed", "Viewed Product Category",
 		"Product List Filtered", "Filtered Product List",
@@ -72,12 +73,12 @@ var standards = []standard{
 		"Product Shared", "Shared Product",
 		"Cart Shared", "Shared Cart",
 	}},
-	{Feedback, "", []string{"Product Reviewed", "Reviewed Product"}},
+	{Feedback, "", ActProductReviewed, []string{"Product Reviewed", "Reviewed Product", "Review Submitted", "Rating Submitted"}},
 
 	// B2B SaaS.
-	{Lead, "", []string{"Signed Up"}},
-	{Qualified, "", []string{"Trial Started", "Started Trial"}},
-	{Engagement, "", []string{
+	{Lead, "", "", []string{"Signed Up"}},
+	{Qualified, "", "", []string{"Trial Started", "Started Trial"}},
+	{Engagement, "", "", []string{
 		"Account Created", "Created Account",
 		"Account Deleted", "Deleted Account",
 		"Signed In", "Signed Out",
@@ -88,62 +89,74 @@ var standards = []standard{
 	}},
 
 	// E-mail.
-	{Marketing, Email, []string{
+	{Marketing, Email, "", []string{
 		"Email Sent", "Email Delivered", "Email Bounced", "Email Opened",
 		"Email Link Clicked", "Email Clicked", "Email Marked as Spam",
 		"Subscribed", "Unsubscribed",
 	}},
 
 	// Mobile: the application's lifecycle and its campaigns.
-	{Engagement, Mobile, []string{
+	{Engagement, Mobile, "", []string{
 		"Application Installed", "Application Opened", "Application Foregrounded",
 		"Application Backgrounded", "Application Updated", "Application Uninstalled",
 		"Application Crashed", "Deep Link Opened", "Deep Link Clicked",
 	}},
-	{Marketing, Mobile, []string{
+	{Marketing, Mobile, "", []string{
 		"Install Attributed",
 		"Push Notification Sent", "Push Notification Received",
 		"Push Notification Tapped", "Push Notification Bounced",
 	}},
 
 	// Live chat.
-	{Service, Chat, []string{
-		"Live Chat Conversation Started", "Live Chat Conversation Ended",
-		"Live Chat Message Sent", "Live Chat Message Received",
-		"Chat Started", "Chat Ended",
-	}},
+	{Service, Chat, ActChatStarted, []string{"Live Chat Conversation Started", "Chat Started"}},
+	{Service, Chat, ActChatMessageSent, []string{"Live Chat Message Sent"}},
+	{Service, Chat, ActChatMessageReceived, []string{"Live Chat Message Received"}},
+	{Service, Chat, ActChatEnded, []string{"Live Chat Conversation Ended", "Chat Ended"}},
 
 	// Leads.
-	{Lead, "", []string{"Lead Captured", "Captured Lead"}},
-	{Qualified, "", []string{"Lead Qualified", "Qualified Lead"}},
+	{Lead, "", "", []string{"Lead Captured", "Captured Lead"}},
+	{Qualified, "", "", []string{"Lead Qualified", "Qualified Lead"}},
 
 	// Service.
-	{Service, "", []string{
-		"Ticket Opened", "Ticket Created", "Ticket Updated", "Ticket Reopened",
-		"Ticket Solved", "Ticket Resolved", "Ticket Closed",
-	}},
-	{Service, Phone, []string{"Call Started", "Call Received", "Call Answered", "Call Ended", "Call Missed", "Call Completed"}},
-	{Service, Email, []string{"Support Email Received", "Support Email Sent"}},
+	{Service, "", ActTicketOpened, []string{"Ticket Opened", "Ticket Created"}},
+	{Service, "", ActTicketReplied, []string{"Ticket Replied", "Ticket Commented"}},
+	{Service, "", ActTicketEscalated, []string{"Ticket Escalated"}},
+	{Service, "", ActTicketResolved, []string{"Ticket Resolved", "Ticket Solved"}},
+	{Service, "", ActTicketClosed, []string{"Ticket Closed"}},
+	{Service, "", ActTicketReopened, []string{"Ticket Reopened"}},
+	{Service, "", "", []string{"Ticket Updated"}},
+	{Service, Phone, ActCallStarted, []string{"Call Started", "Call Received"}},
+	{Service, Phone, ActCallAnswered, []string{"Call Answered"}},
+	{Service, Phone, ActCallMissed, []string{"Call Missed"}},
+	{Service, Phone, ActCallEnded, []string{"Call Ended", "Call Completed"}},
+	{Service, Email, "", []string{"Support Email Received", "Support Email Sent"}},
 
 	// Feedback.
-	{Feedback, "", []string{
+	{Marketing, Survey, ActSurveySent, []string{"Survey Sent"}},
+	{Feedback, Survey, ActSurveyAnswered, []string{
 		"Survey Answered", "Survey Response", "Survey Responded", "Survey Completed", "Survey Submitted",
-		"NPS", "NPS Answered", "NPS Response", "NPS Submitted", "CSAT", "CSAT Response", "CES", "CES Response",
-		"Feedback Given", "Feedback Submitted", "Review Submitted", "Rating Submitted",
-		"Complaint", "Complaint Filed", "Complaint Received", "Complaint Submitted", "Complaint Resolved",
+		"Feedback Given", "Feedback Submitted",
 	}},
+	{Feedback, Survey, ActNPSAnswered, []string{"NPS", "NPS Answered", "NPS Response", "NPS Submitted"}},
+	{Feedback, Survey, ActCSATAnswered, []string{"CSAT", "CSAT Answered", "CSAT Response", "CSAT Submitted"}},
+	{Feedback, Survey, ActCESAnswered, []string{"CES", "CES Answered", "CES Response", "CES Submitted"}},
+	{Feedback, "", ActComplaintOpened, []string{
+		"Complaint Opened", "Complaint", "Complaint Filed", "Complaint Received", "Complaint Submitted",
+	}},
+	{Feedback, "", ActComplaintUpdated, []string{"Complaint Updated"}},
+	{Feedback, "", ActComplaintResolved, []string{"Complaint Resolved", "Complaint Closed"}},
 
 	// Store and social.
-	{Engagement, Store, []string{"Store Visit", "Store Visited", "Store Visit Started", "Store Visit Ended"}},
-	{Engagement, Social, []string{"Social Post Liked", "Social Post Shared", "Social Post Commented", "Social Mention", "Social Profile Followed"}},
-	{Service, Social, []string{"Social Message Received", "Social Message Sent"}},
+	{Engagement, Store, "", []string{"Store Visit", "Store Visited", "Store Visit Started", "Store Visit Ended"}},
+	{Engagement, Social, "", []string{"Social Post Liked", "Social Post Shared", "Social Post Commented", "Social Mention", "Social Profile Followed"}},
+	{Service, Social, "", []string{"Social Message Received", "Social Message Sent"}},
 }
 
 // standardEvents are the standards as mappings.
 func standardEvents() []Mapping {
 	mappings := make([]Mapping, len(standards))
 	for i, s := range standards {
-		mappings[i] = Mapping{Names: s.names, Meaning: s.meaning, Channel: s.channel}
+		mappings[i] = Mapping{Names: s.names, Meaning: s.meaning, As: s.act, Channel: s.channel}
 	}
 	return mappings
 }

@@ -77,6 +77,7 @@ func (p Policy) Validate() error {
 	}
 	p.Lifecycle.validate(v)
 	p.Identity.validate(v)
+	p.Satisfaction.validate(v)
 	seen := map[[3]string]string{}
 	for i, m := range p.Events {
 		m.validate(v, i, seen)
@@ -159,9 +160,12 @@ func (m Mapping) validate(v *validator, index int, seen map[[3]string]string) {
 	}
 	switch {
 	case m.Meaning == "":
-		v.add(at("meaning"), "is missing%s", oneOf("", meaningNames()))
+		v.add(at("meaning"), "is missing%s", oneOf("", words(Meanings)))
 	case !slices.Contains(Meanings, m.Meaning):
-		v.add(at("meaning"), "%q is no meaning%s", m.Meaning, oneOf(string(m.Meaning), meaningNames()))
+		v.add(at("meaning"), "%q is no meaning%s", m.Meaning, oneOf(string(m.Meaning), words(Meanings)))
+	}
+	if m.As != "" && !slices.Contains(Acts, m.As) {
+		v.add(at("as"), "%q is no event of satisfaction%s", m.As, oneOf(string(m.As), words(Acts)))
 	}
 	if m.Channel != "" && !slices.Contains(Channels, m.Channel) {
 		v.add(at("channel"), "%q is no channel%s", m.Channel, oneOf(m.Channel, Channels))
@@ -223,9 +227,10 @@ func kindNames() []string {
 	return names
 }
 
-func meaningNames() []string {
-	names := make([]string, len(Meanings))
-	for i, m := range Meanings {
+// words are the texts of a list of names.
+func words[T ~string](list []T) []string {
+	names := make([]string, len(list))
+	for i, m := range list {
 		names[i] = string(m)
 	}
 	return names
