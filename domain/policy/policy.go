@@ -58,6 +58,8 @@ type Policy struct {
 	Lifecycle Lifecycle `json:"lifecycle" yaml:"lifecycle"`
 	// Identity says who is one customer.
 	Identity Identities `json:"identity" yaml:"identity"`
+	// Loyalty holds the loyalty programmes.
+	Loyalty Loyalty `json:"loyalty" yaml:"loyalty"`
 	// Standard has the names of Segment's specs and the standard channel rules
 	// stand behind the policy's own.
 	Standard bool `json:"standard" yaml:"standard"`
