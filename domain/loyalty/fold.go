@@ -30,7 +30,7 @@ func Fold(f *Facts, p *Programme, until domain.Millis) Ledger {
 		transfers:   map[uuid.UUID]CommandKind{},
 		birthday:    policy.Never,
 	}
-	items := s.items()
+	items := s.items(until)
 	s.tiers = tierSim{p: p, rules: p.tiers, enrolled: s.enrolled, cause: s.enrolCause}
 	s.run(items, until)
 	s.finish(until)
@@ -62,7 +62,8 @@ type sim struct {
 
 	enrolled   domain.Millis
 	enrolCause Cause
-	joined     bool // the enrolment has happened
+	enrolNext  domain.Millis // the first behind until that an event before it gave
+	joined     bool          // the enrolment has happened
 
 	lots      []lot
 	spendable []int32 // lots with available points, in spending order
@@ -135,11 +136,14 @@ const (
 
 // items are the events that the programme looks at, in order. On the way it finds
 // the enrolment.
-func (s *sim) items() []item {
-	s.enrolled = policy.Never
-	enrol := func(at domain.Millis, c Cause) {
+func (s *sim) items(until domain.Millis) []item {
+	s.enrolled, s.enrolNext = policy.Never, policy.Never
+	enrol := func(at, event domain.Millis, c Cause) {
 		if at < s.enrolled {
 			s.enrolled, s.enrolCause = at, c
+		}
+		if event <= until && at > until {
+			s.enrolNext = min(s.enrolNext, at)
 		}
 	}
 	if s.f.hasSeen {
@@ -148,7 +152,7 @@ func (s *sim) items() []item {
 		if at != s.f.seen.At {
 			c.Rule = RuleEnrolment
 		}
-		enrol(at, c)
+		enrol(at, s.f.seen.At, c)
 	}
 	items := make([]item, 0, len(s.f.orders)+len(s.f.events)+len(s.f.commands))
 	for i := range s.f.orders {
@@ -173,9 +177,9 @@ func (s *sim) items() []item {
 			if s.p.From != policy.Always {
 				it.At = s.p.From
 			}
-			enrol(it.At, Cause{Touchpoint: c.ID})
+			enrol(it.At, it.At, Cause{Touchpoint: c.ID})
 		case Enroll:
-			enrol(max(c.At, s.p.From), Cause{Touchpoint: c.ID})
+			enrol(max(c.At, s.p.From), c.At, Cause{Touchpoint: c.ID})
 		}
 		if c.Kind == TransferOut || c.Kind == TransferIn {
 			s.transfers[c.ID] = c.Kind
@@ -462,7 +466,7 @@ func (s *sim) finish(until domain.Millis) {
 		next(t)
 	}
 	if !s.joined {
-		next(s.enrolled)
+		next(s.enrolNext)
 		return
 	}
 	h := &s.tiers.held

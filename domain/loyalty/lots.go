@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 
-
 	"sojourn/domain"
 	"sojourn/domain/policy"
 )
@@ -41,7 +40,9 @@ func (s *sim) put(list *[]int32, lot int32) {
 }
 
 func (s *sim) take(list *[]int32, lot int32) {
-	if i, found := slices.BinarySearchFunc(*list, lot, s.compare); found {
+	if len(*list) > 0 && (*list)[0] == lot {
+		*list = (*list)[1:] // most are taken from the front
+	} else if i, found := slices.BinarySearchFunc(*list, lot, s.compare); found {
 		*list = slices.Delete(*list, i, i+1)
 	}
 }
@@ -73,7 +74,7 @@ func (s *sim) open(l lot) int32 {
 	i := int32(len(s.lots))
 	s.lots = append(s.lots, l)
 	if l.Expires != policy.Never {
-		heap.Push(&s.deadlines, deadline{l.Expires, phaseExpiry, i})
+		heap.Push(&s.deadlines, deadline{max(l.Expires, s.now), phaseExpiry, i}) // what came too late is over at once
 	}
 	if l.AvailableAt > s.now {
 		heap.Push(&s.deadlines, deadline{l.AvailableAt, phaseAvailable, i})

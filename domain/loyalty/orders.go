@@ -21,6 +21,7 @@ type order struct {
 	lines    []Line
 	refunds  []refund
 	taken    domain.Decimal // the sum of the refunds' amounts
+	refunded bool           // a refund found it
 	full     bool           // nothing is left of it, for ever
 
 	// The rules of its day, nil where it earns nothing; its instant, channel and
@@ -119,8 +120,8 @@ func (o *order) apply(f *orderFact) bool {
 		if len(f.lines) > 0 {
 			o.lines = f.lines
 		}
-		return true
 	case kindRefund:
+		o.refunded = true
 		names := namesProducts(f.lines)
 		switch {
 		case f.state == commerce.AmountNone && !names:
@@ -140,7 +141,7 @@ func (o *order) apply(f *orderFact) bool {
 	case kindPurchase:
 		return false
 	}
-	if o.state != commerce.AmountRead || o.plain() && o.taken >= o.amount || !o.plain() && o.sum(nil).Sign() <= 0 {
+	if o.refunded && (o.state != commerce.AmountRead || o.plain() && o.taken >= o.amount || !o.plain() && o.sum(nil).Sign() <= 0) {
 		o.full = true
 	}
 	return true
