@@ -99,7 +99,7 @@ func ReadBirthday(raw []byte) Birthday {
 	}
 	if len(s) == len("--02-29") {
 		// 2000 has a 29 February.
-		if t, err := time.Parse("2000--01-02", "2000"+s); err == nil {
+		if t, err := time.Parse("2006--01-02", "2000"+s); err == nil {
 			return Birthday{Told: true, Month: int(t.Month()), Day: t.Day()}
 		}
 	}

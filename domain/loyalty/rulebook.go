@@ -286,8 +286,8 @@ func sourceOf(doc policy.Programme, s any) any {
 }
 
 // Check says what keeps a policy from being applied at an instant behind others:
-// rules about points that are new and hold from before that instant without
-// retroactive. It returns nil or policy.Problems.
+// rules about points that are new and hold from before that instant, and another
+// from of a programme, without retroactive. It returns nil or policy.Problems.
 func Check(history []AppliedPolicy, candidate policy.Policy, at domain.Millis) error {
 	if len(history) == 0 {
 		return nil
@@ -299,7 +299,7 @@ func Check(history []AppliedPolicy, candidate policy.Policy, at domain.Millis) e
 		refuse := func(from string, keys ...string) {
 			problems = append(problems, policy.Problem{
 				Path:    append([]string{"loyalty", "programmes", fmt.Sprint(i)}, keys...),
-				Message: fmt.Sprintf("%s lies in the past: rules about points look forward, unless retroactive: true stands beside it", from),
+				Message: fmt.Sprintf("%s would change what is past: rules about points look forward, unless retroactive: true stands beside it", from),
 			})
 		}
 		past := func(from string, retroactive bool) bool {
@@ -310,10 +310,11 @@ func Check(history []AppliedPolicy, candidate policy.Policy, at domain.Millis) e
 		if k := slices.IndexFunc(last, func(p policy.Programme) bool { return p.ID == doc.ID }); k >= 0 {
 			before = last[k]
 		}
-		if doc.From != before.From && past(doc.From, doc.Retroactive) {
+		p := known.Programme(doc.ID)
+		if t, ok := policy.Instant(doc.From, doc.Location()); ok && !doc.Retroactive && (p == nil && t < at || p != nil && t != p.From) {
 			refuse(doc.From, "from")
 		}
-		covered := known.Programme(doc.ID) == nil && doc.Retroactive
+		covered := p == nil && doc.Retroactive
 		for _, s := range [...]struct {
 			key         string
 			now, before any

@@ -104,6 +104,8 @@ func TestCheck(t *testing.T) {
 		{"retroactive rules from the past", []string{`{}`}, `{"earning":{"per_unit":2,"from":"2023-03-01","retroactive":true}}`, nil},
 		{"old rules keep their from", []string{`{"earning":{"from":"2020-01-01"}}`}, `{"earning":{"from":"2020-01-01"},"value":{"point":3}}`, nil},
 		{"changed rules under an old from", []string{`{"earning":{"from":"2020-01-01"}}`}, `{"earning":{"from":"2020-01-01","per_unit":3}}`, []string{"loyalty.programmes[0].earning.from"}},
+		{"a programme keeps its from", []string{`{"from":"2020-01-01"}`}, `{"from":"2020-01-01","value":{"point":2}}`, nil},
+		{"another from of a programme", []string{`{"from":"2020-01-01"}`}, `{"from":"2030-01-01"}`, []string{"loyalty.programmes[0].from"}},
 		{"a new programme from the past", []string{`none`}, `{"from":"2020-01-01"}`, []string{"loyalty.programmes[0].from"}},
 		{"a new programme from the past, retroactive", []string{`none`}, `{"from":"2020-01-01","retroactive":true}`, nil},
 	} {

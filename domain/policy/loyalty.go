@@ -167,15 +167,18 @@ func (n *Number) UnmarshalJSON(raw []byte) error {
 // MarshalYAML writes the number plainly.
 func (n Number) MarshalYAML() ([]byte, error) { return []byte(n.Decimal().String()), nil }
 
-// UnmarshalYAML reads a number, in quotes or not.
+// UnmarshalYAML reads a number, in quotes or not. What is none it takes as one
+// that Validate refuses, which can say where it stands.
 func (n *Number) UnmarshalYAML(raw []byte) error {
-	d, ok := domain.ParseDecimal(string(bytes.Trim(bytes.TrimSpace(raw), `"'`)))
-	if !ok {
-		return fmt.Errorf("%s is no decimal number", bytes.TrimSpace(raw))
+	*n = noNumber
+	if d, ok := domain.ParseDecimal(string(bytes.Trim(bytes.TrimSpace(raw), `"'`))); ok {
+		*n = Number(d)
 	}
-	*n = Number(d)
 	return nil
 }
+
+// noNumber is below all numbers that can be read.
+const noNumber Number = math.MinInt64
 
 // DefaultProgramme is the id of the programme of a policy that names none.
 const DefaultProgramme = "default"
@@ -279,6 +282,7 @@ const (
 	maxPoints     = 1_000_000_000
 	maxFactor     = 1_000 * one
 	maxRate       = 1_000_000 * one
+	maxThreshold  = 1_000_000_000_000 * one
 	maxProgrammes = 100
 	maxLevels     = 100
 )
@@ -372,8 +376,8 @@ func (p Programme) validateEarning(v *validator, at func(...string) []string, in
 	points(at("birthday"), e.Birthday)
 	for i, m := range e.Multipliers {
 		at := func(keys ...string) []string { return at(append([]string{"multipliers", fmt.Sprint(i)}, keys...)...) }
-		if m.Factor <= 0 || m.Factor.Decimal() > maxFactor {
-			v.add(at("factor"), "%s is not between 0.0001 and %s", m.Factor.Decimal(), maxFactor)
+		if inRange(v, at("factor"), m.Factor, maxFactor) && m.Factor == 0 {
+			v.add(at("factor"), "is 0: write what the points are multiplied by")
 		}
 		for k, c := range m.Channels {
 			if !slices.Contains(Channels, c) {
@@ -418,6 +422,7 @@ func (p Programme) validateTiers(v *validator, at func(...string) []string) {
 			v.add(at("name"), "%q is listed already", l.Name)
 		}
 		switch {
+		case !inRange(v, at("threshold"), l.Threshold, maxThreshold):
 		case i == 0 && l.Threshold != 0:
 			v.add(at("threshold"), "the first tier begins at 0")
 		case i > 0 && l.Threshold <= t.Levels[i-1].Threshold:
@@ -439,10 +444,16 @@ func programmeID(s string) bool {
 	return s != "" && len(s) <= maxProgrammeID
 }
 
-func inRange(v *validator, path []string, n Number, most domain.Decimal) {
-	if n < 0 || n.Decimal() > most {
+func inRange(v *validator, path []string, n Number, most domain.Decimal) bool {
+	switch {
+	case n == noNumber:
+		v.add(path, "is no decimal number")
+	case n < 0 || n.Decimal() > most:
 		v.add(path, "%s is not between 0 and %s", n.Decimal(), most)
+	default:
+		return true
 	}
+	return false
 }
 
 // SameName reports whether two names are one: they differ only in case, spaces,
