@@ -583,7 +583,59 @@ var specs = []spec{
 		tiers: "365.6 member until ever; 365.6 silver until 730.7083",
 	},
 
+	{
+		name:  "at the instant at which a hold ends a refund comes before its end",
+		given: []step{buy(0, "a", "600"), buy(1, "b", "10"), refund(365, "b", "10")},
+		tiers: "0 member until ever; 0 silver until 365; 365 member until ever",
+		also: func(t *testing.T, l *loyalty.Ledger) {
+			if c := l.Transitions[2].Cause; c != (loyalty.Cause{Rule: loyalty.RuleTierHold, Touchpoint: id(1)}) {
+				t.Errorf("the cause is %s", c)
+			}
+		},
+	},
+	{
+		name:  "what the first instant of a calendar year brings counts for it",
+		rules: calendar,
+		given: []step{buy(100, "a", "600"), buy(730.5, "b", "600")},
+		tiers: "100 member until ever; 100 silver until 730.5",
+		also: func(t *testing.T, l *loyalty.Ledger) {
+			if l.Tier.Until != day(1460.5) {
+				t.Errorf("held until %s", days(l.Tier.Until))
+			}
+		},
+	},
+	{
+		name:  "a refund takes from what an order counted last",
+		given: []step{buy(0, "a", "400"), update(10, "a", "900"), refund(20, "a", "300"), buy(366, "b", "1600")},
+		until: 400,
+		tiers: "0 member until ever; 10 silver until 375",
+	},
+
 	// Rules look forward.
+	{
+		name:  "own lots are taken in spending order",
+		later: []applied{{day: 5, rules: `{"expiry":{"days":10}}`}},
+		given: []step{buy(0, "a", "100"), update(6, "a", "150"), refund(7, "a", "60")},
+		lots:  "90 until 365",
+	},
+	{
+		name:  "the lowest tier that a new one is put below is held for a window",
+		rules: `{"tiers":{"levels":[{"name":"member","threshold":0},{"name":"silver","threshold":500}]}}`,
+		later: []applied{{day: 10, rules: `{"tiers":{"levels":[{"name":"basic","threshold":0},{"name":"member","threshold":10},{"name":"silver","threshold":500}]}}`}},
+		given: []step{buy(0, "a", "5")},
+		until: 400,
+		tiers: "0 member until ever; 375 basic until ever",
+	},
+	{
+		name:  "who comes at the moment at which a programme becomes explicit is not in it",
+		later: []applied{{day: 10, rules: `{"earning":{"enrolment":"explicit"}}`}},
+		given: []step{visit(10)},
+		also: func(t *testing.T, l *loyalty.Ledger) {
+			if l.Enrolled != policy.Never || l.Next != policy.Never {
+				t.Errorf("%+v", l)
+			}
+		},
+	},
 	{
 		name:  "a touchpoint is judged by the rules in force when it happened",
 		later: []applied{{day: 10, rules: `{"earning":{"per_unit":2},"expiry":{"days":10}}`}},
