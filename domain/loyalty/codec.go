@@ -282,7 +282,7 @@ func (r *reader) command(before domain.Millis) Command {
 	c := Command{Ref: r.ref(before)}
 	c.Kind = CommandKind(r.byte())
 	flags := r.byte()
-	if c.Kind < Enroll || c.Kind > OpeningGiven || flags > maxCommandFlags {
+	if c.Kind < Enroll || c.Kind > Opening || flags > maxCommandFlags {
 		r.fail()
 	}
 	c.CountsForTier = flags&flagCounts != 0

@@ -55,13 +55,13 @@ type CommandKind uint8
 
 // The commands. The numbers are part of the format of the state cache.
 const (
-	Enroll       CommandKind = iota + 1
-	Redeem                   // takes Points
-	Cancel                   // gives the points of the redemption Of back
-	Adjust                   // gives or takes Points
-	TransferOut              // takes Points; Of is the id of the TransferIn
-	TransferIn               // gives Parts; Of is the id of the TransferOut
-	OpeningGiven             // gives Parts and Tier, at the programme's From
+	Enroll      CommandKind = iota + 1
+	Redeem                  // takes Points
+	Cancel                  // gives the points of the redemption Of back
+	Adjust                  // gives or takes Points
+	TransferOut             // takes Points; Of is the id of the TransferIn
+	TransferIn              // gives Parts; Of is the id of the TransferOut
+	Opening                 // gives Parts and Tier, at the programme's From
 )
 
 // Command is a command as it was decided and recorded. Its place is the instant

@@ -173,7 +173,7 @@ func (s *sim) items(until domain.Millis) []item {
 		}
 		it := item{c.Ref, itemCommand, int32(i)}
 		switch c.Kind {
-		case OpeningGiven:
+		case Opening:
 			if s.p.From != policy.Always {
 				it.At = s.p.From
 			}

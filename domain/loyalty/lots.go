@@ -267,7 +267,7 @@ func (s *sim) command(c *Command) {
 			m.Kind = TransferredOut
 			s.spend(m, c.Points, false)
 		}
-	case OpeningGiven:
+	case Opening:
 		s.adjust(c)
 		if c.Tier != "" {
 			cr := credit{at: s.now, cause: c.ID, grant: c.Tier, until: c.TierUntil}

@@ -202,6 +202,37 @@ func TestTheClockOnlyCuts(t *testing.T) {
 	})
 }
 
+// Rules about points look forward: a policy that is not retroactive changes
+// nothing before its apply.
+func TestAnApplyLeavesThePast(t *testing.T) {
+	t.Parallel()
+	documents := []string{"none"}
+	for _, s := range ruleSets {
+		documents = append(documents, s.rules)
+		for _, a := range s.later {
+			documents = append(documents, a.rules)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		steps := drawHistory(t)
+		document := rapid.SampledFrom(documents)
+		s := spec{rules: document.Filter(func(d string) bool { return d != "none" }).Draw(t, "rules")}
+		at := 0
+		for range rapid.IntRange(1, 4).Draw(t, "policies") {
+			at += rapid.IntRange(0, 60).Draw(t, "days")
+			s.later = append(s.later, applied{float64(at), document.Draw(t, "rules"), rapid.Bool().Draw(t, "rollback")})
+		}
+		with := s.rulebook()
+		s.later = s.later[:len(s.later)-1]
+		without := s.rulebook()
+		got := loyalty.Fold(factsOf(steps, with), with.Programme("p"), day(float64(at))-1)
+		want := loyalty.Fold(factsOf(steps, without), without.Programme("p"), day(float64(at))-1)
+		if !slices.Equal(got.Movements, want.Movements) || !slices.Equal(got.Transitions, want.Transitions) || !reflect.DeepEqual(got.Lots, want.Lots) {
+			t.Fatalf("an apply on day %d changed the past:\n%s\n%s\nfrom\n%s\n%s", at, lines(&got), tierLines(&got), lines(&want), tierLines(&want))
+		}
+	})
+}
+
 // An order has given exactly what its remaining amount earns.
 func TestOrdersGiveWhatRemains(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,6 @@
 package loyalty_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -54,8 +53,6 @@ type step struct {
 }
 
 var day0 = domain.MillisOf(time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC))
-
-const ms = domain.Millis(1)
 
 // day is an instant so many days after day 0.
 func day(n float64) domain.Millis { return day0 + domain.Millis(n*float64(domain.Day)) }
@@ -191,7 +188,7 @@ func (s step) tier(name string, until float64) step {
 
 func enroll(at float64) step { return command(at, loyalty.Enroll, 0) }
 
-func opening(at float64) step { return command(at, loyalty.OpeningGiven, 0) }
+func opening(at float64) step { return command(at, loyalty.Opening, 0) }
 
 // send and receive are the ends of a transfer; the other end is event #n.
 func send(at float64, points int64, n int) step {
@@ -455,12 +452,4 @@ func same(t *testing.T, steps []step, rules *loyalty.Rulebook, want loyalty.Ledg
 			t.Errorf("at %s the next deadline is %s", days(m.At), days(early.Next))
 		}
 	}
-}
-
-func asJSON(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
 }
