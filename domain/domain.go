@@ -39,6 +39,20 @@ const (
 	TypeStageEntered    = "stage.entered.v1"
 	TypeStageWithdrawn  = "stage.withdrawn.v1"
 
+	TypeTierEntered     = "tier.entered.v1"
+	TypeTierWithdrawn   = "tier.withdrawn.v1"
+	TypeStatusEntered   = "satisfaction.entered.v1"
+	TypeStatusWithdrawn = "satisfaction.withdrawn.v1"
+
+	// Commands about points, each decided behind all that its guard stream holds;
+	// see docs/decisions/0008. Closed says that the customer of the stream is to
+	// have no more of them until its subjects are looked at again.
+	TypeLoyaltyCommand = "loyalty.command.v1"
+	TypeLoyaltyClosed  = "loyalty.closed.v1"
+
+	// TypeFeedbackHandled is what a person did about an entry of feedback.
+	TypeFeedbackHandled = "feedback.handled.v1"
+
 	// What people decide about who is one customer; see docs/decisions/0006.
 	TypeIdentityMerged = "identity.merged.v1"
 	TypeIdentitySplit  = "identity.split.v1"
@@ -145,6 +159,12 @@ func SubjectID(stream string) uuid.UUID { return uuid.NewSHA1(nsSubject, []byte(
 func (k Keyer) AccountID(groupID string) uuid.UUID {
 	return SubjectID(k.Stream(Subject{accountKind, groupID}))
 }
+
+// GuardStream is the stream of the commands about a customer's points.
+func GuardStream(customer uuid.UUID) string { return "loyalty-" + customer.String() }
+
+// FeedbackStream is the stream of what people did about an entry of feedback.
+func FeedbackStream(event uuid.UUID) string { return "feedback-" + event.String() }
 
 // StatementStream is the stream of what Sojourn said of a customer.
 func StatementStream(customer uuid.UUID) string { return "statements-" + customer.String() }

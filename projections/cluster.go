@@ -464,6 +464,7 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 	}
 	for _, c := range before {
 		c.advance(f.before)
+		f.part(c)
 		for _, m := range c.members {
 			m.cust = nil
 		}
@@ -497,14 +498,15 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 	for _, c := range after {
 		if !slices.Contains(before, c) {
 			// It is new or comes back: nothing of it stood.
-			c.all, c.n, c.news = nil, 0, nil
+			c.all, c.n, c.news, c.lines = nil, 0, nil, nil
 		}
+		f.replaceLines(c, decided)
 		c.replace(f.rules.transitions(c.facts()), f.step, decided)
 		f.change(c)
 	}
 	for _, c := range before {
 		if len(c.members) == 0 {
-			c.all, c.n, c.news = nil, 0, nil
+			c.all, c.n, c.news, c.lines = nil, 0, nil, nil
 		}
 	}
 }
@@ -537,12 +539,13 @@ func (f *fold) grow(x, y, s *subject, fresh bool) bool {
 		if gone := f.customerOf(small); gone != nil {
 			gone.advance(f.before)
 			gone.leave()
-			gone.all, gone.n, gone.news = nil, 0, nil
+			gone.all, gone.n, gone.news, gone.lines = nil, 0, nil, nil
 			f.change(gone)
 		}
 	}
 	c.advance(f.before)
 	c.facts() // has them merged
+	f.part(c)
 	streams := f.membersOf(large)
 	for _, m := range joining {
 		streams = append(streams, m.stream)

@@ -187,7 +187,7 @@ func parseTies(b []byte) (*ties, error) {
 	return t, r.done()
 }
 
-const stateVersion = 2
+const stateVersion = 3
 
 var errState = errors.New("state record is cut short or damaged")
 

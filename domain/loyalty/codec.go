@@ -24,7 +24,7 @@ import (
 //   - birthdays: the reference, month and day as a byte each
 //   - commands: the reference; a byte each of kind and flags (bit 0 counts for
 //     tiers, 1 Of follows, 2 a tier follows); programme, points, Of, the number of
-//     parts and of each points and expiry, tier and its end, reason
+//     parts and of each points and expiry, tier and its end, reason, recorded_at
 const factsVersion = 1
 
 const (
@@ -141,7 +141,7 @@ func (c *Command) append(buf []byte, before domain.Millis) []byte {
 	if flags&flagTier != 0 {
 		buf = binary.AppendVarint(appendText(buf, c.Tier), int64(c.TierUntil))
 	}
-	return appendText(buf, c.Reason)
+	return binary.AppendVarint(appendText(buf, c.Reason), int64(c.RecordedAt))
 }
 
 func appendRef(buf []byte, r Ref, base domain.Millis) []byte {
@@ -186,7 +186,7 @@ func (f *Facts) Parse(b []byte) error {
 		}
 		return b
 	})
-	n.commands = readList(&r, 1+16+2+1+1+1+1, r.command)
+	n.commands = readList(&r, 1+16+2+1+1+1+1+1, r.command)
 	if !placeable(n.seen.At) {
 		r.fail()
 	}
@@ -310,7 +310,7 @@ func (r *reader) command(before domain.Millis) Command {
 	if flags&flagTier != 0 {
 		c.Tier, c.TierUntil = r.text(), domain.Millis(r.varint())
 	}
-	c.Reason = r.text()
+	c.Reason, c.RecordedAt = r.text(), domain.Millis(r.varint())
 	if c.Points < -MaxPoints || c.Points > MaxPoints || c.TierUntil != bounded(c.TierUntil) ||
 		flags&flagOf != 0 && c.Of == [16]byte{} || (flags&flagTier != 0) != (c.Tier != "" || c.TierUntil != 0) {
 		r.fail()

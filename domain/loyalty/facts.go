@@ -85,6 +85,9 @@ type Command struct {
 	TierUntil domain.Millis
 	// Reason is shown in the ledger.
 	Reason string
+	// RecordedAt is when the log had it. It tells what was known when and changes
+	// nothing else.
+	RecordedAt domain.Millis
 }
 
 // Part is a number of points with their expiry, policy.Never for none.
@@ -167,10 +170,7 @@ func keep(s string) string {
 // under the rules, so facts are added anew where these change. It reports whether
 // a ledger may have changed: it is false for most touchpoints.
 func (f *Facts) Add(t Touch, rules *Rulebook) bool {
-	changed := false
-	if !f.hasSeen || t.Ref.Compare(f.seen) < 0 {
-		f.seen, f.hasSeen, changed = t.Ref, true, true
-	}
+	changed := f.See(t.Ref)
 	switch t.Meaning {
 	case policy.Purchase:
 		f.addOrder(t, kindPurchase)
@@ -207,6 +207,27 @@ func (f *Facts) Add(t Touch, rules *Rulebook) bool {
 		changed = true
 	}
 	return changed
+}
+
+// See adds a touchpoint that gives and takes no points. It reports whether a ledger
+// may have changed: the first touchpoint may enrol.
+func (f *Facts) See(ref Ref) bool {
+	if f.hasSeen && ref.Compare(f.seen) >= 0 {
+		return false
+	}
+	f.seen, f.hasSeen = ref, true
+	return true
+}
+
+// Len is the number of orders, events, birthdays and commands.
+func (f *Facts) Len() int {
+	return len(f.orders) + len(f.events) + len(f.birthdays) + len(f.commands)
+}
+
+// JustSeen reports whether all that the set tells is when the customer was first
+// seen.
+func (f *Facts) JustSeen() bool {
+	return f.Len() == 0
 }
 
 func (f *Facts) addOrder(t Touch, kind orderKind) {

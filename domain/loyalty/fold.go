@@ -217,6 +217,9 @@ func (s *sim) run(items []item, until domain.Millis) {
 		offer(s.birthday, phaseBirthday)
 		offer(s.tiers.held.until(), phaseTierHold)
 		if at > until || at == policy.Never {
+			if next < len(items) {
+				s.out.Next = items[next].At // it is behind until
+			}
 			return
 		}
 		s.now = at
@@ -462,6 +465,7 @@ func (s *sim) finish(until domain.Millis) {
 		}
 	}
 	next(s.birthday)
+	next(s.p.changesAfter(until))
 	if t, ok := s.tiers.nextRule(); ok {
 		next(t)
 	}
@@ -475,6 +479,7 @@ func (s *sim) finish(until domain.Millis) {
 	t := &out.Tier
 	t.Name, t.Until, t.Spend = h.name, h.until(), rules.spend
 	t.Total = s.tiers.total(rules, until, len(s.tiers.credits))
+	next(s.tiers.leaves(rules, until))
 	for i := range rules.levels {
 		if rules.levels[i].Name == h.name {
 			t.Benefits = rules.levels[i].Benefits

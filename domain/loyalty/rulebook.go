@@ -169,6 +169,19 @@ func (r *Rulebook) WantsEvent(name string) bool {
 	return false
 }
 
+// changesAfter is the first instant after one from which a point is worth something
+// else, or in another currency; policy.Never where there is none.
+func (p *Programme) changesAfter(t domain.Millis) domain.Millis {
+	next := policy.Never
+	if i := p.value.index(t) + 1; i < len(p.value) {
+		next = min(next, p.value[i].from)
+	}
+	if i := p.tiers.index(t) + 1; i < len(p.tiers) {
+		next = min(next, p.tiers[i].from)
+	}
+	return next
+}
+
 // ValueAt is what a point is worth at an instant, in the currency of CurrencyAt.
 func (p *Programme) ValueAt(t domain.Millis) domain.Decimal {
 	if v := p.value.at(t); v != nil {

@@ -108,6 +108,24 @@ func (t *tierSim) total(rules *tiers, at domain.Millis, n int) int64 {
 	return t.between(rules, at-rules.window+1, policy.Never, n)
 }
 
+// leaves is the first instant after one at which time alone changes the total of
+// the window; policy.Never where none does.
+func (t *tierSim) leaves(rules *tiers, at domain.Millis) domain.Millis {
+	if rules.calendar {
+		if _, next := yearOf(at, rules.zone); t.total(rules, at, len(t.credits)) != 0 {
+			return next
+		}
+		return policy.Never
+	}
+	first := sort.Search(len(t.credits), func(i int) bool { return t.credits[i].at > at-rules.window })
+	for _, c := range t.credits[first:] {
+		if rules.spend && c.spend != 0 || !rules.spend && c.points != 0 {
+			return c.at + rules.window
+		}
+	}
+	return policy.Never
+}
+
 // nextRule is the next change of the tier rules.
 func (t *tierSim) nextRule() (domain.Millis, bool) { return t.ruleAfter(&t.held) }
 
