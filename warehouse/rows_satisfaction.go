@@ -58,7 +58,7 @@ type Case struct {
 type Timing struct {
 	Done    bool
 	At      int64  // when it was done
-	Took    int64  // up to when it was done, else up to the row's clock
+	Took    int64  // up to when it was done; what is not done has none
 	Target  int64  // 0 for any time
 	Due     int64  // when the target is over, if known
 	Verdict string // "", "pending", "met" or "breached", at the row's clock

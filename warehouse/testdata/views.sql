@@ -84,6 +84,219 @@ GROUP BY account_id, customer_id
 HAVING customer_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff')
 COMMENT 'g7';
 
+CREATE OR REPLACE VIEW loyalty_status AS
+SELECT
+    customer_id,
+    programme,
+    enrolled_at,
+    tier,
+    tier_since,
+    tier_until,
+    tier_by,
+    tier_total,
+    next_tier,
+    tier_missing,
+    available,
+    pending,
+    debt,
+    earned,
+    adjusted_in,
+    transferred_in,
+    redeemed,
+    expired,
+    reversed,
+    adjusted_out,
+    transferred_out,
+    expiring_at,
+    expiring,
+    point_value,
+    currency,
+    position,
+    clock
+FROM sojourn.loyalty_status_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW loyalty_ledger AS
+SELECT
+    customer_id,
+    programme,
+    seq,
+    at,
+    kind,
+    points,
+    available,
+    pending,
+    debt,
+    balance_available,
+    balance_pending,
+    balance_debt,
+    lot,
+    order_id,
+    value,
+    currency,
+    cause,
+    note,
+    position,
+    clock
+FROM sojourn.loyalty_ledger_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW tier_transitions AS
+SELECT
+    customer_id,
+    programme,
+    seq,
+    from_tier,
+    to_tier,
+    at,
+    until,
+    reason,
+    cause,
+    policy_version,
+    position,
+    clock
+FROM sojourn.tier_transitions_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW satisfaction AS
+SELECT
+    customer_id,
+    status,
+    since,
+    satisfaction_index,
+    uncapped_index,
+    unknown_from,
+    signals,
+    nps_answers,
+    nps_score,
+    nps_at,
+    nps_change,
+    csat_answers,
+    csat_score,
+    csat_at,
+    csat_change,
+    ces_answers,
+    ces_score,
+    ces_at,
+    ces_change,
+    review_answers,
+    review_score,
+    review_at,
+    review_change,
+    flagged,
+    open_complaints,
+    open_tickets,
+    position,
+    clock
+FROM sojourn.satisfaction_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW satisfaction_transitions AS
+SELECT
+    customer_id,
+    seq,
+    from_status,
+    to_status,
+    at,
+    satisfaction_index,
+    reason,
+    cause,
+    policy_version,
+    position,
+    clock
+FROM sojourn.satisfaction_transitions_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW cases AS
+SELECT
+    customer_id,
+    seq,
+    kind,
+    case_id,
+    opened_at,
+    event_id,
+    open,
+    escalated,
+    reopened,
+    priority,
+    response_at,
+    response_took,
+    response_target,
+    response_due,
+    response_verdict,
+    resolution_at,
+    resolution_took,
+    resolution_target,
+    resolution_due,
+    resolution_verdict,
+    position,
+    clock
+FROM sojourn.cases_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW surveys AS
+SELECT
+    customer_id,
+    seq,
+    event_id,
+    sent_at,
+    kind,
+    survey,
+    campaign,
+    channel,
+    source,
+    answer_id,
+    answered_at,
+    position,
+    clock
+FROM sojourn.surveys_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW feedback AS
+SELECT
+    f.event_id AS event_id,
+    if(dictGet('sojourn.moved_g7', 'customer_id', f.subject_no) AS moved_to = toUUID('00000000-0000-0000-0000-000000000000'), f.subject_id, moved_to) AS customer_id,
+    f.subject AS subject,
+    f.occurred_at AS occurred_at,
+    f.position AS position,
+    f.act AS act,
+    f.kind AS kind,
+    f.channel AS channel,
+    f.source AS source,
+    f.score AS score,
+    f.scale_low AS scale_low,
+    f.scale_high AS scale_high,
+    f.flag AS flag,
+    f.points AS points,
+    f.good AS good,
+    f.bad AS bad,
+    f.ease AS ease,
+    f.question AS question,
+    f.comment AS comment,
+    f.survey AS survey,
+    f.campaign AS campaign,
+    f.case_id AS case_id,
+    f.product AS product,
+    multiIf(ifNull(h.revision, 0) > 0, ifNull(h.status, ''), f.comment != '' OR f.act IN ('complaint_opened', 'ticket_opened'), 'open', '') AS status,
+    ifNull(h.assignee, '') AS assignee,
+    ifNull(h.sorted, false) AS sorted,
+    if(ifNull(h.sorted, false), h.topics, f.topics) AS topics,
+    if(ifNull(h.sorted, false), ifNull(h.need, ''), f.need) AS need,
+    if(ifNull(h.sorted, false), ifNull(h.priority, ''), f.priority) AS priority,
+    ifNull(h.answer, '') AS answer,
+    ifNull(h.author, '') AS handled_by,
+    if(ifNull(h.revision, 0) > 0, h.at, NULL) AS handled_at
+FROM sojourn.feedback_g7 AS f FINAL
+LEFT JOIN (SELECT * FROM sojourn.feedback_handling_g7 FINAL) AS h ON h.event_id = f.event_id
+COMMENT 'g7';
+
 CREATE OR REPLACE VIEW touchpoints AS
 SELECT
     event_id,
