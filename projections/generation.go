@@ -432,9 +432,6 @@ func (g *generation) hear(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if e.Type != domain.TypeStageEntered && e.Type != domain.TypeStageWithdrawn {
-			continue
-		}
 		if g.fold.statement(&e); g.fold.err != nil {
 			return g.fold.err
 		}

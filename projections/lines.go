@@ -147,7 +147,7 @@ func (r *Rules) linesAt(b *basis, at domain.Millis) []line {
 	all = append(all, status)
 	for _, p := range r.book.Programmes() {
 		l := loyalty.Fold(b.loyalty, p, at)
-		all = append(all, line{what: aboutTier, programme: p.ID, all: tierChanges(l.Transitions), next: l.Next})
+		all = append(all, line{what: aboutTier, programme: p.ID, all: tierChanges(l.Transitions), next: min(l.Next, b.loyalty.After(at))})
 	}
 	return all
 }

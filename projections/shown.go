@@ -257,6 +257,9 @@ func (f *fold) showLoyalty(c *cust, facts *loyalty.Facts, version warehouse.Vers
 	clock := domain.Millis(version.Clock)
 	var h hasher
 	c.nextLoyalty = 0
+	if next := facts.After(clock); next != policy.Never {
+		c.nextLoyalty = next
+	}
 	c.flushed = slices.DeleteFunc(c.flushed, func(l line) bool { return l.what == aboutTier })
 	for _, pr := range f.rules.book.Programmes() {
 		l := loyalty.Fold(facts, pr, clock)

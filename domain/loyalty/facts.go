@@ -2,6 +2,7 @@ package loyalty
 
 import (
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/google/uuid"
@@ -217,6 +218,25 @@ func (f *Facts) See(ref Ref) bool {
 	}
 	f.seen, f.hasSeen = ref, true
 	return true
+}
+
+// After is the instant of the first event behind one, policy.Never where there is
+// none.
+func (f *Facts) After(t domain.Millis) domain.Millis {
+	f.sort()
+	next := policy.Never
+	if f.hasSeen && f.seen.At > t {
+		next = f.seen.At
+	}
+	return min(next, firstAfter(f.orders, t), firstAfter(f.events, t), firstAfter(f.birthdays, t), firstAfter(f.commands, t))
+}
+
+func firstAfter[T placed](list []T, t domain.Millis) domain.Millis {
+	i := sort.Search(len(list), func(i int) bool { return list[i].place().At > t })
+	if i == len(list) {
+		return policy.Never
+	}
+	return list[i].place().At
 }
 
 // Len is the number of orders, events, birthdays and commands.

@@ -217,9 +217,6 @@ func (s *sim) run(items []item, until domain.Millis) {
 		offer(s.birthday, phaseBirthday)
 		offer(s.tiers.held.until(), phaseTierHold)
 		if at > until || at == policy.Never {
-			if next < len(items) {
-				s.out.Next = items[next].At // it is behind until
-			}
 			return
 		}
 		s.now = at
