@@ -19,7 +19,8 @@ func (g Generation) String() string { return "g" + strconv.FormatUint(uint64(g),
 //go:embed migrations/*.sql tables/*.sql views/*.sql
 var sqlFiles embed.FS
 
-// The order matters: the dictionary reads subjects, and the views read all.
+// The order matters: the dictionary reads subjects, and the views read all. Views
+// of figures read other views and stand behind them.
 var (
 	tableFiles = []string{
 		"touchpoints", "subjects", "customers", "stage_transitions", "identity_conflicts", "accounts", "account_members",
@@ -33,6 +34,7 @@ var (
 		"subjects", "customers", "stage_transitions", "identity_conflicts", "accounts", "account_members",
 		"loyalty_status", "loyalty_ledger", "tier_transitions",
 		"satisfaction", "satisfaction_transitions", "cases", "surveys", "feedback",
+		"loyalty_programmes", "loyalty_tiers", "satisfaction_monthly", "feedback_topics",
 		"touchpoints",
 	}
 )

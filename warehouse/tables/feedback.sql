@@ -29,5 +29,5 @@ CREATE TABLE IF NOT EXISTS feedback_{gen}
     priority    LowCardinality(String)
 )
 ENGINE = ReplacingMergeTree(position)
-ORDER BY (toYYYYMM(occurred_at), subject, occurred_at, event_id)
+ORDER BY (toYYYYMM(occurred_at), subject, event_id)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1

@@ -368,7 +368,7 @@ CREATE TABLE IF NOT EXISTS feedback_g7
     priority    LowCardinality(String)
 )
 ENGINE = ReplacingMergeTree(position)
-ORDER BY (toYYYYMM(occurred_at), subject, occurred_at, event_id)
+ORDER BY (toYYYYMM(occurred_at), subject, event_id)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS feedback_handling_g7

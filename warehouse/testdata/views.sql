@@ -297,6 +297,69 @@ FROM sojourn.feedback_g7 AS f FINAL
 LEFT JOIN (SELECT * FROM sojourn.feedback_handling_g7 FINAL) AS h ON h.event_id = f.event_id
 COMMENT 'g7';
 
+CREATE OR REPLACE VIEW loyalty_programmes AS
+SELECT
+    programme,
+    countIf(isNotNull(s.enrolled_at)) AS members,
+    countIf(isNotNull(s.enrolled_at) AND (s.customer_id, s.programme) IN (
+        SELECT customer_id, programme FROM sojourn.loyalty_ledger
+        WHERE kind IN ('earned', 'redeemed') AND at > (SELECT max(clock) FROM sojourn.loyalty_status) - INTERVAL 365 DAY
+    )) AS active_members,
+    sum(s.available) + sum(s.pending) AS points,
+    argMax(s.point_value, s.clock) AS point_value,
+    toDecimal128(points, 0) * argMax(s.point_value, s.clock) AS liability,
+    argMax(s.currency, s.clock) AS currency,
+    sum(s.debt) AS debt,
+    sum(s.earned) + sum(s.adjusted_in) AS given,
+    sum(s.redeemed) AS redeemed,
+    sum(s.expired) AS expired,
+    if(given = 0, NULL, sum(s.redeemed) / given) AS redemption_rate,
+    if(given = 0, NULL, sum(s.expired) / given) AS breakage
+FROM sojourn.loyalty_status AS s
+GROUP BY programme
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW loyalty_tiers AS
+SELECT
+    programme,
+    tier,
+    count() AS members,
+    countIf((customer_id, programme) IN (
+        SELECT customer_id, programme FROM sojourn.loyalty_ledger
+        WHERE kind IN ('earned', 'redeemed') AND at > (SELECT max(clock) FROM sojourn.loyalty_status) - INTERVAL 365 DAY
+    )) AS active_members
+FROM sojourn.loyalty_status
+WHERE isNotNull(enrolled_at)
+GROUP BY programme, tier
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW satisfaction_monthly AS
+SELECT
+    toStartOfMonth(occurred_at) AS month,
+    channel,
+    countIf(kind = 'nps') AS nps_answers,
+    if(nps_answers = 0, NULL, 100 * (countIf(kind = 'nps' AND good) - countIf(kind = 'nps' AND bad)) / nps_answers) AS nps,
+    countIf(kind = 'csat') AS csat_answers,
+    if(csat_answers = 0, NULL, 100 * countIf(kind = 'csat' AND good) / csat_answers) AS csat,
+    countIf(kind = 'ces') AS ces_answers,
+    if(ces_answers = 0, NULL, avgIf(ease, kind = 'ces')) AS ces,
+    if(ces_answers = 0, NULL, 100 * countIf(kind = 'ces' AND good) / ces_answers) AS ces_easy
+FROM sojourn.feedback
+WHERE kind IN ('nps', 'csat', 'ces') AND isNotNull(score) AND flag = ''
+GROUP BY month, channel
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW feedback_topics AS
+SELECT
+    toMonday(occurred_at) AS week,
+    arrayJoin(if(empty(topics), [''], topics)) AS topic,
+    count() AS comments,
+    countIf(priority = 'high') / comments AS high_share
+FROM sojourn.feedback
+WHERE comment != ''
+GROUP BY week, topic
+COMMENT 'g7';
+
 CREATE OR REPLACE VIEW touchpoints AS
 SELECT
     event_id,
