@@ -56,14 +56,14 @@ type commandOutput struct {
 	Body     commandBody
 }
 
-// commandInput is what all commands have.
-type commandInput struct {
+// CommandInput is what all commands have.
+type CommandInput struct {
 	CustomerRef
 	Key string `header:"Idempotency-Key" maxLength:"255" doc:"Names this command, in the whole deployment: the same key again gives the same answer and does nothing. Required."`
 }
 
-// commandBase is what every body may have.
-type commandBase struct {
+// CommandBase is what every body may have.
+type CommandBase struct {
 	Programme string `json:"programme,omitempty" doc:"The loyalty programme; the policy's first where it is missing."`
 	Reason    string `json:"reason,omitempty" maxLength:"2000" doc:"Why; the ledger shows it."`
 	Author    string `json:"author,omitempty" maxLength:"2000" doc:"Who does it."`
@@ -76,7 +76,7 @@ func (a *API) loyaltyCommands() {
 			" It is decided against everything the log holds, so no two commands of a customer spend the same points. The answer comes once it is on disk.",
 			404, 409, 503)
 	}
-	do := func(ctx context.Context, in *commandInput, base commandBase, r projections.CommandRequest) (*commandOutput, error) {
+	do := func(ctx context.Context, in *CommandInput, base CommandBase, r projections.CommandRequest) (*commandOutput, error) {
 		if err := checkRef("path.id", in.ID); err != nil {
 			return nil, err
 		}
@@ -95,42 +95,42 @@ func (a *API) loyaltyCommands() {
 		return out, nil
 	}
 	huma.Register(a.huma, op("redeem", "Redeem points", "Spends available points, those that expire first before the others."), func(ctx context.Context, in *struct {
-		commandInput
+		CommandInput
 		Body struct {
-			commandBase
+			CommandBase
 			Points int64 `json:"points" minimum:"1" doc:"How many."`
 		}
 	},
 	) (*commandOutput, error) {
-		return do(ctx, &in.commandInput, in.Body.commandBase, projections.CommandRequest{Command: "redeem", Points: in.Body.Points})
+		return do(ctx, &in.CommandInput, in.Body.CommandBase, projections.CommandRequest{Command: "redeem", Points: in.Body.Points})
 	})
 	huma.Register(a.huma, op("cancel", "Cancel a redemption", "Gives the points of a redemption back to where they came from; those that have expired meanwhile live for the policy's grace time."), func(ctx context.Context, in *struct {
-		commandInput
+		CommandInput
 		Body struct {
-			commandBase
+			CommandBase
 			Redemption uuid.UUID `json:"redemption" doc:"event_id of the redemption."`
 		}
 	},
 	) (*commandOutput, error) {
-		return do(ctx, &in.commandInput, in.Body.commandBase, projections.CommandRequest{Command: "cancel", Redemption: in.Body.Redemption})
+		return do(ctx, &in.CommandInput, in.Body.CommandBase, projections.CommandRequest{Command: "cancel", Redemption: in.Body.Redemption})
 	})
 	huma.Register(a.huma, op("adjust", "Adjust the balance", "Gives points by hand, or takes available ones."), func(ctx context.Context, in *struct {
-		commandInput
+		CommandInput
 		Body struct {
-			commandBase
+			CommandBase
 			Points        int64 `json:"points" doc:"How many are given; below zero, taken."`
 			CountsForTier bool  `json:"counts_for_tier,omitempty" doc:"Whether they count for tiers."`
 		}
 	},
 	) (*commandOutput, error) {
-		return do(ctx, &in.commandInput, in.Body.commandBase, projections.CommandRequest{
+		return do(ctx, &in.CommandInput, in.Body.CommandBase, projections.CommandRequest{
 			Command: "adjust", Points: in.Body.Points, CountsForTier: in.Body.CountsForTier,
 		})
 	})
 	huma.Register(a.huma, op("transfer", "Transfer points", "Moves available points to another customer, with their expiry."), func(ctx context.Context, in *struct {
-		commandInput
+		CommandInput
 		Body struct {
-			commandBase
+			CommandBase
 			Points int64  `json:"points" minimum:"1" doc:"How many."`
 			To     string `json:"to" minLength:"1" doc:"Who gets them: a customer's id or a subject such as user:42."`
 		}
@@ -139,14 +139,14 @@ func (a *API) loyaltyCommands() {
 		if err := checkRef("body.to", in.Body.To); err != nil {
 			return nil, err
 		}
-		return do(ctx, &in.commandInput, in.Body.commandBase, projections.CommandRequest{Command: "transfer", Points: in.Body.Points, To: in.Body.To})
+		return do(ctx, &in.CommandInput, in.Body.CommandBase, projections.CommandRequest{Command: "transfer", Points: in.Body.Points, To: in.Body.To})
 	})
 	huma.Register(a.huma, op("enroll", "Enroll", "Takes the customer into a programme whose enrolment is explicit; it earns from that instant on."), func(ctx context.Context, in *struct {
-		commandInput
-		Body struct{ commandBase }
+		CommandInput
+		Body struct{ CommandBase }
 	},
 	) (*commandOutput, error) {
-		return do(ctx, &in.commandInput, in.Body.commandBase, projections.CommandRequest{Command: "enroll"})
+		return do(ctx, &in.CommandInput, in.Body.CommandBase, projections.CommandRequest{Command: "enroll"})
 	})
 	a.openingBalances()
 }
