@@ -262,10 +262,10 @@ type visitor struct {
 	surveys    uint32
 	temper     float64 // what the mood returns to, 0 to 1
 	mood       float64 // how content the customer is, 0 to 1
-	account    bool // will have one some day
-	user       bool // has logged in on the first device
-	second     bool // has logged in on the second
-	loginAfter int  // visits before the first login without a purchase
+	account    bool    // will have one some day
+	user       bool    // has logged in on the first device
+	second     bool    // has logged in on the second
+	loginAfter int     // visits before the first login without a purchase
 }
 
 // add appends a message; what it returns is valid until the next one.
