@@ -246,6 +246,34 @@ func TestTheShopUnderTheDefaultPolicy(t *testing.T) {
 	}
 }
 
+// TestMembersHaveWhatTheySpend holds the redemptions to the ledgers.
+func TestMembersHaveWhatTheySpend(t *testing.T) {
+	c := cfg
+	c.Customers, c.Days = 1000, 400
+	f := fold(t, c)
+	book := loyalty.Resolve([]loyalty.AppliedPolicy{{Policy: policy.Default()}})
+	members, redemptions := 0, 0
+	keys := map[string]bool{}
+	for m := range demo.Members(c) {
+		members++
+		l := loyalty.Fold(&f.customers[m.User].Loyalty, book.Programme(""), domain.Millis(c.End.UnixMilli()))
+		if l.Totals.Available < m.Points {
+			t.Errorf("%s has %d points, not %d", m.User, l.Totals.Available, m.Points)
+		}
+		if m.Redeems == 0 {
+			continue
+		}
+		redemptions++
+		if m.Redeems < 0 || m.Redeems > l.Totals.Available || keys[m.Key] {
+			t.Errorf("%s spends %d of %d points under %s", m.User, m.Redeems, l.Totals.Available, m.Key)
+		}
+		keys[m.Key] = true
+	}
+	if members < 100 || redemptions < members/10 || redemptions > members/2 {
+		t.Errorf("%d of %d members redeem points", redemptions, members)
+	}
+}
+
 // TestTheUnhappyLeave compares who buys again after a score.
 func TestTheUnhappyLeave(t *testing.T) {
 	f := fold(t, cfg)

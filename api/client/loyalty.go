@@ -1,10 +1,19 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
+
+	"sojourn/eventstore"
+	"sojourn/ingest/segmentapi"
 )
 
 // OpeningBalance is the balance of a subject in another loyalty engine. Row names
@@ -62,4 +71,43 @@ func (c *Client) OpenBalances(ctx context.Context, programme string, balances []
 			return out, ctx.Err()
 		}
 	}
+}
+
+// Redeem spends points of a customer, an id or a subject such as user:42, in the
+// policy's first programme. The same key does it once, however often it is sent. A
+// *StatusError of 409 says that the points are short. The position is that of the
+// redemption.
+func (c *Client) Redeem(ctx context.Context, customer string, points int64, reason, key string) (eventstore.Position, error) {
+	body, err := json.Marshal(struct {
+		Points int64  `json:"points"`
+		Reason string `json:"reason"`
+	}{points, reason})
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.server+"/api/v1/customers/"+url.PathEscape(customer)+"/loyalty/redeem", bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Idempotency-Key", key)
+	res, err := c.http.Do(req)
+	if err != nil {
+		return 0, c.explain(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode >= 300 {
+		return 0, statusError(res)
+	}
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		return 0, fmt.Errorf("read the answer of %s: %w", c.server, err)
+	}
+	var pos uint64
+	if v := res.Header.Get(segmentapi.PositionHeader); v != "" {
+		if pos, err = strconv.ParseUint(v, 10, 64); err != nil {
+			return 0, fmt.Errorf("the answer's %s is %q", segmentapi.PositionHeader, v)
+		}
+	}
+	return eventstore.Position(pos), nil
 }
