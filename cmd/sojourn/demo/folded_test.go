@@ -215,7 +215,7 @@ func TestTheShopUnderTheDefaultPolicy(t *testing.T) {
 			t.Errorf("%d customers are %s", tiers[tier], tier)
 		}
 	}
-	if !(tiers["member"] > tiers["silver"] && tiers["silver"] > tiers["platinum"] && tiers["gold"] > tiers["platinum"]) {
+	if tiers["member"] <= tiers["silver"] || tiers["silver"] <= tiers["platinum"] || tiers["gold"] <= tiers["platinum"] {
 		t.Errorf("tiers %v", tiers)
 	}
 	for _, status := range []satisfaction.Status{satisfaction.Delighted, satisfaction.Satisfied, satisfaction.Neutral, satisfaction.Unhappy} {
