@@ -15,6 +15,7 @@ import (
 	"sojourn/api"
 	"sojourn/api/client"
 	"sojourn/cmd/sojourn/demo"
+	"sojourn/eventstore"
 )
 
 func newDemo() *cobra.Command {
@@ -58,13 +59,20 @@ func newDemo() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		best, err := members(c, cl, config, redeem, &sent)
-		if err != nil {
-			return err
-		}
 		if wait {
 			if err := waitForViews(c, cl, sent); err != nil {
 				return err
+			}
+		}
+		// Behind the waiting: a command decides against the whole log, and the views
+		// spare it the reading.
+		best, spent, err := members(c, cl, config, redeem)
+		if err != nil {
+			return err
+		}
+		if wait && redeem {
+			if err := cl.WaitFor(c.Context(), spent, nil); err != nil {
+				return fmt.Errorf("wait for the views: %w", err)
 			}
 		}
 		return suggest(c.OutOrStdout(), cl.Server(), tokenForShell(&r), best, config.End)
@@ -72,8 +80,9 @@ func newDemo() *cobra.Command {
 	return c
 }
 
-// members finds the user with the most points, and lets some spend theirs.
-func members(c *cobra.Command, cl *client.Client, config demo.Config, redeem bool, sent *client.Sent) (best string, err error) {
+// members finds the user with the most points, and lets some spend theirs; at is
+// the position of the last redemption.
+func members(c *cobra.Command, cl *client.Client, config demo.Config, redeem bool) (best string, at eventstore.Position, err error) {
 	var most, spent, short int64
 	for m := range demo.Members(config) {
 		if m.Points > most {
@@ -88,16 +97,16 @@ func members(c *cobra.Command, cl *client.Client, config demo.Config, redeem boo
 		case errors.As(err, &se) && se.Status == http.StatusConflict:
 			short++ // somebody has spent them before
 		case err != nil:
-			return "", fmt.Errorf("redeem points: %w", err)
+			return "", 0, fmt.Errorf("redeem points: %w", err)
 		default:
 			spent++
-			sent.Position = max(sent.Position, pos)
+			at = max(at, pos)
 		}
 	}
 	if redeem {
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%d customers have redeemed points, %d were short of them\n", spent, short)
 	}
-	return best, err
+	return best, at, err
 }
 
 // tokenForShell is how a command line names the admin token without showing it.
