@@ -37,7 +37,7 @@ func newDemo() *cobra.Command {
 	c.Flags().StringVar(&end, "end", "", "`date` before which the history ends (default today, UTC)")
 	c.Flags().StringVar(&key, "write-key", "", "write `key` to send with (default: one is made for this run, for the source demo-shop)")
 	c.Flags().BoolVar(&wait, "wait", true, "wait until the views hold everything")
-	c.Flags().BoolVar(&redeem, "redeem", false, "let some customers spend points when all is sent; needs the admin token")
+	c.Flags().BoolVar(&redeem, "redeem", true, "let some customers spend points when all is sent; needs the admin token")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		config.End = time.Now().UTC().Truncate(24 * time.Hour)
 		if end != "" {
@@ -96,6 +96,8 @@ func members(c *cobra.Command, cl *client.Client, config demo.Config, redeem boo
 		switch {
 		case errors.As(err, &se) && se.Status == http.StatusConflict:
 			short++ // somebody has spent them before
+		case errors.As(err, &se) && se.Status == http.StatusUnauthorized && !c.Flags().Changed("redeem"):
+			redeem = false // a write key is enough for the rest
 		case err != nil:
 			return "", 0, fmt.Errorf("redeem points: %w", err)
 		default:

@@ -51,9 +51,9 @@ func TestDemoRedeems(t *testing.T) {
 	s := httptest.NewServer(mux)
 	defer s.Close()
 	args := []string{"demo", "--customers", "150", "--days", "365", "--end", "2026-03-01", "--server", s.URL, "--token", "t", "--write-key", "k"}
-	status, out, errOut := sojourn(t.Context(), args...)
+	status, out, errOut := sojourn(t.Context(), append(args, "--redeem=false")...)
 	if status != 0 || requests != 0 {
-		t.Fatalf("status %d, %d redemptions without --redeem\n%s%s", status, requests, out, errOut)
+		t.Fatalf("status %d, %d redemptions with --redeem=false\n%s%s", status, requests, out, errOut)
 	}
 	for _, want := range []string{
 		"\nTry:\n  curl -s -H \"Authorization: Bearer TOKEN\" \"" + s.URL + "/api/v1/customers/user:c1",
@@ -63,12 +63,12 @@ func TestDemoRedeems(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
-	status, out, errOut = sojourn(t.Context(), append(args, "--redeem")...)
+	status, out, errOut = sojourn(t.Context(), args...)
 	if status != 0 || len(spent) < 3 || !strings.Contains(out, fmt.Sprintf("%d customers have redeemed points, 1 were short of them", len(spent))) {
 		t.Errorf("status %d, %d redemptions\n%s%s", status, len(spent), out, errOut)
 	}
 	first := maps.Clone(spent)
-	if status, _, errOut = sojourn(t.Context(), append(args, "--redeem")...); status != 0 || len(spent) != len(first)+1 {
+	if status, _, errOut = sojourn(t.Context(), args...); status != 0 || len(spent) != len(first)+1 {
 		t.Errorf("status %d, %d redemptions the second time, %d the first\n%s", status, len(spent), len(first), errOut)
 	}
 }
