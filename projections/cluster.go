@@ -554,7 +554,7 @@ func (f *fold) grow(x, y, s *subject, fresh bool) bool {
 		m.cust, m.lone = c, false
 		f.dirty(m)
 		c.members = append(c.members, m)
-		if m.facts.Touchpoints > 0 {
+		if m.facts.Touchpoints+uint64(m.facts.Loyalty.Len()) > 0 {
 			c.merged.Merge(&m.facts)
 			c.course = nil
 		}

@@ -23,7 +23,7 @@ func oracleAt(known []sent, asOf domain.Millis, rules *Rules) map[string]string 
 	facts := map[string]*customer.Facts{}
 	for _, m := range known { // order of the log
 		h := m.header()
-		if m.decision != "" || rules.compiled.Identity().Nobody(h.Subject().Value) {
+		if !m.isMessage() || rules.compiled.Identity().Nobody(h.Subject().Value) {
 			continue
 		}
 		k := key(h.Subject())
