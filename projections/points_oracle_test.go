@@ -168,6 +168,7 @@ func (m *memory) lines(t tb, id uuid.UUID) (p portraitLines) {
 		}
 	}
 	whole("loyalty_ledger")
+	m.balances(t, id)
 	end(&p.Ledger)
 	for _, r := range m.tiers {
 		if r.CustomerID == id && !r.Removed {
@@ -232,6 +233,34 @@ func (m *memory) lines(t tb, id uuid.UUID) (p portraitLines) {
 	return p
 }
 
+// balances complains where the lines of a ledger do not add up to the balance after
+// each of them, and to that of the status.
+func (m *memory) balances(t tb, id uuid.UUID) {
+	t.Helper()
+	type balance [3]int64
+	var lines []warehouse.LoyaltyMovement
+	for _, r := range m.ledger {
+		if r.CustomerID == id && !r.Removed {
+			lines = append(lines, r)
+		}
+	}
+	slices.SortFunc(lines, func(a, b warehouse.LoyaltyMovement) int { return cmp.Compare(a.Seq, b.Seq) })
+	sums := map[string]balance{}
+	for _, r := range lines {
+		b := sums[r.Programme]
+		b = balance{b[0] + r.Available, b[1] + r.Pending, b[2] + r.Debt}
+		if b != (balance{r.BalanceAvailable, r.BalancePending, r.BalanceDebt}) {
+			t.Fatalf("the lines up to %+v come to %v", r, b)
+		}
+		sums[r.Programme] = b
+	}
+	for _, r := range m.loyalty {
+		if r.CustomerID == id && !r.Removed && sums[r.Programme] != (balance{r.Available, r.Pending, r.Debt}) {
+			t.Fatalf("the ledger of %+v comes to %v", r, sums[r.Programme])
+		}
+	}
+}
+
 // factsOf are the facts of messages and commands, made anew.
 func factsOf(messages, commands []sent, rules *Rules) (*loyalty.Facts, *satisfaction.Facts) {
 	var l loyalty.Facts
@@ -258,6 +287,15 @@ func factsOf(messages, commands []sent, rules *Rules) (*loyalty.Facts, *satisfac
 // customer and the commands of its subjects, in the plainest way.
 func linesOf(messages, commands []sent, rules *Rules, now domain.Millis) (p portraitLines) {
 	points, opinions := factsOf(messages, commands, rules)
+	p = standings(points, opinions, rules, now)
+	words := feedbackOf(messages, rules)
+	slices.Sort(words)
+	p.Feedback = strings.Join(words, "\n")
+	return p
+}
+
+// standings are the rows that follow from facts, but for those of feedback.
+func standings(points *loyalty.Facts, opinions *satisfaction.Facts, rules *Rules, now domain.Millis) (p portraitLines) {
 	var status, ledger, tiers []string
 	for _, pr := range rules.book.Programmes() {
 		l := loyalty.Fold(points, pr, now)
@@ -299,7 +337,6 @@ func linesOf(messages, commands []sent, rules *Rules, now domain.Millis) (p port
 		return strings.Join(words, "\n")
 	}
 	p.Loyalty, p.Ledger, p.Tiers = join(status), join(ledger), join(tiers)
-	p.Feedback = join(feedbackOf(messages, rules))
 	if opinions.Empty() {
 		return p
 	}
