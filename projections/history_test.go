@@ -126,9 +126,19 @@ func openStore(t tb, c *clock) *pebblestore.Store {
 	return s
 }
 
-// drawOrder draws an order of arrival.
+// drawOrder draws an order of arrival: any, or nearly that of time.
 func drawOrder(t *rapid.T, set []sent) []sent {
-	return sensible(rapid.Permutation(set).Draw(t, "order"))
+	order := rapid.Permutation(set).Draw(t, "order")
+	if rapid.Bool().Draw(t, "as it happens") {
+		late := order[:len(order)/8]
+		rest := order[len(late):]
+		slices.SortStableFunc(rest, func(a, b sent) int { return cmp.Compare(a.at, b.at) })
+		for _, m := range late {
+			rest = slices.Insert(slices.Clip(rest), rapid.IntRange(0, len(rest)).Draw(t, "late"), m)
+		}
+		order = rest
+	}
+	return sensible(order)
 }
 
 // sensible leaves out what no decision would name: subjects that are not known by
@@ -421,6 +431,7 @@ func drawMessages(t *rapid.T) []sent {
 	all := make([]sent, n, n+n/4)
 	for i := range n {
 		m := sent{id: fmt.Sprintf("m%d", i), kind: domain.Track}
+		m.at = day0 + domain.Millis(rapid.SampledFrom(days).Draw(t, "day"))*domain.Day + domain.Millis(rapid.IntRange(0, 1).Draw(t, "ms"))
 		if i > 0 && rapid.IntRange(0, 9).Draw(t, "decision") == 9 {
 			m.decision = rapid.SampledFrom([]string{"merge", "split"}).Draw(t, "which")
 			some := rapid.Permutation(subjects).Draw(t, "subjects")
@@ -429,7 +440,6 @@ func drawMessages(t *rapid.T) []sent {
 			all[i] = m
 			continue
 		}
-		m.at = day0 + domain.Millis(rapid.SampledFrom(days).Draw(t, "day"))*domain.Day + domain.Millis(rapid.IntRange(0, 1).Draw(t, "ms"))
 		if i > 0 && rapid.IntRange(0, 9).Draw(t, "command") >= 8 {
 			more := drawCommand(t, m, all[:i], subjects)
 			all[i] = more[0]

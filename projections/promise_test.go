@@ -49,7 +49,7 @@ func recordedTimes(t *rapid.T, order []sent) []domain.Millis {
 	for i, m := range order {
 		if live {
 			at = max(at, m.at)
-			at += domain.Millis(rapid.SampledFrom([]int64{0, 0, 1, int64(10 * domain.Day)}).Draw(t, "later"))
+			at += domain.Millis(rapid.SampledFrom([]int64{0, 0, 0, 1, int64(10 * domain.Day)}).Draw(t, "later"))
 		} else {
 			at = max(at, day0+600*domain.Day)
 		}
