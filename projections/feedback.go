@@ -64,7 +64,7 @@ func handlingOf(e *eventstore.Recorded) (*warehouse.Handling, error) {
 		return nil, fmt.Errorf("handling of feedback at position %d: %w", e.Position, err)
 	}
 	return &warehouse.Handling{
-		EventID: h.Event, Revision: e.Revision, Status: h.Status, Assignee: h.Assignee,
+		EventID: h.Event, Revision: e.Revision + 1, Status: h.Status, Assignee: h.Assignee,
 		Sorted: h.Sorted, Topics: h.Topics, Need: h.Need, Priority: h.Priority,
 		Answer: h.Answer, Author: h.Author, At: at.UnixMilli(),
 	}, nil
