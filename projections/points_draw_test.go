@@ -39,7 +39,7 @@ func (o *ordered) eventID(id string) uuid.UUID {
 	return domain.EventID("commands", id)
 }
 
-// other half: what the command names beside its subject.
+// names is the event that the command names: a redemption, or the other half of a transfer.
 func (o *ordered) names(id string) uuid.UUID {
 	switch o.kind {
 	case "transfer_out":
