@@ -22,7 +22,7 @@ import (
 // previewed runs a preview to its end.
 func (s *site) preview(p policy.Policy) Preview {
 	s.t.Helper()
-	run, err := s.views.StartPreview(p)
+	run, err := s.views.StartPreview(p, time.Time{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func merged(a, b map[uuid.UUID]Customer) map[uuid.UUID]bool {
 
 func checkStanding(t *testing.T, got *PreviewStanding, want Customer) {
 	t.Helper()
-	if got == nil || got.Customer != want.ID || got.Stage != want.Stage || !got.Since.Equal(want.StageSince) ||
+	if got == nil || got.Customer != want.ID || got.Name != want.Stage || !got.Since.Equal(want.StageSince) ||
 		got.Reason != want.Reason || got.Cause != want.Cause || got.Subjects != len(want.Subjects) {
 		t.Errorf("%+v\nwant %+v", got, want)
 	}
@@ -216,13 +216,13 @@ func TestPreviewsOneAtATime(t *testing.T) {
 	s.send(shop()...)
 	held := &heldStore{s.store, make(chan struct{}), make(chan struct{})}
 	s.views.cfg.Store = held
-	first, err := s.views.StartPreview(loyalAfter(2))
+	first, err := s.views.StartPreview(loyalAfter(2), time.Time{})
 	if err != nil || first.State != PreviewRunning {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	<-held.reading
 	var running *PreviewRunningError
-	if _, err := s.views.StartPreview(loyalAfter(3)); !errors.As(err, &running) || running.ID != first.ID {
+	if _, err := s.views.StartPreview(loyalAfter(3), time.Time{}); !errors.As(err, &running) || running.ID != first.ID {
 		t.Errorf("a second one: %v", err)
 	}
 	if p, err := s.views.CancelPreview(first.ID); err != nil || p.ID != first.ID {
@@ -232,7 +232,7 @@ func TestPreviewsOneAtATime(t *testing.T) {
 		t.Errorf("cancelled: %+v", p)
 	}
 	// Once more, to the end this time, while a policy is applied and switched to.
-	second, err := s.views.StartPreview(loyalAfter(2))
+	second, err := s.views.StartPreview(loyalAfter(2), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestPreviewsOneAtATime(t *testing.T) {
 	}
 	// A stop gives up the one under way.
 	held.release = make(chan struct{})
-	third, err := s.views.StartPreview(loyalAfter(2))
+	third, err := s.views.StartPreview(loyalAfter(2), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestPreviewsOneAtATime(t *testing.T) {
 	if p := s.ended(third.ID); p.State != PreviewCancelled {
 		t.Errorf("after the stop: %+v", p)
 	}
-	if _, err := s.views.StartPreview(loyalAfter(2)); !errors.Is(err, errClosed) {
+	if _, err := s.views.StartPreview(loyalAfter(2), time.Time{}); !errors.Is(err, errClosed) {
 		t.Errorf("after the stop: %v", err)
 	}
 	s.start()

@@ -90,7 +90,9 @@ func (v *Views) Customer(ctx context.Context, ref string, at At) (Customer, erro
 	if err != nil {
 		return Customer{}, err
 	}
-	return a.customer(), nil
+	c := a.customer()
+	c.Loyalty, err = a.standings(ctx)
+	return c, err
 }
 
 // answer is what a question found.
