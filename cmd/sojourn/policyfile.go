@@ -23,13 +23,14 @@ func loadPolicy(path string) (p policy.Policy, text string, err error) {
 	if err != nil {
 		return p, "", fmt.Errorf("policy: %w", err)
 	}
-	p, err = readPolicy(path, data)
+	p, err = readPolicy(path, data, nil)
 	return p, string(data), err
 }
 
 // readPolicy reads the text of a policy file; name is what errors call it. They are
-// *yamlfile.Error, several of them joined.
-func readPolicy(name string, data []byte) (policy.Policy, error) {
+// *yamlfile.Error, several of them joined. Where check is not nil a valid policy must
+// pass it, too.
+func readPolicy(name string, data []byte, check func(policy.Policy) error) (policy.Policy, error) {
 	p := policy.Default()
 	d, err := yamlfile.Parse(name, data)
 	if err != nil {
@@ -39,6 +40,9 @@ func readPolicy(name string, data []byte) (policy.Policy, error) {
 		return p, err
 	}
 	err = p.Validate()
+	if err == nil && check != nil {
+		err = check(p)
+	}
 	var problems policy.Problems
 	if errors.As(err, &problems) {
 		var errs []error
@@ -51,8 +55,8 @@ func readPolicy(name string, data []byte) (policy.Policy, error) {
 }
 
 // parsePolicy reads the text of a policy file for the API.
-func parsePolicy(source string) (policy.Policy, []api.PolicyProblem) {
-	p, err := readPolicy("policy", []byte(source))
+func parsePolicy(source string, check func(policy.Policy) error) (policy.Policy, []api.PolicyProblem) {
+	p, err := readPolicy("policy", []byte(source), check)
 	return p, problemsOf(err)
 }
 

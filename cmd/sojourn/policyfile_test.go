@@ -156,17 +156,17 @@ func TestPolicyValidate(t *testing.T) {
 
 // What the API is told of mistakes has every one of them, and its place.
 func TestPolicyProblems(t *testing.T) {
-	p, problems := parsePolicy("lifecycle: {at_risk_days: 30}\n")
+	p, problems := parsePolicy("lifecycle: {at_risk_days: 30}\n", nil)
 	if len(problems) != 0 || p.Lifecycle.AtRiskDays != 30 {
 		t.Errorf("%+v, %+v", p, problems)
 	}
-	_, problems = parsePolicy("lifecycle: {at_risk_days: 0}\nevents:\n  - {name: A, meaning: buy}\n")
+	_, problems = parsePolicy("lifecycle: {at_risk_days: 0}\nevents:\n  - {name: A, meaning: buy}\n", nil)
 	if len(problems) != 2 || problems[0].Line != 1 || problems[0].Column != 27 || problems[1].Line != 3 ||
 		problems[1].Column != 24 || !strings.Contains(problems[1].Message, "no meaning") {
 		t.Errorf("%+v", problems)
 	}
 	for text, line := range map[string]int{"currency: EUR\nx: 1\n": 2, "events:\n\t- name: A\n": 2, "currency: [\n": 1} {
-		if _, problems := parsePolicy(text); len(problems) != 1 || problems[0].Line != line {
+		if _, problems := parsePolicy(text, nil); len(problems) != 1 || problems[0].Line != line {
 			t.Errorf("%q: %+v", text, problems)
 		}
 	}
