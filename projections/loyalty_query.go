@@ -101,8 +101,8 @@ type Quote struct {
 	Amount    domain.Decimal
 	Currency  string
 	Points    int64
-	// Enrolled says whether the customer would be in the programme at that time, Tier
-	// is the one held just before, which may multiply the points.
+	// Enrolled says whether the customer would be in the programme then, Tier is the
+	// one held just before, which may multiply the points.
 	Enrolled bool
 	Tier     string
 	// Worth is what the points would be worth, in ProgrammeCurrency.
@@ -201,8 +201,9 @@ func (v *Views) LoyaltyQuote(ctx context.Context, ref string, r QuoteRequest) (Q
 			return Quote{}, &QuoteError{"name the total, or products with their prices"}
 		}
 	}
-	before := loyalty.Fold(facts, p, at)
 	points := loyalty.Quote(facts, p, a.q.rules.book, t)
+	facts.See(t.Ref) // which may enrol
+	before := loyalty.Fold(facts, p, at)
 	return Quote{
 		Customer: a.id, Programme: p.ID, At: at.Time(),
 		Amount: t.Order.Amount, Currency: cmp.Or(r.Currency, a.q.rules.Policy.Currency),
