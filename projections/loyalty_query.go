@@ -16,7 +16,6 @@ import (
 
 	"sojourn/domain"
 	"sojourn/domain/commerce"
-	"sojourn/domain/customer"
 	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 )
@@ -179,10 +178,7 @@ func (v *Views) LoyaltyQuote(ctx context.Context, ref string, r QuoteRequest) (Q
 	if err != nil {
 		return Quote{}, err
 	}
-	facts, err := a.loyaltyFacts(ctx)
-	if err != nil {
-		return Quote{}, err
-	}
+	facts := a.loyaltyFacts()
 	at := a.q.asOf
 	if !r.At.IsZero() {
 		at = domain.MillisOf(r.At)
@@ -253,11 +249,7 @@ func (v *Views) ledger(ctx context.Context, ref, programme string, at At) (*answ
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	facts, err := a.loyaltyFacts(ctx)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	l := loyalty.Fold(facts, p, a.q.asOf)
+	l := loyalty.Fold(a.loyaltyFacts(), p, a.q.asOf)
 	return a, p, &l, nil
 }
 
@@ -272,19 +264,15 @@ func (a *answer) programme(id string) (*loyalty.Programme, error) {
 
 // loyaltyFacts are what the ledgers of the customer follow from, by what was known.
 // They are the caller's.
-func (a *answer) loyaltyFacts(ctx context.Context) (*loyalty.Facts, error) {
-	facts := &loyalty.Facts{}
-	if a.q.known == domain.MaxTime {
+func (a *answer) loyaltyFacts() *loyalty.Facts {
+	if a.read == nil {
+		facts := &loyalty.Facts{}
 		for _, m := range a.members {
 			facts.Merge(&m.facts.Loyalty)
 		}
-		return facts, nil
+		return facts
 	}
-	var read customer.Facts
-	if _, err := a.q.read(ctx, a.members, &read, nil); err != nil {
-		return nil, err
-	}
-	*facts = read.Loyalty
+	facts := a.read.Clone()
 	for _, m := range a.members {
 		for _, c := range m.facts.Loyalty.Commands() {
 			if c.RecordedAt <= a.q.known {
@@ -292,20 +280,17 @@ func (a *answer) loyaltyFacts(ctx context.Context) (*loyalty.Facts, error) {
 			}
 		}
 	}
-	return facts, nil
+	return &facts
 }
 
 // standings are where the customer stands in each programme that it is or was in.
-func (a *answer) standings(ctx context.Context) ([]LoyaltyStanding, error) {
+func (a *answer) standings() []LoyaltyStanding {
 	all := []LoyaltyStanding{}
 	programmes := a.q.rules.book.Programmes()
 	if len(programmes) == 0 {
-		return all, nil
+		return all
 	}
-	facts, err := a.loyaltyFacts(ctx)
-	if err != nil {
-		return nil, err
-	}
+	facts := a.loyaltyFacts()
 	for _, p := range programmes {
 		l := loyalty.Fold(facts, p, a.q.asOf)
 		if l.Enrolled == policy.Never && len(l.Movements) == 0 {
@@ -317,7 +302,7 @@ func (a *answer) standings(ctx context.Context) ([]LoyaltyStanding, error) {
 		}
 		all = append(all, s)
 	}
-	return all, nil
+	return all
 }
 
 // ofTier is a number that a tier counts, as decimal text.

@@ -13,6 +13,7 @@ import (
 	"sojourn/domain"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
 )
@@ -91,8 +92,8 @@ func (v *Views) Customer(ctx context.Context, ref string, at At) (Customer, erro
 		return Customer{}, err
 	}
 	c := a.customer()
-	c.Loyalty, err = a.standings(ctx)
-	return c, err
+	c.Loyalty = a.standings()
+	return c, nil
 }
 
 // answer is what a question found.
@@ -102,6 +103,9 @@ type answer struct {
 	members []*subject
 	view    customer.View
 	past    []lifecycle.Transition
+	// read are the facts about points of the touchpoints that were known, where the
+	// question says what was; commands are not among them.
+	read *loyalty.Facts
 }
 
 // heavyCustomer is the number of touchpoints above which what the state does not
@@ -167,6 +171,7 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref 
 		}
 	} else {
 		a.id, err = q.read(ctx, members, &facts, page)
+		a.read = &facts.Loyalty
 	}
 	if err != nil {
 		return nil, err
