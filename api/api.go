@@ -131,6 +131,7 @@ type Config struct {
 	Version     string
 	Token       string // the admin token
 	Views       Views
+	Points      Points
 	WriteKeys   WriteKeys
 	Rejects     Rejects
 	Arrivals    Arrivals
@@ -189,6 +190,7 @@ func New(cfg Config) (*API, error) {
 	a.identityOperations()
 	a.accountOperations()
 	a.loyaltyOperations()
+	a.loyaltyCommands()
 	a.writeKeyOperations()
 	a.eventOperations()
 	a.policyOperations()

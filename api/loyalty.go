@@ -69,12 +69,6 @@ type tierBody struct {
 	Cause    string     `json:"cause" doc:"touchpoint:<event id> or deadline:<rule>:<event id it counts from>."`
 }
 
-type balanceBody struct {
-	Available int64 `json:"available" doc:"Points that can be spent."`
-	Pending   int64 `json:"pending" doc:"Points that become available later."`
-	Debt      int64 `json:"debt" doc:"Points owed, which the next ones pay."`
-}
-
 type totalsBody struct {
 	Earned         int64 `json:"earned"`
 	AdjustedIn     int64 `json:"adjusted_in" doc:"Opening balances too."`

@@ -3,6 +3,7 @@ package projections
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,7 +20,7 @@ import (
 func (r *Rules) feedbackRow(e *eventstore.Recorded, h *domain.Header, subject uuid.UUID, rule policy.Rule, s *satisfaction.Event) *warehouse.Feedback {
 	row := &warehouse.Feedback{
 		EventID: e.ID, SubjectID: subject, Subject: h.Subject().String(), OccurredAt: int64(h.OccurredAt), Position: uint64(e.Position),
-		Act: string(s.Act), Kind: s.Kind.String(), Channel: s.Channel, Source: h.Source,
+		Act: string(s.Act), Kind: s.Kind.String(), Channel: s.Channel, Source: strings.Clone(h.Source),
 		Question: s.Question, Comment: s.Comment, Survey: s.Survey, Campaign: s.Campaign, Case: s.Case, Product: s.Product,
 	}
 	if row.Channel == "" {
@@ -63,7 +64,7 @@ func handlingOf(e *eventstore.Recorded) (*warehouse.Handling, error) {
 		return nil, fmt.Errorf("handling of feedback at position %d: %w", e.Position, err)
 	}
 	return &warehouse.Handling{
-		EventID: h.Event, Revision: e.Revision, Status: h.Status, Assignee: h.Assignee,
+		EventID: h.Event, Revision: e.Revision + 1, Status: h.Status, Assignee: h.Assignee,
 		Sorted: h.Sorted, Topics: h.Topics, Need: h.Need, Priority: h.Priority,
 		Answer: h.Answer, Author: h.Author, At: at.UnixMilli(),
 	}, nil

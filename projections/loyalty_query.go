@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -19,9 +18,6 @@ import (
 	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 )
-
-// ErrNoProgramme is answered for a loyalty programme that no policy has.
-var ErrNoProgramme = errors.New("no such loyalty programme")
 
 // LoyaltyStanding is where a customer stands in a programme, in short.
 type LoyaltyStanding struct {
