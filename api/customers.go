@@ -46,6 +46,7 @@ type customerBody struct {
 	LastSeen   time.Time            `json:"last_seen"`
 	Traits     map[string]jsonValue `json:"traits"`
 	Subjects   []string             `json:"subjects" doc:"The customer's subjects; the one that gives the id comes first."`
+	Loyalty    []standingBody       `json:"loyalty,omitempty" doc:"Where the customer stands in the loyalty programmes that it is or was in; missing where there are none, and in lists."`
 	AsOf       time.Time            `json:"as_of" doc:"The time the answer is about."`
 }
 
@@ -54,6 +55,7 @@ func customerOf(c projections.Customer) customerBody {
 		ID: c.ID, Stage: c.Stage, StageSince: c.StageSince.UTC(), Reason: c.Reason, Cause: c.Cause,
 		Purchases: c.Purchases, Refunds: c.Refunds, Revenue: c.Revenue,
 		FirstSeen: c.FirstSeen.UTC(), LastSeen: c.LastSeen.UTC(), Traits: c.Traits, Subjects: c.Subjects, AsOf: c.AsOf.UTC(),
+		Loyalty: standingsOf(c.Loyalty),
 	}
 	if b.Revenue == nil {
 		b.Revenue = map[string]string{}

@@ -46,7 +46,9 @@ type Customer struct {
 	LastSeen   time.Time
 	Traits     map[string]json.RawMessage
 	Subjects   []string // "user:42", "anon:8f3a"; the one that gives the id first
-	AsOf       time.Time
+	// Loyalty is where it stands in the programmes that it is or was in; nil in lists.
+	Loyalty []LoyaltyStanding
+	AsOf    time.Time
 }
 
 // Account is the answer to where an account stands. Where the policy gives accounts

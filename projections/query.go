@@ -13,6 +13,7 @@ import (
 	"sojourn/domain"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
 )
@@ -90,7 +91,9 @@ func (v *Views) Customer(ctx context.Context, ref string, at At) (Customer, erro
 	if err != nil {
 		return Customer{}, err
 	}
-	return a.customer(), nil
+	c := a.customer()
+	c.Loyalty = a.standings()
+	return c, nil
 }
 
 // answer is what a question found.
@@ -100,6 +103,9 @@ type answer struct {
 	members []*subject
 	view    customer.View
 	past    []lifecycle.Transition
+	// read are the facts about points of the touchpoints that were known, where the
+	// question says what was; commands are not among them.
+	read *loyalty.Facts
 }
 
 // heavyCustomer is the number of touchpoints above which what the state does not
@@ -165,6 +171,7 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref 
 		}
 	} else {
 		a.id, err = q.read(ctx, members, &facts, page)
+		a.read = &facts.Loyalty
 	}
 	if err != nil {
 		return nil, err
