@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/satisfaction"
 	"sojourn/eventstore"
 )
 
@@ -47,6 +48,9 @@ type Customer struct {
 	Traits     map[string]json.RawMessage
 	Subjects   []string // "user:42", "anon:8f3a"; the one that gives the id first
 	AsOf       time.Time
+
+	Satisfaction satisfaction.View
+	Service      satisfaction.Service
 }
 
 // Account is the answer to where an account stands. Where the policy gives accounts

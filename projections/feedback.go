@@ -37,8 +37,8 @@ func (r *Rules) feedbackRow(e *eventstore.Recorded, h *domain.Header, subject uu
 	return row
 }
 
-// Handling is what people have done about an entry of feedback, as of one revision of
-// its stream; each event holds all of it.
+// Handling is what people have done about an entry of feedback, as of one event of its
+// stream; each event holds all of it.
 type Handling struct {
 	Event    uuid.UUID `json:"event"`
 	Status   string    `json:"status"` // open, assigned or closed
@@ -63,7 +63,7 @@ func handlingOf(e *eventstore.Recorded) (*warehouse.Handling, error) {
 		return nil, fmt.Errorf("handling of feedback at position %d: %w", e.Position, err)
 	}
 	return &warehouse.Handling{
-		EventID: h.Event, Revision: e.Revision, Status: h.Status, Assignee: h.Assignee,
+		EventID: h.Event, Revision: e.Revision + 1, Status: h.Status, Assignee: h.Assignee,
 		Sorted: h.Sorted, Topics: h.Topics, Need: h.Need, Priority: h.Priority,
 		Answer: h.Answer, Author: h.Author, At: at.UnixMilli(),
 	}, nil

@@ -100,6 +100,9 @@ type answer struct {
 	members []*subject
 	view    customer.View
 	past    []lifecycle.Transition
+	// lines is what points and satisfaction are folded from; it may hold what came
+	// after the time asked about, at which those folds cut by themselves.
+	lines basis
 }
 
 // heavyCustomer is the number of touchpoints above which what the state does not
@@ -147,6 +150,8 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref 
 		for _, m := range members {
 			facts.Merge(&m.facts)
 		}
+		whole := facts
+		a.lines = *basisOf(&whole)
 		// Where touchpoints came after the time asked about, the facts do not tell
 		// which was the last by then, nor the traits.
 		before := q.history && q.asOf < facts.LastSeen
@@ -165,6 +170,7 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref 
 		}
 	} else {
 		a.id, err = q.read(ctx, members, &facts, page)
+		a.lines = *basisOf(&facts)
 	}
 	if err != nil {
 		return nil, err
@@ -343,6 +349,8 @@ func (a *answer) customer() Customer {
 	for _, m := range a.members {
 		c.Subjects = append(c.Subjects, m.String())
 	}
+	c.Satisfaction, _ = a.satisfaction()
+	c.Service = a.service(&c.Satisfaction)
 	return c
 }
 
