@@ -44,11 +44,11 @@ const (
 	TypeStatusEntered   = "satisfaction.entered.v1"
 	TypeStatusWithdrawn = "satisfaction.withdrawn.v1"
 
-	// Commands about points, each decided behind all that its guard stream holds;
-	// see docs/decisions/0008. Closed says that the customer of the stream is to
-	// have no more of them until its subjects are looked at again.
+	// Commands about points, each decided behind all that its guard stream holds,
+	// and entries that say for which subjects the next ones are; see
+	// docs/decisions/0008.
 	TypeLoyaltyCommand = "loyalty.command.v1"
-	TypeLoyaltyClosed  = "loyalty.closed.v1"
+	TypeLoyaltyGuard   = "loyalty.guard.v1"
 
 	// TypeFeedbackHandled is what a person did about an entry of feedback.
 	TypeFeedbackHandled = "feedback.handled.v1"
@@ -163,6 +163,11 @@ func (k Keyer) AccountID(groupID string) uuid.UUID {
 // GuardStream is the stream of the commands about a customer's points.
 func GuardStream(customer uuid.UUID) string { return "loyalty-" + customer.String() }
 
+// GuardCustomer is the customer of a guard stream; ok is false for other streams.
+func GuardCustomer(stream string) (id uuid.UUID, ok bool) {
+	return customerOf(stream, "loyalty-")
+}
+
 // FeedbackStream is the stream of what people did about an entry of feedback.
 func FeedbackStream(event uuid.UUID) string { return "feedback-" + event.String() }
 
@@ -171,7 +176,11 @@ func StatementStream(customer uuid.UUID) string { return "statements-" + custome
 
 // StatementCustomer reads the customer from the name of a statement stream.
 func StatementCustomer(stream string) (uuid.UUID, bool) {
-	s, ok := strings.CutPrefix(stream, "statements-")
+	return customerOf(stream, "statements-")
+}
+
+func customerOf(stream, prefix string) (uuid.UUID, bool) {
+	s, ok := strings.CutPrefix(stream, prefix)
 	if !ok || len(s) != len(uuid.Nil.String()) { // what is shorter is a subject's stream
 		return uuid.Nil, false
 	}

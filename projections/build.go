@@ -168,6 +168,7 @@ func (v *Views) setBuilding(n warehouse.Generation) {
 // closeState closes the state of a generation once no question is being answered
 // from it any more.
 func (v *Views) closeState(g *generation) error {
+	v.desk.release(g)
 	v.readers.Lock()
 	defer v.readers.Unlock()
 	return g.state.close()

@@ -25,27 +25,25 @@ type commandData struct {
 	At        string `json:"at"`      // RFC 3339, UTC
 	Points    int64  `json:"points,omitempty"`
 	// Of is the redemption that is cancelled, or the other end of a transfer.
-	Of            uuid.UUID     `json:"of,omitzero"`
-	Parts         []partOfLot   `json:"parts,omitempty"`
-	CountsForTier bool          `json:"counts_for_tier,omitempty"`
-	Tier          string        `json:"tier,omitempty"`
-	TierUntil     string        `json:"tier_until,omitempty"`
-	Reason        string        `json:"reason,omitempty"`
-	Author        string        `json:"author,omitempty"`
-	Other         *otherEnd     `json:"other,omitempty"`
-	Guard         *guardEntry   `json:"guard,omitempty"`
-	Answer        *commandReply `json:"answer,omitempty"`
+	Of            uuid.UUID   `json:"of,omitzero"`
+	Parts         []partOfLot `json:"parts,omitempty"`
+	CountsForTier bool        `json:"counts_for_tier,omitempty"`
+	Tier          string      `json:"tier,omitempty"`
+	TierUntil     string      `json:"tier_until,omitempty"`
+	Reason        string      `json:"reason,omitempty"`
+	Author        string      `json:"author,omitempty"`
+	// Other is the stream of the subject that a transfer goes to or comes from.
+	Other string `json:"other,omitempty"`
+	// Guard is the fingerprint of the customer's subjects that it was decided for.
+	Guard string `json:"guard,omitempty"`
+	// Answer is what the one who gave the command was told.
+	Answer *commandAnswer `json:"answer,omitempty"`
 }
 
 // partOfLot are points with their expiry, empty for never.
 type partOfLot struct {
 	Points  int64  `json:"points"`
 	Expires string `json:"expires,omitempty"`
-}
-
-// otherEnd is the subject that a transfer goes to or comes from.
-type otherEnd struct {
-	Subject string `json:"subject"` // its stream
 }
 
 // commandNames are the kinds of command as events have them.

@@ -127,6 +127,7 @@ func (f *Facts) setTrait(t Trait, copied bool) {
 // Merge adds the touchpoints of o, none of which f may hold; o stays as it is, and
 // the bytes of its traits are shared.
 func (f *Facts) Merge(o *Facts) {
+	f.Loyalty.Merge(&o.Loyalty) // commands may stand without a touchpoint
 	if o.Touchpoints == 0 {
 		return
 	}
@@ -141,7 +142,6 @@ func (f *Facts) Merge(o *Facts) {
 		f.setTrait(t, false)
 	}
 	f.Lifecycle.Merge(&o.Lifecycle)
-	f.Loyalty.Merge(&o.Loyalty)
 	f.Satisfaction.Merge(&o.Satisfaction)
 }
 
