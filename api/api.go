@@ -78,6 +78,9 @@ type Views interface {
 	WaitFor(ctx context.Context, pos eventstore.Position) error
 	// Status tells how far the views are.
 	Status() projections.Status
+
+	SatisfactionViews
+	FeedbackViews
 }
 
 // WriteKeys keeps the write keys of the sources; *ingest.Keys does.
@@ -188,6 +191,8 @@ func New(cfg Config) (*API, error) {
 	a.customerOperations()
 	a.identityOperations()
 	a.accountOperations()
+	a.satisfactionOperations()
+	a.feedbackOperations()
 	a.loyaltyCommands()
 	a.writeKeyOperations()
 	a.eventOperations()

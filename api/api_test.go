@@ -54,6 +54,7 @@ type fake struct {
 	only    string // the status of conflicts asked for
 
 	policies fakePolicies
+	fakeSatisfaction
 }
 
 func (f *fake) Customer(_ context.Context, ref string, at projections.At) (projections.Customer, error) {
@@ -66,6 +67,7 @@ func (f *fake) Customer(_ context.Context, ref string, at projections.At) (proje
 			ID: ada, Stage: "repeat", StageSince: noon, Reason: "second purchase", Cause: "touchpoint:x", Purchases: 2, Refunds: 1,
 			Revenue: map[string]string{"USD": "29.33"}, FirstSeen: noon, LastSeen: noon,
 			Traits: map[string]json.RawMessage{"plan": json.RawMessage(`"pro"`)}, Subjects: []string{"anon:a", "user:42"}, AsOf: noon,
+			Satisfaction: content, Service: careful,
 		}, f.err
 	case moved.String():
 		return projections.Customer{}, &projections.MovedError{To: ada}
@@ -338,7 +340,7 @@ func wantProblem(t *testing.T, s *httptest.Server, method, path, body string, st
 const adaJSON = `{"id":"11111111-1111-5111-8111-111111111111","stage":"repeat","stage_since":"2026-03-01T12:00:00Z",
 	"reason":"second purchase","cause":"touchpoint:x","purchases":2,"refunds":1,"revenue":{"USD":"29.33"},
 	"first_seen":"2026-03-01T12:00:00Z","last_seen":"2026-03-01T12:00:00Z","traits":{"plan":"pro"},
-	"subjects":["anon:a","user:42"],"as_of":"2026-03-01T12:00:00Z"}`
+	"subjects":["anon:a","user:42"],"as_of":"2026-03-01T12:00:00Z","satisfaction":{` + contentJSON + `},"service":` + carefulJSON + `}`
 
 func TestCustomer(t *testing.T) {
 	f := &fake{}

@@ -47,6 +47,9 @@ type customerBody struct {
 	Traits     map[string]jsonValue `json:"traits"`
 	Subjects   []string             `json:"subjects" doc:"The customer's subjects; the one that gives the id comes first."`
 	AsOf       time.Time            `json:"as_of" doc:"The time the answer is about."`
+
+	Satisfaction satisfactionBody `json:"satisfaction"`
+	Service      serviceBody      `json:"service"`
 }
 
 func customerOf(c projections.Customer) customerBody {
@@ -54,6 +57,7 @@ func customerOf(c projections.Customer) customerBody {
 		ID: c.ID, Stage: c.Stage, StageSince: c.StageSince.UTC(), Reason: c.Reason, Cause: c.Cause,
 		Purchases: c.Purchases, Refunds: c.Refunds, Revenue: c.Revenue,
 		FirstSeen: c.FirstSeen.UTC(), LastSeen: c.LastSeen.UTC(), Traits: c.Traits, Subjects: c.Subjects, AsOf: c.AsOf.UTC(),
+		Satisfaction: satisfactionOf(&c.Satisfaction), Service: serviceOf(&c.Service),
 	}
 	if b.Revenue == nil {
 		b.Revenue = map[string]string{}

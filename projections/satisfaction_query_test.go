@@ -290,8 +290,9 @@ func TestInbox(t *testing.T) {
 	s.stop()
 	s.apply(p)
 	s.start()
-	s.until("the new policy", func() bool { return s.views.Status().PolicyVersion == 2 })
-	same("by the new policy", names(FeedbackQuery{Topic: "niceties"}), "n3")
+	s.until("the new policy", func() bool {
+		return s.views.Status().PolicyVersion == 2 && names(FeedbackQuery{Topic: "niceties"}) == "n3"
+	})
 	same("as people said", names(FeedbackQuery{Topic: "couriers"}), "n1")
 	if v := s.verify(); !v.Equal() {
 		t.Errorf("verify: %+v", v)
