@@ -180,22 +180,15 @@ func (v *Views) figures(ctx context.Context, q *FiguresQuery) ([]Figures, error)
 	err := errors.Join(
 		read(q.answers(), func(scan func(...any) error) error {
 			var day time.Time
-			var kind string
-			var n, good, bad, ease, squares uint64
-			if err := scan(&day, &kind, &n, &good, &bad, &ease, &squares); err != nil {
-				return err
+			var nps, promoters, detractors, csat, satisfied, ces, easy, ease, squares uint64
+			err := scan(&day, &nps, &promoters, &detractors, &csat, &satisfied, &ces, &easy, &ease, &squares)
+			of(day).Opinions = satisfaction.Opinions{
+				NPS:  satisfaction.NetPromoterOf(int(promoters), int(nps-promoters-detractors), int(detractors)),
+				CSAT: satisfaction.ShareOf(int(satisfied), int(csat)),
+				CES:  satisfaction.MeanOf(int(ces), int64(ease), int64(squares)),
+				Easy: satisfaction.ShareOf(int(easy), int(ces)),
 			}
-			f := of(day)
-			switch satisfaction.ParseKind(kind) {
-			case satisfaction.NPS:
-				f.NPS = satisfaction.NetPromoterOf(int(good), int(n-good-bad), int(bad))
-			case satisfaction.CSAT:
-				f.CSAT = satisfaction.ShareOf(int(good), int(n))
-			case satisfaction.CES:
-				f.CES = satisfaction.MeanOf(int(n), int64(ease), int64(squares))
-				f.Easy = satisfaction.ShareOf(int(good), int(n))
-			}
-			return nil
+			return err
 		}),
 		read(q.sent(), func(scan func(...any) error) error {
 			var day time.Time
@@ -353,21 +346,39 @@ ASOF JOIN (
 	return from + where
 }
 
-// answers are the part, the kind, how many answers there are, how many of them are
-// good and bad, and the sums of their ease and of its squares.
+// answers are the part; how many NPS answers there are, and how many of them are
+// good and bad; how many CSAT answers, and good ones; how many CES answers and good
+// ones, and the sums of their ease and of its squares.
 func (q *FiguresQuery) answers() string {
 	fit := q.fitting(`
-    SELECT customer_id, occurred_at AS at, event_id, channel, source, kind, good, bad, toUInt64(ifNull(ease, 0)) AS easy
+    SELECT customer_id, occurred_at AS at, event_id, channel, source, kind, toUInt8(1 + 2 * good + 4 * bad + 8 * ifNull(ease, 0)) AS said
     FROM feedback
     WHERE kind IN ('nps', 'csat', 'ces') AND flag = '' AND isNotNull(score) AND customer_id != toUUID({nobody:String}) AND ` + q.within("occurred_at") + `
 `)
-	rows := "SELECT " + q.first("r.at") + " AS part, r.kind AS kind, (r.good, r.bad, r.easy) AS said" + fit
+	of, group, kinds := "if(%s, r.said, 0)", "", []string{}
 	if !q.Every {
-		// Ids are compared as text, which is their order everywhere else.
-		rows = "SELECT " + q.first("r.at") + " AS part, r.kind AS kind, argMax((r.good, r.bad, r.easy), (r.at, toString(r.event_id))) AS said" + fit +
-			"\nGROUP BY part, kind, r.customer_id"
+		// Grouped by few keys of fixed length and no kind, which is three times faster.
+		of, group = "argMaxIf(r.said, "+inOrder("r.at", "r.event_id")+", %s)", "\nGROUP BY r.customer_id"
+		if q.By != "" {
+			group += ", part"
+		}
 	}
-	return "SELECT part, toString(kind), count(), countIf(said.1), countIf(said.2), sum(said.3), sum(said.3 * said.3) FROM (\n" + rows + "\n) GROUP BY part, kind"
+	for _, kind := range []satisfaction.Kind{satisfaction.NPS, satisfaction.CSAT, satisfaction.CES} {
+		kinds = append(kinds, fmt.Sprintf(of, "r.kind = '"+kind.String()+"'")+" AS "+kind.String())
+	}
+	first := q.first("r.at")
+	return `SELECT part, countIf(nps > 0), countIf(bitTest(nps, 1)), countIf(bitTest(nps, 2)), countIf(csat > 0), countIf(bitTest(csat, 1)),
+    countIf(ces > 0), countIf(bitTest(ces, 1)), sum(bitShiftRight(ces, 3) AS ease), sum(toUInt64(ease) * ease)
+FROM (SELECT ` + first + " AS part, " + strings.Join(kinds, ", ") + fit + group + ") GROUP BY part"
+}
+
+// inOrder is SQL for a number that puts moments in order, those at one instant by the
+// text of their ids as everywhere else: as one number it is compared ten times faster
+// than as a pair.
+func inOrder(at, id string) string {
+	// An id is kept with its halves the other way round.
+	halves := "reinterpretAsUInt128(" + id + ")"
+	return "bitOr(bitShiftLeft(toUInt256(toUnixTimestamp64Milli(" + at + ") + 4611686018427387904), 128), toUInt256(bitOr(bitShiftLeft(" + halves + ", 64), bitShiftRight(" + halves + ", 64))))"
 }
 
 // of adds channel and source to rows of a query with customer_id, at and event_id,
@@ -395,7 +406,7 @@ func (q *FiguresQuery) orders() string {
 	}
 	return "SELECT " + q.first("r.at") + " AS part, count()" + q.fitting(`
     SELECT customer_id, placed.1 AS at, placed.2 AS channel, placed.3 AS source FROM (
-        SELECT customer_id, argMin((occurred_at, channel, source), (occurred_at, toString(event_id))) AS placed
+        SELECT customer_id, argMin((occurred_at, channel, source), `+inOrder("occurred_at", "event_id")+`) AS placed
         FROM touchpoints WHERE meaning = '`+string(policy.Purchase)+`' AND customer_id != toUUID({nobody:String})`+before+`
         GROUP BY customer_id, if(order_id = '', toString(event_id), order_id))
 `) + "\nGROUP BY part"
