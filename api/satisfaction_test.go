@@ -264,10 +264,16 @@ func TestHandleFeedback(t *testing.T) {
 	wantProblem(t, s, "POST", "/api/v1/feedback/"+ada.String()+"/assign", `{"assignee":"mia","author":"jo"}`, 404, "no such entry")
 	f.handling = projections.HandlingRequest{}
 	for _, c := range [][3]string{
-		{"assign", `{"author":"jo"}`, "assignee"}, {"assign", `{"assignee":"mia"}`, "author"}, {"assign", `{"assignee":"mia","author":""}`, "author"},
-		{"assign", `{"assignee":"mia","author":"jo","expected":-1}`, "expected"}, {"assign", `{"assignee":"mia","author":"jo","who":1}`, "who"},
-		{"sort", `{"author":"jo"}`, "name topics"}, {"sort", `{"topics":[""],"author":"jo"}`, "body.topics[0]"}, {"sort", `{"need":"none","author":"jo"}`, "need"},
-		{"close", `{"answer":"","author":"jo"}`, "answer"}, {"close", `{"author":"jo"}`, "answer"},
+		{"assign", `{"author":"jo"}`, "assignee"},
+		{"assign", `{"assignee":"mia"}`, "author"},
+		{"assign", `{"assignee":"mia","author":""}`, "author"},
+		{"assign", `{"assignee":"mia","author":"jo","expected":-1}`, "expected"},
+		{"assign", `{"assignee":"mia","author":"jo","who":1}`, "who"},
+		{"sort", `{"author":"jo"}`, "name topics"},
+		{"sort", `{"topics":[""],"author":"jo"}`, "body.topics[0]"},
+		{"sort", `{"need":"none","author":"jo"}`, "need"},
+		{"close", `{"answer":"","author":"jo"}`, "answer"},
+		{"close", `{"author":"jo"}`, "answer"},
 	} {
 		wantProblem(t, s, "POST", path+"/"+c[0], c[1], 422, c[2])
 	}

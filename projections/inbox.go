@@ -63,8 +63,10 @@ type FeedbackQuery struct {
 func (v *Views) Feedback(ctx context.Context, q FeedbackQuery, limit int, cursor string) ([]FeedbackEntry, string, error) {
 	where, args := "status != ''", []any{}
 	for _, c := range [...]struct{ name, value, is string }{
-		{"status", q.Status, "status = {status:String}"}, {"topic", q.Topic, "has(topics, {topic:String})"},
-		{"need", q.Need, "need = {need:String}"}, {"priority", q.Priority, "priority = {priority:String}"},
+		{"status", q.Status, "status = {status:String}"},
+		{"topic", q.Topic, "has(topics, {topic:String})"},
+		{"need", q.Need, "need = {need:String}"},
+		{"priority", q.Priority, "priority = {priority:String}"},
 		{"assignee", q.Assignee, "assignee = {assignee:String}"},
 	} {
 		if c.value != "" {
