@@ -133,7 +133,7 @@ func (a *API) feedbackOperations() {
 		}
 	}
 	huma.Register(a.huma, operation("list-feedback", http.MethodGet, "/feedback", tag,
-		"The inbox", "What customers say: every comment, complaint and ticket, the newest first, and what people have done about it.", 503),
+		"The inbox", "What customers say in surveys and reviews and about their complaints, and every complaint and ticket, the newest first, and what people have done about it.", 503),
 		func(ctx context.Context, in *struct {
 			Page
 			AfterParam

@@ -3,6 +3,7 @@ package projections
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,7 +20,7 @@ import (
 func (r *Rules) feedbackRow(e *eventstore.Recorded, h *domain.Header, subject uuid.UUID, rule policy.Rule, s *satisfaction.Event) *warehouse.Feedback {
 	row := &warehouse.Feedback{
 		EventID: e.ID, SubjectID: subject, Subject: h.Subject().String(), OccurredAt: int64(h.OccurredAt), Position: uint64(e.Position),
-		Act: string(s.Act), Kind: s.Kind.String(), Channel: s.Channel, Source: h.Source,
+		Act: string(s.Act), Kind: s.Kind.String(), Channel: s.Channel, Source: strings.Clone(h.Source),
 		Question: s.Question, Comment: s.Comment, Survey: s.Survey, Campaign: s.Campaign, Case: s.Case, Product: s.Product,
 	}
 	if row.Channel == "" {
@@ -37,8 +38,8 @@ func (r *Rules) feedbackRow(e *eventstore.Recorded, h *domain.Header, subject uu
 	return row
 }
 
-// Handling is what people have done about an entry of feedback, as of one event of its
-// stream; each event holds all of it.
+// Handling is what people have done about an entry of feedback, as of one revision of
+// its stream; each event holds all of it.
 type Handling struct {
 	Event    uuid.UUID `json:"event"`
 	Status   string    `json:"status"` // open, assigned or closed

@@ -315,7 +315,7 @@ func (h *Handled) says(o Handling) bool {
 	return reflect.DeepEqual(a, o)
 }
 
-// TopicPeriod is what comments of a time are about.
+// TopicPeriod is what the comments of a time are about.
 type TopicPeriod struct {
 	From, To time.Time
 	Comments int
@@ -335,8 +335,8 @@ type TopicCount struct {
 	Known  bool
 }
 
-// FeedbackTopics is what comments are about, in each part of the time asked about
-// that has any, in order. A comment about two topics counts in both; what people
+// FeedbackTopics is what the comments of the inbox are about, in each part of the time
+// asked about that has any, in order. A comment about two topics counts in both; what people
 // have sorted counts as they did.
 func (v *Views) FeedbackTopics(ctx context.Context, p Periods) ([]TopicPeriod, error) {
 	ctx, cancel := v.untilStop(ctx)
@@ -346,7 +346,7 @@ func (v *Views) FeedbackTopics(ctx context.Context, p Periods) ([]TopicPeriod, e
 	}
 	var days []time.Time
 	parts := map[time.Time]*TopicPeriod{}
-	from := " FROM feedback WHERE comment != '' AND " + p.within("occurred_at")
+	from := " FROM feedback WHERE status != '' AND comment != '' AND " + p.within("occurred_at")
 	err := v.each(ctx, func(scan func(...any) error) error {
 		var day time.Time
 		var n uint64

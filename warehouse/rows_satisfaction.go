@@ -114,8 +114,8 @@ type Feedback struct {
 // feedback, whole, as of one revision of its stream. The greatest revision stands.
 type Handling struct {
 	EventID  uuid.UUID // the feedback's
-	Revision uint64    // from 1: 0 is an entry that nobody has handled
-	Status   string // open, assigned or closed
+	Revision uint64    // of the stream, from 1
+	Status   string    // open, assigned or closed
 	Assignee string
 	// Topics, Need and Priority stand in place of the policy's where Sorted.
 	Sorted         bool

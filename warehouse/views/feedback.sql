@@ -23,7 +23,7 @@ SELECT
     f.campaign AS campaign,
     f.case_id AS case_id,
     f.product AS product,
-    multiIf(ifNull(h.revision, 0) > 0, ifNull(h.status, ''), f.comment != '' OR f.act IN ('complaint_opened', 'ticket_opened'), 'open', '') AS status,
+    multiIf(ifNull(h.revision, 0) > 0, ifNull(h.status, ''), f.act IN ('complaint_opened', 'ticket_opened') OR f.comment != '' AND (f.kind != '' OR f.act IN ('complaint_updated', 'ticket_reopened')), 'open', '') AS status,
     ifNull(h.assignee, '') AS assignee,
     ifNull(h.sorted, false) AS sorted,
     if(ifNull(h.sorted, false), h.topics, f.topics) AS topics,
