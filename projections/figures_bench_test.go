@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"sojourn/domain"
 	"sojourn/warehouse"
 )
 
@@ -13,6 +14,9 @@ import (
 func BenchmarkFigures(b *testing.B) {
 	s := newSite(b)
 	ctx := b.Context()
+	end := domain.MillisOf(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
+	s.clock.set(end)
+	s.until("the clock", func() bool { return s.views.Status().Clock == end })
 	s.views.mu.RLock()
 	g := s.views.active.number.String()
 	s.views.mu.RUnlock()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"time"
@@ -74,36 +75,34 @@ func (v *Views) Feedback(ctx context.Context, q FeedbackQuery, limit int, cursor
 			args = append(args, warehouse.Named(c.name, c.value))
 		}
 	}
+	clock, err := v.clock()
+	if err != nil {
+		return nil, "", err
+	}
+	newest := clock.UnixMilli()
 	if cursor != "" {
 		after, err := parseTimelineCursor(cursor)
 		if err != nil {
 			return nil, "", err
 		}
-		where += " AND (occurred_at, toString(event_id)) < (fromUnixTimestamp64Milli({at:Int64}), {event:String})"
+		newest = after.At
+		where += " AND occurred_at <= fromUnixTimestamp64Milli({at:Int64}) AND (occurred_at, toString(event_id)) < (fromUnixTimestamp64Milli({at:Int64}), {event:String})"
 		args = append(args, warehouse.Named("at", tableTime(after.At)), warehouse.Named("event", after.ID.String()))
 	}
 	var all []FeedbackEntry
-	err := v.question(At{}, func(g *generation, _ *question) error {
-		err := v.each(ctx, func(scan func(...any) error) error {
-			var e FeedbackEntry
-			var low, high int32
-			var handled *time.Time
-			err := scan(&e.Event, &e.Customer, &e.Subject, &e.At, &e.Act, &e.Kind, &e.Channel, &e.Source, &e.Score, &low, &high, &e.Flag,
-				&e.Question, &e.Comment, &e.Survey, &e.Campaign, &e.Case, &e.Product,
-				&e.Status, &e.Assignee, &e.Sorted, &e.Topics, &e.Need, &e.Priority, &e.Answer, &e.HandledBy, &handled)
-			if e.ScaleLow, e.ScaleHigh = int(low), int(high); handled != nil {
-				e.HandledAt = *handled
+	err = v.question(At{}, func(g *generation, _ *question) error {
+		// The table is in order of months: what fills a page is most often found in the
+		// last of them.
+		for _, days := range [...]int64{31, 124, 496, math.MaxInt32} {
+			all = all[:0]
+			since := tableTime(newest - days*int64(domain.Day))
+			if err := v.entries(ctx, &all, where+fmt.Sprintf(" AND occurred_at >= fromUnixTimestamp64Milli({since:Int64}) ORDER BY occurred_at DESC, toString(event_id) DESC LIMIT %d", limit+1),
+				append(args[:len(args):len(args)], warehouse.Named("since", since))...); err != nil {
+				return err
 			}
-			if e.Customer == warehouse.Nobody {
-				e.Customer = uuid.Nil
+			if len(all) > limit {
+				break
 			}
-			all = append(all, e)
-			return err
-		}, `SELECT event_id, customer_id, subject, occurred_at, act, kind, channel, source, ifNull(toString(score), ''), scale_low, scale_high, flag,
-    question, comment, survey, campaign, case_id, product, status, assignee, sorted, topics, need, priority, answer, handled_by, handled_at
-FROM feedback WHERE `+where+fmt.Sprintf(" ORDER BY occurred_at DESC, toString(event_id) DESC LIMIT %d", limit+1), args...)
-		if err != nil {
-			return err
 		}
 		return v.revisions(ctx, g, all)
 	})
@@ -116,6 +115,28 @@ FROM feedback WHERE `+where+fmt.Sprintf(" ORDER BY occurred_at DESC, toString(ev
 	last := all[limit-1]
 	b, err := json.Marshal(place{At: last.At.UnixMilli(), ID: last.Event})
 	return all[:limit], base64.RawURLEncoding.EncodeToString(b), err
+}
+
+// entries reads entries of feedback, but for how often they were handled.
+func (v *Views) entries(ctx context.Context, all *[]FeedbackEntry, where string, args ...any) error {
+	return v.each(ctx, func(scan func(...any) error) error {
+		var e FeedbackEntry
+		var low, high int32
+		var handled *time.Time
+		err := scan(&e.Event, &e.Customer, &e.Subject, &e.At, &e.Act, &e.Kind, &e.Channel, &e.Source, &e.Score, &low, &high, &e.Flag,
+			&e.Question, &e.Comment, &e.Survey, &e.Campaign, &e.Case, &e.Product,
+			&e.Status, &e.Assignee, &e.Sorted, &e.Topics, &e.Need, &e.Priority, &e.Answer, &e.HandledBy, &handled)
+		if e.ScaleLow, e.ScaleHigh = int(low), int(high); handled != nil {
+			e.HandledAt = *handled
+		}
+		if e.Customer == warehouse.Nobody {
+			e.Customer = uuid.Nil
+		}
+		*all = append(*all, e)
+		return err
+	}, `SELECT event_id, customer_id, subject, occurred_at, act, kind, channel, source, ifNull(toString(score), ''), scale_low, scale_high, flag,
+    question, comment, survey, campaign, case_id, product, status, assignee, sorted, topics, need, priority, answer, handled_by, handled_at
+FROM feedback WHERE `+where, args...)
 }
 
 // revisions fills in how often entries were handled.

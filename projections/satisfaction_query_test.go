@@ -141,6 +141,7 @@ func TestInbox(t *testing.T) {
 		return event(id, "42", "Survey Answered", at, fmt.Sprintf(`{"kind":"nps","score":3,"comment":%q}`, text))
 	}
 	s.send(
+		comment("n0", day0-600*domain.Day, "Hm"),
 		comment("n1", day0-3, "The delivery was late"), comment("n2", day0-2, "Too expensive"), comment("n3", day0-2, "Nice"),
 		event("n4", "42", "Survey Answered", day0, `{"kind":"nps","score":3}`), // without a comment: nothing to do
 		event("c1", "42", "Complaint Opened", day0-1, `{"complaint_id":"c-1"}`),
@@ -163,7 +164,7 @@ func TestInbox(t *testing.T) {
 	names := func(q FeedbackQuery) string {
 		var out []string
 		for _, e := range list(q) {
-			for _, m := range []string{"n1", "n2", "n3", "n4", "c1"} {
+			for _, m := range []string{"n0", "n1", "n2", "n3", "n4", "c1"} {
 				if e.Event == id(m) {
 					out = append(out, m)
 				}
@@ -181,8 +182,8 @@ func TestInbox(t *testing.T) {
 	if id("n3").String() > id("n2").String() {
 		twins = "n3 n2"
 	}
-	same("all, the newest first", names(FeedbackQuery{}), "c1 "+twins+" n1")
-	same("open", names(FeedbackQuery{Status: "open"}), "c1 "+twins+" n1")
+	same("all, the newest first", names(FeedbackQuery{}), "c1 "+twins+" n1 n0")
+	same("open", names(FeedbackQuery{Status: "open"}), "c1 "+twins+" n1 n0")
 	same("about delivery", names(FeedbackQuery{Topic: "delivery"}), "n1")
 	same("about nothing known", names(FeedbackQuery{Topic: "nothing known"}), "")
 	if _, _, err := s.views.Feedback(t.Context(), FeedbackQuery{}, 1, "!"); !errors.Is(err, ErrBadCursor) {
@@ -209,7 +210,7 @@ func TestInbox(t *testing.T) {
 		t.Errorf("again: %+v, want %+v", again, first)
 	}
 	same("assigned to mia", names(FeedbackQuery{Status: "assigned", Assignee: "mia"}), "n1")
-	same("still open", names(FeedbackQuery{Status: "open"}), "c1 "+twins)
+	same("still open", names(FeedbackQuery{Status: "open"}), "c1 "+twins+" n0")
 	if e := list(FeedbackQuery{Assignee: "mia"})[0]; e.Revision != 1 || e.HandledBy != "jo" || e.HandledAt.UnixMilli() != int64(day0) || e.Comment != "The delivery was late" ||
 		e.Score != "3" || e.ScaleHigh != 10 || e.Customer != s.customer("user:42", At{}).ID {
 		t.Errorf("the entry: %+v", e)
