@@ -79,6 +79,9 @@ type Views interface {
 	WaitFor(ctx context.Context, pos eventstore.Position) error
 	// Status tells how far the views are.
 	Status() projections.Status
+
+	SatisfactionViews
+	FeedbackViews
 }
 
 // WriteKeys keeps the write keys of the sources; *ingest.Keys does.
@@ -190,6 +193,8 @@ func New(cfg Config) (*API, error) {
 	a.identityOperations()
 	a.accountOperations()
 	a.loyaltyOperations()
+	a.satisfactionOperations()
+	a.feedbackOperations()
 	a.loyaltyCommands()
 	a.writeKeyOperations()
 	a.eventOperations()

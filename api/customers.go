@@ -48,6 +48,9 @@ type customerBody struct {
 	Subjects   []string             `json:"subjects" doc:"The customer's subjects; the one that gives the id comes first."`
 	Loyalty    []standingBody       `json:"loyalty,omitempty" doc:"Where the customer stands in the loyalty programmes that it is or was in; missing where there are none, and in lists."`
 	AsOf       time.Time            `json:"as_of" doc:"The time the answer is about."`
+
+	Satisfaction satisfactionBody `json:"satisfaction"`
+	Service      serviceBody      `json:"service"`
 }
 
 func customerOf(c projections.Customer) customerBody {
@@ -55,7 +58,8 @@ func customerOf(c projections.Customer) customerBody {
 		ID: c.ID, Stage: c.Stage, StageSince: c.StageSince.UTC(), Reason: c.Reason, Cause: c.Cause,
 		Purchases: c.Purchases, Refunds: c.Refunds, Revenue: c.Revenue,
 		FirstSeen: c.FirstSeen.UTC(), LastSeen: c.LastSeen.UTC(), Traits: c.Traits, Subjects: c.Subjects, AsOf: c.AsOf.UTC(),
-		Loyalty: standingsOf(c.Loyalty),
+		Loyalty:      standingsOf(c.Loyalty),
+		Satisfaction: satisfactionOf(&c.Satisfaction), Service: serviceOf(&c.Service),
 	}
 	if b.Revenue == nil {
 		b.Revenue = map[string]string{}

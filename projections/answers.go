@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/satisfaction"
 	"sojourn/eventstore"
 )
 
@@ -49,6 +50,9 @@ type Customer struct {
 	// Loyalty is where it stands in the programmes that it is or was in; nil in lists.
 	Loyalty []LoyaltyStanding
 	AsOf    time.Time
+
+	Satisfaction satisfaction.View
+	Service      satisfaction.Service
 }
 
 // Account is the answer to where an account stands. Where the policy gives accounts

@@ -13,7 +13,6 @@ import (
 	"sojourn/domain"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
-	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
 )
@@ -103,9 +102,9 @@ type answer struct {
 	members []*subject
 	view    customer.View
 	past    []lifecycle.Transition
-	// read are the facts about points of the touchpoints that were known, where the
-	// question says what was; commands are not among them.
-	read *loyalty.Facts
+	// lines is what points and satisfaction are folded from; it may hold what came
+	// after the time asked about, at which those folds cut by themselves.
+	lines basis
 }
 
 // heavyCustomer is the number of touchpoints above which what the state does not
@@ -153,6 +152,8 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref 
 		for _, m := range members {
 			facts.Merge(&m.facts)
 		}
+		whole := facts
+		a.lines = *basisOf(&whole)
 		// Where touchpoints came after the time asked about, the facts do not tell
 		// which was the last by then, nor the traits.
 		before := q.history && q.asOf < facts.LastSeen
@@ -171,7 +172,14 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref 
 		}
 	} else {
 		a.id, err = q.read(ctx, members, &facts, page)
-		a.read = &facts.Loyalty
+		for _, m := range members {
+			for _, c := range m.facts.Loyalty.Commands() { // which stand in other streams
+				if c.RecordedAt <= q.known {
+					facts.Loyalty.AddCommand(c)
+				}
+			}
+		}
+		a.lines = *basisOf(&facts)
 	}
 	if err != nil {
 		return nil, err
@@ -350,6 +358,8 @@ func (a *answer) customer() Customer {
 	for _, m := range a.members {
 		c.Subjects = append(c.Subjects, m.String())
 	}
+	c.Satisfaction, _ = a.satisfaction()
+	c.Service = a.service(&c.Satisfaction)
 	return c
 }
 
