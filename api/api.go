@@ -72,6 +72,7 @@ type Views interface {
 	// did; the errors are those of Account.
 	AccountMembers(ctx context.Context, ref string, at projections.At, cursor string, limit int) ([]projections.AccountMember, string, error)
 	AccountTimeline(ctx context.Context, ref string, at projections.At, cursor string, limit int) ([]projections.Entry, string, error)
+	LoyaltyViews
 	// EventNames lists every name that was seen.
 	EventNames(ctx context.Context) ([]projections.EventName, error)
 	// WaitFor returns when the views hold a position, or with the context's error.
@@ -193,6 +194,7 @@ func New(cfg Config) (*API, error) {
 	a.accountOperations()
 	a.satisfactionOperations()
 	a.feedbackOperations()
+	a.loyaltyOperations()
 	a.loyaltyCommands()
 	a.writeKeyOperations()
 	a.eventOperations()

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sojourn/api"
+	"sojourn/domain/loyalty"
 	"sojourn/eventstore"
 	"sojourn/ingest"
 	"sojourn/projections"
@@ -55,6 +56,7 @@ type fake struct {
 
 	policies fakePolicies
 	fakeSatisfaction
+	fakeLoyalty
 }
 
 func (f *fake) Customer(_ context.Context, ref string, at projections.At) (projections.Customer, error) {
@@ -67,7 +69,8 @@ func (f *fake) Customer(_ context.Context, ref string, at projections.At) (proje
 			ID: ada, Stage: "repeat", StageSince: noon, Reason: "second purchase", Cause: "touchpoint:x", Purchases: 2, Refunds: 1,
 			Revenue: map[string]string{"USD": "29.33"}, FirstSeen: noon, LastSeen: noon,
 			Traits: map[string]json.RawMessage{"plan": json.RawMessage(`"pro"`)}, Subjects: []string{"anon:a", "user:42"}, AsOf: noon,
-			Satisfaction: content, Service: careful,
+			Satisfaction: &content, Service: &careful,
+			Loyalty: []projections.LoyaltyStanding{{Programme: "default", Tier: "member", Balance: loyalty.Balance{Available: 29, Pending: 1}, NextTier: "silver", Missing: "470"}},
 		}, f.err
 	case moved.String():
 		return projections.Customer{}, &projections.MovedError{To: ada}
@@ -340,7 +343,8 @@ func wantProblem(t *testing.T, s *httptest.Server, method, path, body string, st
 const adaJSON = `{"id":"11111111-1111-5111-8111-111111111111","stage":"repeat","stage_since":"2026-03-01T12:00:00Z",
 	"reason":"second purchase","cause":"touchpoint:x","purchases":2,"refunds":1,"revenue":{"USD":"29.33"},
 	"first_seen":"2026-03-01T12:00:00Z","last_seen":"2026-03-01T12:00:00Z","traits":{"plan":"pro"},
-	"subjects":["anon:a","user:42"],"as_of":"2026-03-01T12:00:00Z","satisfaction":{` + contentJSON + `},"service":` + carefulJSON + `}`
+	"subjects":["anon:a","user:42"],"as_of":"2026-03-01T12:00:00Z",
+	"loyalty":[{"programme":"default","tier":"member","available":29,"pending":1,"debt":0,"next_tier":"silver","missing":"470"}],"satisfaction":{` + contentJSON + `},"service":` + carefulJSON + `}`
 
 func TestCustomer(t *testing.T) {
 	f := &fake{}

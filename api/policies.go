@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"sojourn/domain"
 	"sojourn/domain/policy"
 	"sojourn/projections"
 )
@@ -22,12 +23,16 @@ type Policies interface {
 	Policies() []projections.PolicyVersion
 	// Apply and Rollback put a policy in force. projections.ErrPolicyMoved where
 	// another version is in force than the one expected, ErrNoPolicyVersion where
-	// there is nothing to go back to.
+	// there is nothing to go back to, policy.Problems where a policy would change what
+	// is past without saying so.
 	Apply(ctx context.Context, r projections.Proposal) (version projections.PolicyVersion, applied bool, err error)
 	Rollback(ctx context.Context, to int, r projections.Proposal) (version projections.PolicyVersion, applied bool, err error)
+	// CheckPolicy is policy.Problems or nil: what keeps a valid policy from being
+	// applied now, or from being taken for applied at an earlier time.
+	CheckPolicy(p policy.Policy, since time.Time) error
 	// StartPreview fails with *projections.PreviewRunningError or
 	// projections.ErrBuilding, the others with projections.ErrNoPreview.
-	StartPreview(p policy.Policy) (projections.Preview, error)
+	StartPreview(p policy.Policy, since time.Time) (projections.Preview, error)
 	Previews() []projections.Preview
 	Preview(id uuid.UUID) (projections.Preview, error)
 	CancelPreview(id uuid.UUID) (projections.Preview, error)
@@ -53,8 +58,19 @@ type PolicyVersion struct {
 // PolicyInForce is the answer about the policy in force, or about one version.
 type PolicyInForce struct {
 	PolicyVersion
-	Policy       jsonValue `json:"policy" doc:"What it says, with every key and the standard names written out."`
-	ViewsVersion int       `json:"views_version" doc:"The version that the views which answer are built under."`
+	Policy       jsonValue   `json:"policy" doc:"What it says, with every key and the standard names written out."`
+	HoldsFrom    []HoldsFrom `json:"holds_from" doc:"From when on its rules about points hold, by programme: a section that says no from holds from the moment of its apply. A later version may put others in their place."`
+	ViewsVersion int         `json:"views_version" doc:"The version that the views which answer are built under."`
+}
+
+// HoldsFrom says from when on the sections of a programme hold.
+type HoldsFrom struct {
+	Programme string     `json:"programme"`
+	From      *time.Time `json:"from,omitempty" doc:"Before it nothing earns; missing for no beginning, as with the others."`
+	Earning   *time.Time `json:"earning,omitempty"`
+	Expiry    *time.Time `json:"expiry,omitempty"`
+	Value     *time.Time `json:"value,omitempty"`
+	Tiers     *time.Time `json:"tiers,omitempty"`
 }
 
 // PolicyApplied is the answer to an apply or a rollback.
@@ -84,11 +100,80 @@ type Preview struct {
 
 // PreviewReport is what a preview has found.
 type PreviewReport struct {
-	Position      uint64            `json:"position" doc:"Both policies have read the log up to here …"`
-	Clock         time.Time         `json:"clock" doc:"… and are as of this instant."`
-	PolicyVersion int               `json:"policy_version" doc:"The old policy, which is in force."`
-	Changes       []PolicyChange    `json:"changes" doc:"By what the candidate differs from it."`
-	Lifecycle     PreviewComparison `json:"lifecycle" doc:"Where customers stand in the lifecycle."`
+	Position      uint64             `json:"position" doc:"Both policies have read the log up to here …"`
+	Clock         time.Time          `json:"clock" doc:"… and are as of this instant."`
+	PolicyVersion int                `json:"policy_version" doc:"The old policy, which is in force."`
+	Since         *time.Time         `json:"since,omitempty" doc:"The instant as of which the candidate's rules about points were taken for applied; missing where that is the clock."`
+	Changes       []PolicyChange     `json:"changes" doc:"By what the candidate differs from it."`
+	Lifecycle     PreviewComparison  `json:"lifecycle" doc:"Where customers stand in the lifecycle."`
+	Loyalty       []PreviewProgramme `json:"loyalty" doc:"Points and tiers in each programme that either of them has, or one before."`
+}
+
+// PreviewProgramme is one programme under both policies.
+type PreviewProgramme struct {
+	Programme string         `json:"programme"`
+	Old       *PreviewPoints `json:"old,omitempty" doc:"Under the policy in force; missing where it does not have the programme."`
+	New       *PreviewPoints `json:"new,omitempty" doc:"Under the candidate; missing likewise."`
+	Changed   uint64         `json:"changed" doc:"Customers that both know, with other points."`
+	Tiers     PreviewTiers   `json:"tiers" doc:"Where customers stand in its tiers."`
+}
+
+// PreviewPoints is what all customers of a programme have together.
+type PreviewPoints struct {
+	Members    uint64 `json:"members" doc:"Customers who are enrolled."`
+	Available  int64  `json:"available"`
+	Pending    int64  `json:"pending"`
+	Debt       int64  `json:"debt" doc:"Points that customers owe."`
+	PointValue string `json:"point_value" doc:"What a point is worth, decimal text."`
+	Liability  string `json:"liability" doc:"What all available and pending points are worth, decimal text."`
+	Currency   string `json:"currency"`
+	Earned     int64  `json:"earned" doc:"Ever, like the next ones."`
+	Redeemed   int64  `json:"redeemed" doc:"Less what was cancelled."`
+	Expired    int64  `json:"expired"`
+	Reversed   int64  `json:"reversed" doc:"Taken back for refunds."`
+}
+
+// PreviewTiers is where customers stand in the tiers of a programme.
+type PreviewTiers struct {
+	Old    []PreviewTierCount `json:"old" doc:"Customers in each tier under the policy in force."`
+	New    []PreviewTierCount `json:"new" doc:"Customers in each tier under the candidate."`
+	Matrix []PreviewTierCell  `json:"matrix" doc:"Customers by both; pairs with nobody in them are left out."`
+	Weeks  []PreviewWeek      `json:"weeks" doc:"The weeks in which tiers changed differently, by the tier that the change led to."`
+}
+
+// PreviewTierCount counts the customers in a tier.
+type PreviewTierCount struct {
+	Tier      string `json:"tier"`
+	Customers uint64 `json:"customers"`
+}
+
+// PreviewTierCell is a pair of tiers.
+type PreviewTierCell struct {
+	From      string               `json:"from" doc:"The tier under the policy in force; none where the customer is not in the programme, or its subjects are part of another customer there."`
+	To        string               `json:"to" doc:"The tier under the candidate; none likewise."`
+	Customers uint64               `json:"customers"`
+	Examples  []PreviewTierExample `json:"examples" doc:"Some of them, the same at each run."`
+}
+
+// PreviewTierExample is one customer of a cell.
+type PreviewTierExample struct {
+	ID      uuid.UUID            `json:"id"`
+	Subject string               `json:"subject" doc:"The one that gives the customer its id."`
+	Old     *PreviewTierStanding `json:"old,omitempty" doc:"Missing where the subject is nobody's there, or not in the programme."`
+	New     *PreviewTierStanding `json:"new,omitempty" doc:"Missing likewise."`
+}
+
+// PreviewTierStanding is the tier of a customer, why, and its points.
+type PreviewTierStanding struct {
+	ID        uuid.UUID `json:"id" doc:"Another than the example's where its subject is part of this customer."`
+	Tier      string    `json:"tier"`
+	Since     time.Time `json:"since"`
+	Reason    string    `json:"reason"`
+	Cause     string    `json:"cause"`
+	Subjects  int       `json:"subjects" doc:"How many the customer has."`
+	Available int64     `json:"available"`
+	Pending   int64     `json:"pending"`
+	Debt      int64     `json:"debt"`
 }
 
 // PreviewComparison is where customers stand under both policies.
@@ -105,7 +190,8 @@ type PreviewCount struct {
 	Customers uint64 `json:"customers"`
 }
 
-// NoStage stands in a matrix for a customer that only one of two policies knows.
+// NoStage stands in a matrix for a customer that only one of two policies knows, or
+// that is in a programme under one of them only.
 const NoStage = "none"
 
 // PreviewCell is a pair of stages.
@@ -134,7 +220,7 @@ type PreviewStanding struct {
 	Subjects int       `json:"subjects" doc:"How many the customer has."`
 }
 
-// PreviewWeek counts changes of stage in a week by the stage they lead to.
+// PreviewWeek counts changes in a week by the stage or tier they lead to.
 type PreviewWeek struct {
 	Week   string            `json:"week" format:"date" doc:"Its Monday, in UTC."`
 	Gained map[string]uint64 `json:"gained" doc:"Those that only the candidate knows."`
@@ -146,6 +232,23 @@ const MaxExamples = 100
 
 func versionOf(v projections.PolicyVersion) PolicyVersion {
 	return PolicyVersion{v.Version, v.AppliedAt.UTC(), v.Author, v.Reason, v.RollbackTo, v.Source}
+}
+
+func holdsFromOf(all []projections.HoldsFrom) []HoldsFrom {
+	out := make([]HoldsFrom, len(all))
+	for i, h := range all {
+		out[i] = HoldsFrom{h.Programme, instantOf(h.From), instantOf(h.Earning), instantOf(h.Expiry), instantOf(h.Value), instantOf(h.Tiers)}
+	}
+	return out
+}
+
+// instantOf is an instant of a rule as JSON, nil for the empty text.
+func instantOf(text string) *time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return nil
+	}
+	return &t
 }
 
 func changesOf(all []policy.Change) []PolicyChange {
@@ -165,42 +268,94 @@ func previewOf(p projections.Preview, examples int) Preview {
 	if r := p.Report; r != nil {
 		out.Report = &PreviewReport{
 			Position: uint64(r.Position), Clock: r.Clock.UTC(), PolicyVersion: r.Policy,
-			Changes: changesOf(r.Changes), Lifecycle: comparisonOf(&r.Lifecycle, examples),
+			Changes: changesOf(r.Changes), Lifecycle: comparisonOf(&r.Lifecycle, examples), Loyalty: []PreviewProgramme{},
+		}
+		if !r.Since.IsZero() {
+			t := r.Since.UTC()
+			out.Report.Since = &t
+		}
+		for i := range r.Loyalty {
+			out.Report.Loyalty = append(out.Report.Loyalty, programmeOf(&r.Loyalty[i], examples))
 		}
 	}
 	return out
 }
 
+func orNone(s string) string {
+	if s == "" {
+		return NoStage
+	}
+	return s
+}
+
 func comparisonOf(c *projections.Comparison, examples int) PreviewComparison {
-	counts := func(all []projections.StageCount) []PreviewCount {
+	counts := func(all []projections.PreviewCount) []PreviewCount {
 		out := make([]PreviewCount, len(all))
 		for i, s := range all {
-			out[i] = PreviewCount(s)
+			out[i] = PreviewCount{s.Name, s.Customers}
 		}
 		return out
-	}
-	stage := func(s string) string {
-		if s == "" {
-			return NoStage
-		}
-		return s
 	}
 	standing := func(s *projections.PreviewStanding) *PreviewStanding {
 		if s == nil {
 			return nil
 		}
-		return &PreviewStanding{s.Customer, s.Stage, s.Since.UTC(), s.Reason, s.Cause, s.Subjects}
+		return &PreviewStanding{s.Customer, s.Name, s.Since.UTC(), s.Reason, s.Cause, s.Subjects}
 	}
-	out := PreviewComparison{Old: counts(c.Old), New: counts(c.New), Matrix: []PreviewCell{}, Weeks: []PreviewWeek{}}
+	out := PreviewComparison{Old: counts(c.Old), New: counts(c.New), Matrix: []PreviewCell{}, Weeks: weeksOf(c.Weeks)}
 	for _, p := range c.Cells {
-		cell := PreviewCell{From: stage(p.From), To: stage(p.To), Customers: p.Customers, Examples: []PreviewExample{}}
+		cell := PreviewCell{From: orNone(p.From), To: orNone(p.To), Customers: p.Customers, Examples: []PreviewExample{}}
 		for _, e := range p.Examples[:min(examples, len(p.Examples))] {
 			cell.Examples = append(cell.Examples, PreviewExample{e.Customer, e.Subject, standing(e.Old), standing(e.New)})
 		}
 		out.Matrix = append(out.Matrix, cell)
 	}
-	for _, w := range c.Weeks {
-		out.Weeks = append(out.Weeks, PreviewWeek{w.Start.Format(time.DateOnly), w.Gained, w.Lost})
+	return out
+}
+
+func weeksOf(all []projections.PreviewWeek) []PreviewWeek {
+	out := make([]PreviewWeek, len(all))
+	for i, w := range all {
+		out[i] = PreviewWeek{w.Start.Format(time.DateOnly), w.Gained, w.Lost}
+	}
+	return out
+}
+
+func programmeOf(c *projections.LoyaltyComparison, examples int) PreviewProgramme {
+	side := func(s *projections.LoyaltySide) *PreviewPoints {
+		if s == nil {
+			return nil
+		}
+		t := &s.Totals
+		return &PreviewPoints{
+			Members: s.Members, Available: t.Available, Pending: t.Pending, Debt: t.Debt,
+			PointValue: s.PointValue.String(), Liability: s.Liability.String(), Currency: s.Currency,
+			Earned: t.Earned, Redeemed: t.Redeemed, Expired: t.Expired, Reversed: t.Reversed,
+		}
+	}
+	counts := func(all []projections.PreviewCount) []PreviewTierCount {
+		out := make([]PreviewTierCount, len(all))
+		for i, s := range all {
+			out[i] = PreviewTierCount{s.Name, s.Customers}
+		}
+		return out
+	}
+	standing := func(s *projections.PreviewStanding) *PreviewTierStanding {
+		if s == nil {
+			return nil
+		}
+		return &PreviewTierStanding{s.Customer, s.Name, s.Since.UTC(), s.Reason, s.Cause, s.Subjects, s.Balance.Available, s.Balance.Pending, s.Balance.Debt}
+	}
+	out := PreviewProgramme{
+		Programme: c.Programme, Old: side(c.Old), New: side(c.New), Changed: c.Changed,
+		Tiers: PreviewTiers{Old: counts(c.Tiers.Old), New: counts(c.Tiers.New), Matrix: []PreviewTierCell{}, Weeks: weeksOf(c.Tiers.Weeks)},
+	}
+	for _, p := range c.Tiers.Cells {
+		cell := PreviewTierCell{From: orNone(p.From), To: orNone(p.To), Customers: p.Customers, Examples: []PreviewTierExample{}}
+		for _, e := range p.Examples[:min(examples, len(p.Examples))] {
+			cell.Examples = append(cell.Examples, PreviewTierExample{e.Customer, e.Subject, standing(e.Old), standing(e.New)})
+		}
+		out.Tiers.Matrix = append(out.Tiers.Matrix, cell)
 	}
 	return out
 }
@@ -234,7 +389,7 @@ func (a *API) policyOperations() {
 		if err != nil {
 			return nil, a.internal("write the policy", err)
 		}
-		return &policyOutput{PolicyInForce{versionOf(v), canonical, a.cfg.Views.Status().PolicyVersion}}, nil
+		return &policyOutput{PolicyInForce{versionOf(v), canonical, holdsFromOf(v.HoldsFrom), a.cfg.Views.Status().PolicyVersion}}, nil
 	}
 	huma.Register(a.huma, operation("get-policy", http.MethodGet, "/policies/current", tag,
 		"The policy in force", "The policy that was applied last. The views answer by views_version until those under it are built."),
@@ -295,9 +450,9 @@ func (a *API) policyOperations() {
 		}
 	}
 	huma.Register(a.huma, operation("validate-policy", http.MethodPost, "/policies/validate", tag,
-		"Check a policy", "Says what is wrong with a policy file, if anything. Nothing is applied."),
+		"Check a policy", "Says what is wrong with a policy file, if anything, and what keeps it from being applied now. Nothing is applied."),
 		func(_ context.Context, in *struct{ Body CandidateBody }) (*validOutput, error) {
-			_, problems := a.cfg.ParsePolicy(in.Body.Source)
+			_, problems := a.cfg.ParsePolicy(in.Body.Source, a.checkNow)
 			out := &validOutput{}
 			out.Body.Valid, out.Body.Problems = len(problems) == 0, append([]PolicyProblem{}, problems...)
 			return out, nil
@@ -336,7 +491,7 @@ func (a *API) policyOperations() {
 					return nil, err
 				}
 				to = v.Policy
-			} else if to, err = a.candidate(in.Body.Source); err != nil {
+			} else if to, err = a.candidate(in.Body.Source, nil); err != nil {
 				return nil, err
 			}
 			changes, err := policy.Diff(from.Policy, to)
@@ -350,7 +505,15 @@ func (a *API) policyOperations() {
 
 	type appliedOutput struct{ Body PolicyApplied }
 	answer := func(v projections.PolicyVersion, applied bool, err error) (*appliedOutput, error) {
+		var problems policy.Problems
 		switch {
+		case errors.As(err, &problems):
+			// Another policy was applied since this one was checked.
+			details := make([]error, len(problems))
+			for i, p := range problems {
+				details[i] = &huma.ErrorDetail{Message: p.Message, Location: p.PathString()}
+			}
+			return nil, huma.Error422UnprocessableEntity("the policy cannot be applied; nothing was", details...)
 		case errors.Is(err, projections.ErrPolicyMoved):
 			return nil, huma.Error409Conflict(err.Error())
 		case errors.Is(err, projections.ErrNoPolicyVersion):
@@ -370,7 +533,7 @@ func (a *API) policyOperations() {
 			}
 		},
 		) (*appliedOutput, error) {
-			p, err := a.candidate(in.Body.Source)
+			p, err := a.candidate(in.Body.Source, a.checkNow)
 			if err != nil {
 				return nil, err
 			}
@@ -412,9 +575,12 @@ func (a *API) policyOperations() {
 	a.previewOperations(tag)
 }
 
-// candidate reads a policy; 422 with each problem and its place.
-func (a *API) candidate(source string) (policy.Policy, error) {
-	p, problems := a.cfg.ParsePolicy(source)
+// checkNow is what keeps a policy from being applied now.
+func (a *API) checkNow(p policy.Policy) error { return a.cfg.Policies.CheckPolicy(p, time.Time{}) }
+
+// candidate reads a policy and checks it; 422 with each problem and its place.
+func (a *API) candidate(source string, check func(policy.Policy) error) (policy.Policy, error) {
+	p, problems := a.cfg.ParsePolicy(source, check)
 	if len(problems) == 0 {
 		return p, nil
 	}
@@ -423,6 +589,23 @@ func (a *API) candidate(source string) (policy.Policy, error) {
 		details[i] = &huma.ErrorDetail{Message: pr.Message, Location: fmt.Sprintf("body.source:%d:%d", pr.Line, pr.Column)}
 	}
 	return p, huma.Error422UnprocessableEntity("the policy has mistakes; nothing was applied", details...)
+}
+
+// pastInstant reads the since of a request, the zero time where there is none.
+func pastInstant(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, ok := policy.Instant(text, time.UTC)
+	if ok && at <= domain.MillisOf(time.Now()) {
+		return at.Time(), nil
+	}
+	message := "write a date such as 2026-01-31 or RFC 3339 such as 2026-01-31T12:00:00Z"
+	if ok {
+		message = "it lies in the future"
+	}
+	return time.Time{}, huma.Error422UnprocessableEntity("since is no time in the past",
+		&huma.ErrorDetail{Location: "body.since", Message: message, Value: domain.Excerpt(text)})
 }
 
 func (a *API) previewOperations(tag string) {
@@ -434,12 +617,22 @@ func (a *API) previewOperations(tag string) {
 		"Preview a policy", "Folds a policy over the log in the background, into nothing that anyone reads, to find out what it would change. "+
 			"One runs at a time; its result is kept for an hour.", 409, 503)
 	start.DefaultStatus = http.StatusAccepted
-	huma.Register(a.huma, start, func(_ context.Context, in *struct{ Body CandidateBody }) (*previewOutput, error) {
-		p, err := a.candidate(in.Body.Source)
+	huma.Register(a.huma, start, func(_ context.Context, in *struct {
+		Body struct {
+			CandidateBody
+			Since string `json:"since,omitempty" maxLength:"64" example:"2026-01-01" doc:"Take its rules about points for applied at this time, and what was applied later for not: what would they have done since then? RFC 3339, or a date, which means its first millisecond (UTC)."`
+		}
+	},
+	) (*previewOutput, error) {
+		since, err := pastInstant(in.Body.Since)
 		if err != nil {
 			return nil, err
 		}
-		run, err := a.cfg.Policies.StartPreview(p)
+		p, err := a.candidate(in.Body.Source, func(p policy.Policy) error { return a.cfg.Policies.CheckPolicy(p, since) })
+		if err != nil {
+			return nil, err
+		}
+		run, err := a.cfg.Policies.StartPreview(p, since)
 		var running *projections.PreviewRunningError
 		switch {
 		case errors.As(err, &running):
@@ -500,5 +693,6 @@ func (a *API) previewOperations(tag string) {
 }
 
 // ParsePolicy reads a policy file's text onto the default policy; with problems the
-// policy means nothing.
-type ParsePolicy func(source string) (policy.Policy, []PolicyProblem)
+// policy means nothing. Where check is not nil it is asked about a policy that is
+// valid, and its policy.Problems are given their places.
+type ParsePolicy func(source string, check func(policy.Policy) error) (policy.Policy, []PolicyProblem)

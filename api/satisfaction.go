@@ -59,7 +59,7 @@ type serviceBody struct {
 	Until   *time.Time `json:"until,omitempty" doc:"When the answer changes because a flag ends, if nothing else happens."`
 }
 
-func instantOf(m domain.Millis) *time.Time {
+func timeOf(m domain.Millis) *time.Time {
 	t := m.Time().UTC()
 	return &t
 }
@@ -70,10 +70,10 @@ func satisfactionOf(v *satisfaction.View) satisfactionBody {
 		NPS: measureOf(&v.NPS), CSAT: measureOf(&v.CSAT), CES: measureOf(&v.CES), Review: measureOf(&v.Review),
 	}
 	if v.Cause != (satisfaction.Cause{}) {
-		b.Since, b.Reason, b.Cause = instantOf(v.Since), v.Reason, v.Cause.String()
+		b.Since, b.Reason, b.Cause = timeOf(v.Since), v.Reason, v.Cause.String()
 	}
 	if v.Known {
-		b.Index, b.UncappedIndex, b.UnknownFrom = &v.Index, &v.Uncapped, instantOf(v.UnknownFrom)
+		b.Index, b.UncappedIndex, b.UnknownFrom = &v.Index, &v.Uncapped, timeOf(v.UnknownFrom)
 	}
 	return b
 }
@@ -95,7 +95,7 @@ func measureOf(m *satisfaction.Measure) *measureBody {
 func serviceOf(s *satisfaction.Service) serviceBody {
 	b := serviceBody{Level: s.Level, Reasons: append([]string{}, s.Reasons...)}
 	if s.Until != 0 {
-		b.Until = instantOf(s.Until)
+		b.Until = timeOf(s.Until)
 	}
 	return b
 }
@@ -144,7 +144,7 @@ type surveyBody struct {
 func caseOf(c *satisfaction.Case) caseBody {
 	b := caseBody{Kind: c.Kind.String(), ID: c.ID, Open: c.Open, Escalated: c.Escalated, Reopened: c.Reopened, Priority: c.Priority}
 	if c.HasOpened {
-		b.OpenedAt, b.EventID = instantOf(c.Opened.At), &c.Opened.ID
+		b.OpenedAt, b.EventID = timeOf(c.Opened.At), &c.Opened.ID
 		b.FirstResponse, b.Resolution = timingOf(&c.FirstResponse), timingOf(&c.Resolution)
 	}
 	return b
@@ -153,10 +153,10 @@ func caseOf(c *satisfaction.Case) caseBody {
 func timingOf(t *satisfaction.Timing) *timingBody {
 	b := &timingBody{TookMS: int64(t.Took), TargetMS: int64(t.Target), Verdict: t.Verdict.String()}
 	if t.Done {
-		b.DoneAt, b.EventID = instantOf(t.Ref.At), &t.Ref.ID
+		b.DoneAt, b.EventID = timeOf(t.Ref.At), &t.Ref.ID
 	}
 	if t.Due != 0 && (t.Verdict == satisfaction.VerdictPending || t.Verdict == satisfaction.VerdictBreached) {
-		b.Due = instantOf(t.Due)
+		b.Due = timeOf(t.Due)
 	}
 	return b
 }
@@ -177,7 +177,7 @@ func shareOf(s satisfaction.Share) shareBody {
 	return b
 }
 
-type figuresBody struct {
+type opinionsBody struct {
 	From *time.Time `json:"from,omitempty" doc:"Included; missing for an open end."`
 	To   *time.Time `json:"to,omitempty" doc:"Not included; missing for an open end."`
 	NPS  struct {
@@ -222,8 +222,8 @@ type timeFiguresBody struct {
 	Within shareBody `json:"within" doc:"The share in time, of those that met their target or are past it; what is not yet due counts in neither."`
 }
 
-func figuresOf(f *projections.Figures) figuresBody {
-	var b figuresBody
+func opinionsOf(f *projections.Figures) opinionsBody {
+	var b opinionsBody
 	b.From, b.To = orOpen(f.From), orOpen(f.To)
 	n := &b.NPS
 	n.N, n.Promoters, n.Passives, n.Detractors, n.Low, n.High = f.NPS.N, f.NPS.Promoters, f.NPS.Passives, f.NPS.Detractors, f.NPS.Low, f.NPS.High
@@ -363,7 +363,7 @@ func (a *API) satisfactionOperations() {
 			for _, v := range s.Surveys {
 				o := surveyBody{EventID: v.Sent.ID, SentAt: v.Sent.At.Time().UTC(), Kind: v.Kind.String(), Survey: v.Survey, Campaign: v.Campaign}
 				if v.Answered {
-					o.AnswerID, o.AnsweredAt = &v.Answer.ID, instantOf(v.Answer.At)
+					o.AnswerID, o.AnsweredAt = &v.Answer.ID, timeOf(v.Answer.At)
 				}
 				b.Surveys = append(b.Surveys, o)
 			}
@@ -373,8 +373,8 @@ func (a *API) satisfactionOperations() {
 	type figuresOutput struct {
 		Body struct {
 			AsOf    time.Time     `json:"as_of" doc:"The clock of the views that the figures are from."`
-			Total   figuresBody   `json:"total" doc:"Of all the time asked about."`
-			Periods []figuresBody `json:"periods,omitempty" doc:"With by: the parts in which there is anything, in order. The last answer of a customer counts in each of them."`
+			Total   opinionsBody   `json:"total" doc:"Of all the time asked about."`
+			Periods []opinionsBody `json:"periods,omitempty" doc:"With by: the parts in which there is anything, in order. The last answer of a customer counts in each of them."`
 		}
 	}
 	huma.Register(a.huma, operation("get-satisfaction-figures", http.MethodGet, "/satisfaction", tag,
@@ -406,9 +406,9 @@ func (a *API) satisfactionOperations() {
 				return nil, a.questionError("count the satisfaction", err)
 			}
 			out := &figuresOutput{}
-			out.Body.AsOf, out.Body.Total = asOf.UTC(), figuresOf(&total)
+			out.Body.AsOf, out.Body.Total = asOf.UTC(), opinionsOf(&total)
 			for i := range parts {
-				out.Body.Periods = append(out.Body.Periods, figuresOf(&parts[i]))
+				out.Body.Periods = append(out.Body.Periods, opinionsOf(&parts[i]))
 			}
 			return out, nil
 		})

@@ -53,7 +53,7 @@ func accounts(t *testing.T, p policy.Policy, messages ...sent) (ask func(ref str
 		if _, err := w.store.Append(t.Context(), stream, eventstore.Any{}, e); err != nil {
 			t.Fatal(err)
 		}
-		if m.decision == "" {
+		if m.isMessage() {
 			logged[m.header().Subject().String()] = true
 		}
 		w.read() // one batch for each

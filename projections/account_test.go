@@ -221,7 +221,7 @@ func TestAccountsAtAnyTime(t *testing.T) {
 		v := &Views{cfg: Config{Store: log, Keyer: testKeyer, Now: c.now}, logger: discard, active: g}
 		v.policies = []appliedRules{{Rules: rules, recordedAt: day0 - 10*domain.Day}}
 		ask := func(at At, known []sent, asOf domain.Millis) {
-			set := slices.DeleteFunc(once(known), func(m sent) bool { return m.decision != "" })
+			set := slices.DeleteFunc(once(known), func(m sent) bool { return !m.isMessage() })
 			slices.SortFunc(set, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })
 			logged := map[string]bool{}
 			for _, m := range set {

@@ -47,10 +47,13 @@ type Customer struct {
 	LastSeen   time.Time
 	Traits     map[string]json.RawMessage
 	Subjects   []string // "user:42", "anon:8f3a"; the one that gives the id first
-	AsOf       time.Time
-
-	Satisfaction satisfaction.View
-	Service      satisfaction.Service
+	// Loyalty is where it stands in the programmes that it is or was in; nil in lists.
+	Loyalty []LoyaltyStanding
+	// Satisfaction and Service are how satisfied it is and how it is to be treated; nil
+	// in lists.
+	Satisfaction *satisfaction.View
+	Service      *satisfaction.Service
+	AsOf         time.Time
 }
 
 // Account is the answer to where an account stands. Where the policy gives accounts

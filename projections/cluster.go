@@ -23,6 +23,9 @@ type cluster struct {
 	subjects []*subject // by node
 	// reported are the conflicts that have been flushed or are about to be.
 	reported map[conflictKey]conflict
+	// touching are the keys of those by either of their subjects, also of some that
+	// are settled; nil until they are looked for.
+	touching map[*subject][]conflictKey
 }
 
 func (c *cluster) add(s *subject) {
@@ -256,14 +259,15 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) (groups [][]*subject
 			// Of several that name the same two the earliest is the conflict.
 			f.settled(c, conflictKey{n.after, n.other.id})
 			k, x := c.conflict(i)
-			c.reported[k], f.conflicts[k] = x, x
+			c.report(k, x)
+			f.conflicts[k] = x
 		}
 	}
 	if !c.graph.Solved() {
 		return f.resolve(c), false
 	}
 	if len(unions) > 0 && len(c.reported) > 0 {
-		f.relabel(c)
+		f.relabel(c, s)
 	}
 	for _, o := range unions {
 		switch {
@@ -288,17 +292,54 @@ func (f *fold) settled(c *cluster, k conflictKey) {
 	}
 }
 
-// relabel looks at the conflicts again after two customers have become one.
-func (f *fold) relabel(c *cluster) {
-	for k, x := range c.reported {
-		switch is := c.graph.Between(x.hub.node, x.other.node); is {
-		case x.outcome:
-		case identity.Joined:
-			f.settled(c, k)
-		default:
-			x.outcome = is
-			c.reported[k], f.conflicts[k] = x, x
+// report keeps a conflict.
+func (c *cluster) report(k conflictKey, x conflict) {
+	if _, known := c.reported[k]; !known && c.touching != nil {
+		c.touch(k, x)
+	}
+	c.reported[k] = x
+}
+
+func (c *cluster) touch(k conflictKey, x conflict) {
+	c.touching[x.hub] = append(c.touching[x.hub], k)
+	c.touching[x.other] = append(c.touching[x.other], k)
+}
+
+// find makes conflicts found by their subjects.
+func (c *cluster) find() {
+	if c.touching == nil {
+		c.touching = make(map[*subject][]conflictKey, 2*len(c.reported))
+		for k, x := range c.reported {
+			c.touch(k, x)
 		}
+	}
+}
+
+// relabel looks at the conflicts of a customer again that has become one with
+// another: those between others stay what they are.
+func (f *fold) relabel(c *cluster, of *subject) {
+	c.find()
+	for _, n := range c.graph.Group(of.node) {
+		s := c.subjects[n]
+		keys := c.touching[s]
+		kept := keys[:0]
+		for _, k := range keys {
+			x, ok := c.reported[k]
+			if !ok {
+				continue
+			}
+			switch is := c.graph.Between(x.hub.node, x.other.node); is {
+			case x.outcome:
+			case identity.Joined:
+				f.settled(c, k)
+				continue
+			default:
+				x.outcome = is
+				c.reported[k], f.conflicts[k] = x, x
+			}
+			kept = append(kept, k)
+		}
+		c.touching[s] = kept
 	}
 }
 
@@ -318,7 +359,11 @@ func (f *fold) unite(a, b *cluster) *cluster {
 	}
 	a.subjects = append(a.subjects, b.subjects...)
 	if len(a.reported) < len(b.reported) {
-		a.reported, b.reported = b.reported, a.reported
+		a.reported, b.reported, a.touching, b.touching = b.reported, a.reported, b.touching, a.touching
+	}
+	if a.touching != nil && len(b.reported) > 0 {
+		b.find()
+		maps.Copy(a.touching, b.touching)
 	}
 	maps.Copy(a.reported, b.reported)
 	return a
@@ -338,7 +383,7 @@ func (f *fold) resolve(c *cluster) [][]*subject {
 			f.conflicts[k] = x
 		}
 	}
-	c.reported = is
+	c.reported, c.touching = is, nil
 	return f.groups(c, c.subjects)
 }
 

@@ -10,26 +10,35 @@ import (
 
 	"sojourn/domain"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 )
 
-// Comparison is where customers stand under an old and a new policy.
+// Comparison is where customers stand under an old and a new policy: in which stage of
+// the lifecycle, or in which tier of a programme.
 //
 // They are matched by their ids, so by the subject that gives a customer its id.
 // Where the two differ in which subjects are one customer, one that only the old
 // policy knows stands in a cell with no To, one that only the new knows in one
 // with no From: so the cells of a From add up to what the old policy counts, and
-// those of a To to what the new one does.
+// those of a To to what the new one does. The same goes for a customer that is in a
+// programme under one of them only.
 type Comparison struct {
-	// Old and New count the customers in each stage, all stages in order.
-	Old, New []StageCount
-	// Cells are the pairs of stages that somebody is in, in the order of stages.
+	// Old and New count the customers in each stage or tier, all of them in order.
+	Old, New []PreviewCount
+	// Cells are the pairs that somebody is in, in the same order.
 	Cells []PreviewCell
 	// Weeks are those in which something changed differently, in order.
 	Weeks []PreviewWeek
 }
 
-// PreviewCell is how many customers are in one stage under the old policy and in
-// another, or the same, under the new.
+// PreviewCount is how many customers stand somewhere.
+type PreviewCount struct {
+	Name      string // of the stage or tier
+	Customers uint64
+}
+
+// PreviewCell is how many customers are in one stage or tier under the old policy
+// and in another, or the same, under the new.
 type PreviewCell struct {
 	From, To  string // empty where there is no such customer
 	Customers uint64
@@ -43,23 +52,25 @@ type PreviewExample struct {
 	Customer uuid.UUID
 	Subject  string // the one that gives it its id
 	// Old and New say where it stands and why. Where there is no such customer,
-	// it is the one that its subject belongs to instead, or nil where that is
-	// nobody's.
+	// it is the one that its subject belongs to instead. Nil where that is nobody's,
+	// or where the customer is not in the programme.
 	Old, New *PreviewStanding
 }
 
 // PreviewStanding is where a customer stands.
 type PreviewStanding struct {
 	Customer uuid.UUID
-	Stage    string
+	Name     string // of the stage or tier
 	Since    time.Time
 	Reason   string // in words
 	Cause    string // as in Customer
 	Subjects int    // how many it has
+	// Balance are its points, where tiers are compared.
+	Balance *loyalty.Balance
 }
 
-// PreviewWeek counts changes of stage that happened in a week, by the stage they
-// lead to.
+// PreviewWeek counts changes that happened in a week, by the stage or tier they lead
+// to.
 type PreviewWeek struct {
 	Start time.Time // a Monday, 00:00 UTC
 	// Gained are those that only the new policy knows, Lost those that only the
@@ -75,18 +86,43 @@ type previewSide struct {
 	at    checkpoint
 	// cached is how many customers it keeps in memory before it drops them all.
 	cached int
+	// programmes are those that are compared, nil for one that this side does not
+	// know; eager says which of them it folds by itself.
+	programmes []*loyalty.Programme
+	eager      []bool
+	buf        []byte // of who compares
 }
 
 // previewed is a customer of a side that has a stage.
 type previewed struct {
 	id     uuid.UUID
 	first  *subject
-	stands []lifecycle.Transition
-	size   int // subjects
+	stages []change
+	size   int            // subjects
+	facts  *loyalty.Facts // nil where no programmes are compared
+	points []points       // by programme
+}
+
+// previewed is a customer as it is compared.
+func (p *previewSide) previewed(c *cust) *previewed {
+	s := &previewed{id: c.id, first: c.members[0], stages: stageChanges(c.all[:c.n]), size: len(c.members)}
+	p.takePoints(s, c.members)
+	return s
+}
+
+func stageChanges(all []lifecycle.Transition) []change {
+	changes := make([]change, len(all))
+	for i := range all {
+		t := &all[i]
+		changes[i] = change{
+			from: string(t.From), to: string(t.To), at: t.At, reason: t.Reason, rule: t.Cause.Rule, touchpoint: t.Cause.Touchpoint,
+		}
+	}
+	return changes
 }
 
 // each hands on the customers of a side in the order of their ids, some at a time.
-func (p *previewSide) each(ctx context.Context, send func([]previewed) bool) error {
+func (p *previewSide) each(ctx context.Context, send func([]*previewed) bool) error {
 	var after uuid.UUID
 	var b breath
 	for {
@@ -98,14 +134,14 @@ func (p *previewSide) each(ctx context.Context, send func([]previewed) bool) err
 			return err
 		}
 		after = ids[len(ids)-1]
-		some := make([]previewed, 0, len(ids))
+		some := make([]*previewed, 0, len(ids))
 		for _, id := range ids {
 			c, err := p.fold.whole(id)
 			if err != nil {
 				return err
 			}
 			if len(c.members) > 0 && c.n > 0 {
-				some = append(some, previewed{c.id, c.members[0], c.all[:c.n], len(c.members)})
+				some = append(some, p.previewed(c))
 			}
 			b.take()
 		}
@@ -120,7 +156,7 @@ func (p *previewSide) each(ctx context.Context, send func([]previewed) bool) err
 
 // of is the customer that a subject belongs to, nil where it is nobody's or has no
 // touchpoint. Nothing else may use the side meanwhile.
-func (p *previewSide) of(stream string) (*PreviewStanding, error) {
+func (p *previewSide) of(stream string) (*previewed, error) {
 	s := p.fold.find(stream)
 	if s == nil || s.nobody {
 		return nil, p.fold.err
@@ -129,44 +165,66 @@ func (p *previewSide) of(stream string) (*PreviewStanding, error) {
 	if c == nil || p.fold.err != nil || c.n == 0 {
 		return nil, p.fold.err
 	}
-	return (&previewed{c.id, c.members[0], c.all[:c.n], len(c.members)}).explain(), nil
-}
-
-func (s *previewed) stage() lifecycle.Stage { return stageOf(s.stands) }
-
-func (s *previewed) explain() *PreviewStanding {
-	last := &s.stands[len(s.stands)-1]
-	return &PreviewStanding{
-		Customer: s.id, Stage: string(last.To), Since: last.At.Time(), Reason: last.Reason, Cause: last.Cause.String(), Subjects: s.size,
-	}
+	one := p.previewed(c)
+	p.foldPoints(one)
+	return one, nil
 }
 
 // comparison gathers a Comparison.
 type comparison struct {
-	old, new map[lifecycle.Stage]uint64
-	cells    map[[2]lifecycle.Stage]*PreviewCell
+	// course is how a customer came to where it stands, empty where it stands
+	// nowhere; balance are its points, nil where they are not compared.
+	course  func(*previewed) []change
+	balance func(*previewed) *loyalty.Balance
+
+	old, new map[string]uint64
+	cells    map[[2]string]*PreviewCell
 	weeks    map[int64]*PreviewWeek
 	// open are the examples one side of which is another customer.
 	open []openExample
+}
+
+func newComparison(course func(*previewed) []change, balance func(*previewed) *loyalty.Balance) *comparison {
+	return &comparison{
+		course: course, balance: balance, old: map[string]uint64{}, new: map[string]uint64{},
+		cells: map[[2]string]*PreviewCell{}, weeks: map[int64]*PreviewWeek{},
+	}
 }
 
 type openExample struct {
 	cell   *PreviewCell
 	i      int
 	stream string
+	old    bool // it is the old side
+}
+
+// explain says where a customer stands, nil where it stands nowhere.
+func (c *comparison) explain(s *previewed) *PreviewStanding {
+	if s == nil {
+		return nil
+	}
+	all := c.course(s)
+	if len(all) == 0 {
+		return nil
+	}
+	last := &all[len(all)-1]
+	return &PreviewStanding{
+		Customer: s.id, Name: last.to, Since: last.at.Time(), Reason: last.reason, Cause: last.cause(), Subjects: s.size, Balance: c.balance(s),
+	}
 }
 
 // compareSides goes through the customers of both, each side in a goroutine of its
 // own.
-func compareSides(ctx context.Context, before, after *previewSide) (*Comparison, error) {
+func compareSides(ctx context.Context, before, after *previewSide) (*Comparison, []LoyaltyComparison, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var work sync.WaitGroup
+	programmes := compareProgrammes(before, after)
 	read := func(p *previewSide) func() (*previewed, bool) {
-		chunks := make(chan []previewed, 4)
+		chunks := make(chan []*previewed, 4)
 		work.Go(func() {
 			defer close(chunks)
-			err := p.each(ctx, func(some []previewed) bool {
+			err := p.each(ctx, func(some []*previewed) bool {
 				select {
 				case chunks <- some:
 					return true
@@ -178,7 +236,7 @@ func compareSides(ctx context.Context, before, after *previewSide) (*Comparison,
 				cancel(err)
 			}
 		})
-		var some []previewed
+		var some []*previewed
 		return func() (*previewed, bool) {
 			for len(some) == 0 {
 				var ok bool
@@ -186,14 +244,24 @@ func compareSides(ctx context.Context, before, after *previewSide) (*Comparison,
 					return nil, false
 				}
 			}
-			s := &some[0]
+			s := some[0]
 			some = some[1:]
 			return s, true
 		}
 	}
-	c := &comparison{
-		old: map[lifecycle.Stage]uint64{}, new: map[lifecycle.Stage]uint64{},
-		cells: map[[2]lifecycle.Stage]*PreviewCell{}, weeks: map[int64]*PreviewWeek{},
+	stages := newComparison(func(s *previewed) []change { return s.stages }, func(*previewed) *loyalty.Balance { return nil })
+	all := []*comparison{stages}
+	for _, p := range programmes {
+		all = append(all, p.tiers)
+	}
+	add := func(was, is *previewed) {
+		after.settlePoints(was, is)
+		for _, c := range all {
+			c.add(was, is)
+		}
+		for _, p := range programmes {
+			p.add(was, is)
+		}
 	}
 	nextOld, nextNew := read(before), read(after)
 	was, more := nextOld()
@@ -210,100 +278,121 @@ func compareSides(ctx context.Context, before, after *previewSide) (*Comparison,
 		}
 		switch {
 		case order < 0:
-			c.add(was, nil)
+			add(was, nil)
 			was, more = nextOld()
 		case order > 0:
-			c.add(nil, is)
+			add(nil, is)
 			is, yet = nextNew()
 		default:
-			c.add(was, is)
+			add(was, is)
 			was, more = nextOld()
 			is, yet = nextNew()
 		}
 	}
 	work.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for _, o := range c.open {
-		e := &o.cell.Examples[o.i]
-		side, to := after, &e.New
-		if e.Old == nil {
-			side, to = before, &e.Old
+	for _, c := range all {
+		for _, o := range c.open {
+			e := &o.cell.Examples[o.i]
+			side, to := after, &e.New
+			if o.old {
+				side, to = before, &e.Old
+			}
+			other, err := side.of(o.stream)
+			if err != nil {
+				return nil, nil, err
+			}
+			*to = c.explain(other)
 		}
-		other, err := side.of(o.stream)
-		if err != nil {
-			return nil, err
-		}
-		*to = other
 	}
-	return c.result(), nil
+	names := make([]string, len(lifecycle.Stages))
+	for i, s := range lifecycle.Stages {
+		names[i] = string(s)
+	}
+	var loyalty []LoyaltyComparison
+	for _, p := range programmes {
+		loyalty = append(loyalty, p.result())
+	}
+	return stages.result(names), loyalty, nil
 }
 
 // add takes a customer as it is on both sides; one of them may be nil.
 func (c *comparison) add(was, is *previewed) {
-	var cell [2]lifecycle.Stage
-	var before, now []lifecycle.Transition
+	var from, to string
+	var before, now []change
 	one := is
 	if was != nil {
-		one, cell[0], before = was, was.stage(), was.stands
-		c.old[cell[0]]++
+		one, before = was, c.course(was)
 	}
 	if is != nil {
-		cell[1], now = is.stage(), is.stands
-		c.new[cell[1]]++
+		now = c.course(is)
 	}
-	p := c.cells[cell]
+	if len(before) > 0 {
+		from = before[len(before)-1].to
+		c.old[from]++
+	}
+	if len(now) > 0 {
+		to = now[len(now)-1].to
+		c.new[to]++
+	}
+	if len(before)+len(now) == 0 {
+		return
+	}
+	p := c.cells[[2]string{from, to}]
 	if p == nil {
-		p = &PreviewCell{From: string(cell[0]), To: string(cell[1])}
-		c.cells[cell] = p
+		p = &PreviewCell{From: from, To: to}
+		c.cells[[2]string{from, to}] = p
 	}
 	p.Customers++
 	if len(p.Examples) < maxExamples {
-		e := PreviewExample{Customer: one.id, Subject: one.first.String()}
-		if was != nil {
-			e.Old = was.explain()
-		}
-		if is != nil {
-			e.New = is.explain()
-		}
 		if was == nil || is == nil {
-			c.open = append(c.open, openExample{p, len(p.Examples), one.first.stream})
+			c.open = append(c.open, openExample{p, len(p.Examples), one.first.stream, was == nil})
 		}
-		p.Examples = append(p.Examples, e)
+		p.Examples = append(p.Examples, PreviewExample{Customer: one.id, Subject: one.first.String(), Old: c.explain(was), New: c.explain(is)})
 	}
 	c.transitions(before, now)
 }
 
 // transitions counts what only one of two lists, each in the order of time, has.
-func (c *comparison) transitions(was, is []lifecycle.Transition) {
+func (c *comparison) transitions(was, is []change) {
 	for len(was) > 0 || len(is) > 0 {
 		at := domain.Millis(0)
 		if len(was) > 0 {
-			at = was[0].At
+			at = was[0].at
 		}
-		if len(is) > 0 && (len(was) == 0 || is[0].At < at) {
-			at = is[0].At
+		if len(is) > 0 && (len(was) == 0 || is[0].at < at) {
+			at = is[0].at
 		}
-		a, b := was[:due(was, at)], is[:due(is, at)]
+		a, b := was[:upTo(was, at)], is[:upTo(is, at)]
 		was, is = was[len(a):], is[len(b):]
 		for i := range a {
 			if !hasChange(b, &a[i]) {
-				c.week(at).Lost[string(a[i].To)]++
+				c.week(at).Lost[a[i].to]++
 			}
 		}
 		for i := range b {
 			if !hasChange(a, &b[i]) {
-				c.week(at).Gained[string(b[i].To)]++
+				c.week(at).Gained[b[i].to]++
 			}
 		}
 	}
 }
 
-// hasChange reports whether a list of the same instant has a change of stage,
-// whatever its reason.
-func hasChange(list []lifecycle.Transition, t *lifecycle.Transition) bool {
-	return slices.ContainsFunc(list, func(o lifecycle.Transition) bool { return o.From == t.From && o.To == t.To })
+// upTo counts the changes up to an instant.
+func upTo(all []change, at domain.Millis) int {
+	n := 0
+	for n < len(all) && all[n].at <= at {
+		n++
+	}
+	return n
+}
+
+// hasChange reports whether a list of the same instant has a change, whatever its
+// reason.
+func hasChange(list []change, t *change) bool {
+	return slices.ContainsFunc(list, func(o change) bool { return o.from == t.from && o.to == t.to })
 }
 
 // week is the one of an instant. 1970-01-01 was a Thursday.
@@ -323,12 +412,13 @@ func (c *comparison) week(at domain.Millis) *PreviewWeek {
 	return w
 }
 
-func (c *comparison) result() *Comparison {
-	out := &Comparison{Old: stageCounts(c.old), New: stageCounts(c.new), Cells: []PreviewCell{}, Weeks: []PreviewWeek{}}
-	all := append(slices.Clone(lifecycle.Stages), lifecycle.None)
+// result is the comparison of what bears these names, in order.
+func (c *comparison) result(names []string) *Comparison {
+	out := &Comparison{Old: previewCounts(names, c.old), New: previewCounts(names, c.new), Cells: []PreviewCell{}, Weeks: []PreviewWeek{}}
+	all := append(slices.Clone(names), "")
 	for _, from := range all {
 		for _, to := range all {
-			if p := c.cells[[2]lifecycle.Stage{from, to}]; p != nil {
+			if p := c.cells[[2]string{from, to}]; p != nil {
 				out.Cells = append(out.Cells, *p)
 			}
 		}
@@ -340,10 +430,10 @@ func (c *comparison) result() *Comparison {
 	return out
 }
 
-func stageCounts(n map[lifecycle.Stage]uint64) []StageCount {
-	all := make([]StageCount, len(lifecycle.Stages))
-	for i, s := range lifecycle.Stages {
-		all[i] = StageCount{string(s), n[s]}
+func previewCounts(names []string, n map[string]uint64) []PreviewCount {
+	all := make([]PreviewCount, len(names))
+	for i, name := range names {
+		all[i] = PreviewCount{name, n[name]}
 	}
 	return all
 }

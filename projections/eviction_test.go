@@ -169,7 +169,8 @@ func TestEvictionChangesNothing(t *testing.T) {
 		var c clock
 		log := openStore(t, &c)
 		defer func() { _ = log.Close() }()
-		appendAll(t, log, &c, order, recordedTimes(t, order))
+		times := recordedTimes(t, order)
+		appendAll(t, log, &c, order, times)
 		end := max(domain.MillisOf(c.now()), day0) + domain.Millis(rapid.SampledFrom([]int{0, 60, 200}).Draw(t, "days after"))*domain.Day
 		sink := newMemory()
 		g := newGeneration(t, vfs.NewMem(), log, sink, rules, &c)
@@ -204,11 +205,11 @@ func TestEvictionChangesNothing(t *testing.T) {
 		if err := g.settle(); err != nil {
 			t.Fatal(err)
 		}
-		sink.picture(t).compare(t, oracle(order, rules, end), "the views are not what the messages say")
+		sink.picture(t).compare(t, oracle(order, rules, end), "the views at "+end.String()+" are not what the messages say\n"+toldOf(order, times))
 		if got, want := sink.contested(), keys(whoIsWho(order, rules).conflicts); !slices.Equal(got, want) {
 			t.Fatalf("conflicts\ngot  %q\nwant %q", got, want)
 		}
-		if got, want := keys(standing(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
+		if got, want := keys(allStanding(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
 			t.Fatalf("statements\ngot  %q\nwant %q", got, want)
 		}
 	})

@@ -53,8 +53,8 @@ type flush struct {
 	state    *pebble.Batch
 }
 
-// wake finds the customers and accounts whose deadline has come by a clock and that
-// no event of the batch was about.
+// wake finds the customers and accounts whose deadline has come by a clock, and has
+// computed what time has changed, also of those that an event of the batch was about.
 func (f *fold) wake(s *state, clock domain.Millis) error {
 	if err := f.wakeAccounts(s, clock); err != nil {
 		return err
@@ -68,11 +68,13 @@ func (f *fold) wake(s *state, clock domain.Millis) error {
 		if f.err != nil {
 			return f.err
 		}
-		if c.changed || c.deadline == 0 || c.deadline > clock {
+		if c.deadline == 0 || c.deadline > clock {
 			continue
 		}
-		if _, err := f.whole(id); err != nil {
-			return err
+		if !c.changed {
+			if _, err := f.whole(id); err != nil {
+				return err
+			}
 		}
 		c.comeDue(clock)
 		f.change(c)

@@ -33,7 +33,7 @@ func BenchmarkFold(b *testing.B) {
 		}
 		switch i % 20 {
 		case 0:
-			m.kind, m.traits = domain.Identify, `{"email":"a@example.com","plan":"free","name":"Somebody"}`
+			m.kind, m.traits = domain.Identify, fmt.Sprintf(`{"email":"a%d@example.com","plan":"free","name":"Somebody"}`, who)
 		case 1:
 			m.name = "Order Completed"
 			m.properties = fmt.Sprintf(`{"order_id":"o%d","total":%d.50,"currency":"EUR"}`, i, i%100)

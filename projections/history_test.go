@@ -1,10 +1,12 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -37,7 +39,12 @@ type sent struct {
 	// A decision about identity instead of a message.
 	decision       string // "merge" or "split"
 	these, andThem []domain.Subject
+	// A command about points instead of a message.
+	command *ordered
 }
+
+// isMessage is false for decisions and commands.
+func (m sent) isMessage() bool { return m.decision == "" && m.command == nil }
 
 func (m sent) header() domain.Header {
 	return domain.Header{
@@ -54,6 +61,9 @@ func (m sent) event() (string, eventstore.NewEvent) {
 		}
 		data, _ := json.Marshal(decided{streams(m.these), streams(m.andThem), "why", "who"})
 		return domain.StreamIdentity, eventstore.NewEvent{ID: domain.EventID("decisions", m.id), Type: typ, Data: data}
+	}
+	if m.command != nil {
+		return m.command.event(m)
 	}
 	h := m.header()
 	typ := domain.TypeTouchpoint
@@ -116,9 +126,19 @@ func openStore(t tb, c *clock) *pebblestore.Store {
 	return s
 }
 
-// drawOrder draws an order of arrival.
+// drawOrder draws an order of arrival: any, or nearly that of time.
 func drawOrder(t *rapid.T, set []sent) []sent {
-	return sensible(rapid.Permutation(set).Draw(t, "order"))
+	order := rapid.Permutation(set).Draw(t, "order")
+	if rapid.Bool().Draw(t, "as it happens") {
+		late := order[:len(order)/8]
+		rest := order[len(late):]
+		slices.SortStableFunc(rest, func(a, b sent) int { return cmp.Compare(a.at, b.at) })
+		for _, m := range late {
+			rest = slices.Insert(slices.Clip(rest), rapid.IntRange(0, len(rest)).Draw(t, "late"), m)
+		}
+		order = rest
+	}
+	return sensible(order)
 }
 
 // sensible leaves out what no decision would name: subjects that are not known by
@@ -132,6 +152,12 @@ func sensible(order []sent) []sent {
 			m.these = slices.DeleteFunc(slices.Clone(m.these), unknown)
 			m.andThem = slices.DeleteFunc(slices.Clone(m.andThem), unknown)
 			if len(m.these) > 0 {
+				out = append(out, m)
+			}
+			continue
+		}
+		if m.command != nil {
+			if known[m.command.subject] {
 				out = append(out, m)
 			}
 			continue
@@ -188,7 +214,8 @@ func (p picture) compare(t tb, want picture, what string) {
 		case !ok:
 			fmt.Fprintf(&b, "missing [%s]: %+v\n", k, w)
 		case g != w:
-			fmt.Fprintf(&b, "[%s]\n  got  %+v\n  want %+v\n", k, g, w)
+			fmt.Fprintf(&b, "[%s]\n", k)
+			differing(&b, reflect.ValueOf(g), reflect.ValueOf(w))
 		}
 	}
 	for k, g := range p {
@@ -201,42 +228,86 @@ func (p picture) compare(t tb, want picture, what string) {
 	}
 }
 
-// standing reads the log and returns the statements that stand, by customer and
-// content, with their mark.
+// differing writes the fields that differ.
+func differing(b *strings.Builder, got, want reflect.Value) {
+	for i := range got.NumField() {
+		g, w := got.Field(i), want.Field(i)
+		switch {
+		case g.Equal(w):
+		case g.Kind() == reflect.Struct:
+			differing(b, g, w)
+		default:
+			fmt.Fprintf(b, "  %s\n", got.Type().Field(i).Name)
+			was, is := strings.Split(fmt.Sprint(w), "\n"), strings.Split(fmt.Sprint(g), "\n")
+			for _, line := range is {
+				if !slices.Contains(was, line) {
+					fmt.Fprintf(b, "    got  %s\n", line)
+				}
+			}
+			for _, line := range was {
+				if !slices.Contains(is, line) {
+					fmt.Fprintf(b, "    want %s\n", line)
+				}
+			}
+		}
+	}
+}
+
+// standing reads the log and returns the statements about stages that stand, by
+// customer and content, with their mark.
 func standing(t tb, s eventstore.Store) map[string]bool {
 	t.Helper()
-	byStream := map[string]map[uint64]Statement{}
+	return standingOf(t, s, aboutStage)
+}
+
+// allStanding are the statements about everything that stand.
+func allStanding(t tb, s eventstore.Store) map[string]bool {
+	t.Helper()
+	return standingOf(t, s, aboutStage, aboutTier, aboutStatus)
+}
+
+func standingOf(t tb, s eventstore.Store, of ...about) map[string]bool {
+	t.Helper()
+	type place struct {
+		what   about
+		stream string
+	}
+	stand := map[place]map[uint64]Statement{}
 	for e, err := range s.ReadAll(context.Background(), 0) {
 		if err != nil {
 			t.Fatalf("read the log: %v", err)
 		}
-		switch e.Type {
-		case domain.TypeStageEntered:
-			var st Statement
-			if err := json.Unmarshal(e.Data, &st); err != nil {
-				t.Fatalf("statement: %v", err)
-			}
-			if byStream[e.Stream] == nil {
-				byStream[strings.Clone(e.Stream)] = map[uint64]Statement{}
-			}
-			byStream[e.Stream][e.Revision] = st
-		case domain.TypeStageWithdrawn:
-			var w Withdrawal
-			if err := json.Unmarshal(e.Data, &w); err != nil {
-				t.Fatalf("withdrawal: %v", err)
-			}
-			for _, r := range w.Revisions {
-				if _, ok := byStream[e.Stream][r]; !ok {
-					t.Fatalf("%s withdraws revision %d, which does not stand", e.Stream, r)
+		for _, what := range of {
+			at := place{what, e.Stream}
+			switch e.Type {
+			case entered[what]:
+				var st Statement
+				if err := json.Unmarshal(e.Data, &st); err != nil {
+					t.Fatalf("statement: %v", err)
 				}
-				delete(byStream[e.Stream], r)
+				if stand[at] == nil {
+					at.stream = strings.Clone(e.Stream)
+					stand[at] = map[uint64]Statement{}
+				}
+				stand[at][e.Revision] = st
+			case withdrawn[what]:
+				var w Withdrawal
+				if err := json.Unmarshal(e.Data, &w); err != nil {
+					t.Fatalf("withdrawal: %v", err)
+				}
+				for _, r := range w.Revisions {
+					if _, ok := stand[at][r]; !ok {
+						t.Fatalf("%s withdraws revision %d, which does not stand", e.Stream, r)
+					}
+					delete(stand[at], r)
+				}
 			}
 		}
 	}
 	out := map[string]bool{}
-	for _, m := range byStream {
+	for at, m := range stand {
 		for _, st := range m {
-			key := st.key()
+			key := st.key(at.what)
 			if _, ok := out[key]; ok {
 				t.Fatalf("stated twice: %s", key)
 			}
@@ -246,8 +317,19 @@ func standing(t tb, s eventstore.Store) map[string]bool {
 	return out
 }
 
-func (st Statement) key() string {
-	return fmt.Sprintf("%s %s→%s@%s %s %s", st.Customer, st.From, st.To, st.At, st.Reason, st.Cause)
+func (st Statement) key(what about) string {
+	key := fmt.Sprintf("%s %s→%s@%s %s %s", st.Customer, st.From, st.To, st.At, st.Reason, st.Cause)
+	switch what {
+	case aboutTier:
+		return fmt.Sprintf("tier %s of %s until %s", key, st.Programme, cmp.Or(st.Until, "-"))
+	case aboutStatus:
+		index := "-"
+		if st.Index != nil {
+			index = fmt.Sprint(*st.Index)
+		}
+		return fmt.Sprintf("status %s at %s", key, index)
+	}
+	return key
 }
 
 // everSaid are the marks of all statements, standing or withdrawn, by content.
@@ -258,21 +340,41 @@ func everSaid(t tb, s eventstore.Store) map[string][]bool {
 		if err != nil {
 			t.Fatalf("read the log: %v", err)
 		}
-		if e.Type != domain.TypeStageEntered {
+		what := slices.Index(entered[:], e.Type)
+		if what < 0 {
 			continue
 		}
 		var st Statement
 		if err := json.Unmarshal(e.Data, &st); err != nil {
 			t.Fatalf("statement: %v", err)
 		}
-		out[st.key()] = append(out[st.key()], st.News)
+		key := st.key(about(what))
+		out[key] = append(out[key], st.News)
 	}
 	return out
 }
 
-// statements are the transitions of the tables in the form of standing.
+// statements are the transitions of the tables in the form of allStanding.
 func (m *memory) statements() map[string]bool {
 	out := map[string]bool{}
+	for _, r := range m.tiers {
+		if !r.Removed {
+			st := Statement{Customer: r.CustomerID, Programme: r.Programme, From: r.From, To: r.To, At: domain.Millis(r.At).String(), Reason: r.Reason, Cause: r.Cause}
+			if r.Until != 0 {
+				st.Until = domain.Millis(r.Until).String()
+			}
+			out[st.key(aboutTier)] = true
+		}
+	}
+	for _, r := range m.statuses {
+		if !r.Removed {
+			st := Statement{Customer: r.CustomerID, From: r.From, To: r.To, At: domain.Millis(r.At).String(), Reason: r.Reason, Cause: r.Cause}
+			if r.To != "unknown" {
+				st.Index = &r.Index
+			}
+			out[st.key(aboutStatus)] = true
+		}
+	}
 	for _, tr := range m.transitions {
 		if !tr.Removed {
 			out[fmt.Sprintf("%s %s→%s@%s %s %s", tr.CustomerID, tr.From, tr.To, domain.Millis(tr.At), tr.Reason, tr.Cause)] = true
@@ -326,9 +428,10 @@ func drawMessages(t *rapid.T) []sent {
 	}
 	// Days around the deadlines, and instants that coincide.
 	days := []int{0, 1, 2, 30, 59, 60, 61, 119, 120, 121, 180, 240, 300, 365, 366, 425, 486, 500}
-	all := make([]sent, n)
-	for i := range all {
+	all := make([]sent, n, n+n/4)
+	for i := range n {
 		m := sent{id: fmt.Sprintf("m%d", i), kind: domain.Track}
+		m.at = day0 + domain.Millis(rapid.SampledFrom(days).Draw(t, "day"))*domain.Day + domain.Millis(rapid.IntRange(0, 1).Draw(t, "ms"))
 		if i > 0 && rapid.IntRange(0, 9).Draw(t, "decision") == 9 {
 			m.decision = rapid.SampledFrom([]string{"merge", "split"}).Draw(t, "which")
 			some := rapid.Permutation(subjects).Draw(t, "subjects")
@@ -337,7 +440,12 @@ func drawMessages(t *rapid.T) []sent {
 			all[i] = m
 			continue
 		}
-		m.at = day0 + domain.Millis(rapid.SampledFrom(days).Draw(t, "day"))*domain.Day + domain.Millis(rapid.IntRange(0, 1).Draw(t, "ms"))
+		if i > 0 && rapid.IntRange(0, 9).Draw(t, "command") >= 8 {
+			more := drawCommand(t, m, all[:i], subjects)
+			all[i] = more[0]
+			all = append(all, more[1:]...)
+			continue
+		}
 		who := rapid.IntRange(0, 2).Draw(t, "who")
 		if who > 0 {
 			m.user = rapid.SampledFrom(users).Draw(t, "user")
@@ -347,10 +455,10 @@ func drawMessages(t *rapid.T) []sent {
 		}
 		order := fmt.Sprintf(`"order_id":"o%d"`, rapid.IntRange(0, 4).Draw(t, "order"))
 		amount := rapid.IntRange(0, 3).Draw(t, "amount") * 10
-		switch rapid.IntRange(0, 9).Draw(t, "what") {
+		switch rapid.IntRange(0, 14).Draw(t, "what") {
 		case 0, 1:
 			m.kind = domain.Identify
-			m.traits = fmt.Sprintf(`{"plan":%q,"gone":%s}`, m.id, rapid.SampledFrom([]string{"1", "null"}).Draw(t, "gone"))
+			m.traits = fmt.Sprintf(`{"plan":%q,"birthday":%s,"gone":%s}`, m.id, rapid.SampledFrom([]string{"7", "null", `"2000-02-29"`, `"--03-02"`}).Draw(t, "birthday"), rapid.SampledFrom([]string{"1", "null"}).Draw(t, "gone"))
 			if rapid.Bool().Draw(t, "email") {
 				m.traits = fmt.Sprintf(`{"email":%q}`, rapid.SampledFrom(emails).Draw(t, "address"))
 			}
@@ -361,10 +469,10 @@ func drawMessages(t *rapid.T) []sent {
 			}
 		case 3, 4, 5:
 			m.name = "Order Completed"
-			m.properties = fmt.Sprintf(`{%s,"total":%d,"currency":"EUR"}`, order, amount)
+			m.properties = fmt.Sprintf(`{%s,"total":%d,"currency":"EUR"%s}`, order, amount, drawProducts(t))
 		case 6:
 			m.name = "Order Refunded"
-			m.properties = fmt.Sprintf(`{%s,"total":%d}`, order, amount)
+			m.properties = fmt.Sprintf(`{%s,"total":%d%s}`, order, amount, drawProducts(t))
 		case 7:
 			m.name = "Order Updated"
 			m.properties = fmt.Sprintf(`{%s,"total":%d}`, order, amount)
@@ -375,6 +483,10 @@ func drawMessages(t *rapid.T) []sent {
 				break
 			}
 			m.name = "Signed Up"
+		case 9, 10, 11, 12:
+			drawOpinion(t, &m)
+		case 13:
+			m.name, m.properties = "Order Cancelled", "{"+order+"}"
 		default:
 			m.name = "Product Viewed"
 		}
@@ -402,6 +514,7 @@ func testRules() *Rules {
 	p := policy.Default()
 	p.Identity.Nobody = []string{"nobody"}
 	p.Lifecycle.Accounts = true
+	p.Loyalty.Programmes = testProgrammes
 	return NewRules(loyalty.AppliedPolicy{Policy: p})
 }
 

@@ -23,7 +23,7 @@ func oracleAt(known []sent, asOf domain.Millis, rules *Rules) map[string]string 
 	facts := map[string]*customer.Facts{}
 	for _, m := range known { // order of the log
 		h := m.header()
-		if m.decision != "" || rules.compiled.Identity().Nobody(h.Subject().Value) {
+		if !m.isMessage() || rules.compiled.Identity().Nobody(h.Subject().Value) {
 			continue
 		}
 		k := key(h.Subject())
@@ -57,6 +57,106 @@ func oracleAt(known []sent, asOf domain.Millis, rules *Rules) map[string]string 
 		}
 	}
 	return out
+}
+
+// standingsAt are the points and the satisfaction of each subject's customer as of an
+// instant: those of what is known, who is one customer included, up to it.
+func standingsAt(known []sent, asOf domain.Millis, rules *Rules, subject string) portraitLines {
+	who := whoIsWho(known, rules)
+	var messages, commands []sent
+	for _, m := range once(known) {
+		switch {
+		case m.at > asOf:
+		case m.command != nil && who.of(subject)[m.command.subject.String()]:
+			commands = append(commands, m)
+		case m.isMessage() && who.of(subject)[m.header().Subject().String()]:
+			messages = append(messages, m)
+		}
+	}
+	points, opinions := factsOf(messages, commands, rules)
+	return standings(points, opinions, rules, asOf)
+}
+
+// Points and satisfaction as of any day, and by what was known then, are those of a
+// naive fold of what was recorded by then.
+func TestPointsAtAnyTime(t *testing.T) {
+	dir := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		order := drawOrder(t, drawMessages(t))
+		times := recordedTimes(t, order)
+		var c clock
+		log := openStore(t, &c)
+		defer func() { _ = log.Close() }()
+		c.set(day0 - domain.Day)
+		appendAll(t, log, &c, order, times)
+		c.set(times[len(times)-1] + 700*domain.Day)
+		rules := testRules()
+		g := newGeneration(t, vfs.NewMem(), log, newMemory(), rules, &c)
+		defer func() { _ = g.state.close() }()
+		g.batchEvents = rapid.IntRange(1, 20).Draw(t, "batch")
+		if err := g.runToEnd(context.Background(), nil); err != nil {
+			t.Fatal(err)
+		}
+		v := &Views{cfg: Config{Store: log, Keyer: testKeyer, Now: c.now, Dir: dir}, logger: discard, active: g}
+		v.ctx, v.cancel = context.WithCancel(context.Background())
+		v.policies = []appliedRules{{Rules: rules, recordedAt: day0 - 10*domain.Day}}
+		defer v.cancel()
+		defer v.pasts.close()
+		ask := func(at At, known []sent, asOf domain.Millis) {
+			p, release, err := v.known(context.Background(), at.KnownAt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			from := g
+			if p != nil {
+				from = p.g
+			}
+			seen := map[string]bool{}
+			for _, m := range known {
+				if m.isMessage() {
+					seen[m.header().Subject().String()] = true
+				}
+			}
+			for ref := range seen {
+				q := &question{fold: newFold(rules, testKeyer, snapshot{from.state.db}, discard), known: domain.MaxTime}
+				members, _, err := q.find(ref)
+				if errors.Is(err, ErrNotFound) {
+					continue // nobody
+				}
+				if err != nil {
+					t.Fatalf("%s: %v", ref, err)
+				}
+				var facts customer.Facts
+				for _, m := range members {
+					facts.Merge(&m.facts)
+				}
+				got := standings(&facts.Loyalty, &facts.Satisfaction, rules, asOf)
+				want := standingsAt(known, asOf, rules, ref)
+				// What comes later is no reason for a row of somebody of whom nothing
+				// was known yet.
+				if facts.FirstSeen > asOf && want == (portraitLines{}) {
+					continue
+				}
+				if facts.Satisfaction.Len() > 0 && want.Satisfaction == "" {
+					got.Satisfaction = ""
+				}
+				if got != want {
+					picture{ref: {portraitLines: got}}.compare(t, picture{ref: {portraitLines: want}}, fmt.Sprintf("at %+v\n%s", at, toldOf(order, times)))
+				}
+			}
+		}
+		ask(At{}, order, domain.MillisOf(c.now()))
+		asOf := day0 + domain.Millis(rapid.IntRange(0, 700).Draw(t, "as of"))*domain.Day
+		ask(At{AsOf: asOf.Time()}, order, asOf)
+		then := rapid.SampledFrom(times).Draw(t, "known")
+		n := 0
+		for n < len(times) && times[n] <= then {
+			n++
+		}
+		ask(At{KnownAt: then.Time()}, order[:n], then)
+		ask(At{KnownAt: then.Time(), AsOf: asOf.Time()}, order[:n], asOf)
+	})
 }
 
 // As of any day, and by what was known then, the answers are those of a naive

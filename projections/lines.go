@@ -170,6 +170,13 @@ func (f *fold) expect(c *cust, t *customer.Touch) {
 		slices.ContainsFunc(c.members, func(m *subject) bool { return m.facts.Touchpoints > 0 && m.facts.FirstSeen < t.At }) {
 		return
 	}
+	if c.lines == nil && !slices.ContainsFunc(c.members, func(m *subject) bool { return m.facts.Touchpoints > 0 }) {
+		// Nobody was there: whatever commands its subjects had, nothing of it stood.
+		c.lines = f.rules.linesAt(&basis{&loyalty.Facts{}, &satisfaction.Facts{}}, f.clock)
+		for i := range c.lines {
+			c.lines[i].next = domain.MaxTime
+		}
+	}
 	facts := c.facts()
 	l, s := facts.Loyalty.Clone(), facts.Satisfaction.Clone()
 	c.base = &basis{&l, &s}

@@ -22,6 +22,7 @@ type memory struct {
 	conflicts   map[string]warehouse.Conflict // by event and other
 	accounts    map[uuid.UUID]warehouse.Account
 	attached    map[string]warehouse.AccountMember // by account and subject
+	memoryLines
 	// fault is asked before (0) and after (1) a write.
 	fault func(stage int) error
 }
@@ -31,6 +32,7 @@ func newMemory() *memory {
 		subjects: map[uuid.UUID]warehouse.Subject{}, customers: map[uuid.UUID]warehouse.Customer{},
 		transitions: map[string]warehouse.Transition{}, conflicts: map[string]warehouse.Conflict{},
 		accounts: map[uuid.UUID]warehouse.Account{}, attached: map[string]warehouse.AccountMember{},
+		memoryLines: newMemoryLines(),
 	}
 }
 
@@ -91,6 +93,9 @@ func (m *memory) Write(_ context.Context, r *Rows) error {
 			m.attached[key] = a
 		}
 	}
+	if err := m.write(r); err != nil {
+		return err
+	}
 	if m.fault != nil {
 		return m.fault(1)
 	}
@@ -123,6 +128,7 @@ type portrait struct {
 	UserIDs     string
 	Transitions string
 	Touchpoints string
+	portraitLines
 }
 
 // picture reads the tables as their views show them, and complains of rows that
@@ -187,9 +193,14 @@ func (m *memory) picture(t tb) picture {
 		p[strings.Join(c.subjects, " ")] = portrait{
 			row.Stage, row.StageSince, row.FirstSeen, row.LastSeen, row.Purchases, row.Refunds,
 			fmt.Sprint(row.Revenue), string(row.Traits), fmt.Sprint(row.UserIDs),
-			strings.Join(trs, "\n"), strings.Join(c.events, " "),
+			strings.Join(trs, "\n"), strings.Join(c.events, " "), m.lines(t, id),
 		}
 		delete(of, id)
+	}
+	for id := range m.portrayed() {
+		if row, ok := m.customers[id]; !ok || row.Removed {
+			t.Fatalf("customer %s has %+v and no row in customers", id, m.lines(t, id))
+		}
 	}
 	for id, c := range of {
 		t.Fatalf("customer %s has %v and no row in customers", id, *c)

@@ -31,6 +31,7 @@ type organisation struct {
 	log       naive.Log // what of it is recorded
 	next      int       // step
 	decisions map[int]string
+	sent      map[uuid.UUID]told // the first message of each id
 }
 
 // townPlan is what organisations live under: the policy, and when the rounds are
@@ -57,7 +58,7 @@ func planOf(seed int) townPlan {
 		return all
 	}
 	p := policy.Default()
-	plan := townPlan{policy: p, rounds: rounds(40, 61, 130, 250, 400, 520), organisations: 400, batches: []int{100, 500, 3000}, heavy: heavyCustomer}
+	plan := townPlan{policy: p, rounds: rounds(40, 61, 130, 250, 400, 520), organisations: 300, batches: []int{100, 500, 3000}, heavy: heavyCustomer}
 	id := &plan.policy.Identity
 	quick := policy.Lifecycle{AtRiskDays: 10, ChurnedDays: 30, LostDays: 61, WonBackDays: 29, LoyalPurchases: 2, LoyalDays: 30}
 	switch seed % plans {
@@ -235,7 +236,7 @@ func drawOrganisation(t *rapid.T, number int, plan townPlan) *organisation {
 			order += `,"total":` + a
 		}
 		order = "{" + order + "}"
-		what := rapid.IntRange(0, 24).Draw(t, "what")
+		what := rapid.IntRange(0, 29).Draw(t, "what")
 		switch {
 		case what < 9:
 			m.kind = domain.Identify
@@ -275,6 +276,8 @@ func drawOrganisation(t *rapid.T, number int, plan townPlan) *organisation {
 			m.name, m.properties = "Order Refunded", order
 		case what < 22:
 			m.name, m.properties = "Order Updated", order
+		case what >= 25:
+			drawOpinion(t, &m.sent)
 		default:
 			m.name = one("name", []string{"Order Cancelled", "Signed Up", "Checkout Started", "Product Viewed"})
 			m.properties = order

@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/loyalty"
+	"sojourn/domain/policy"
+	"sojourn/domain/satisfaction"
 	naive "sojourn/internal/oracle"
 	"sojourn/warehouse"
 )
@@ -23,6 +27,7 @@ type townTables struct {
 	customers   map[uuid.UUID]string
 	transitions map[uuid.UUID][]string
 	conflicts   map[uuid.UUID][]string // by event
+	lines       map[uuid.UUID][]string // points and satisfaction by customer
 	said        []string
 
 	claimed atomic.Int64 // rows, by organisations
@@ -33,6 +38,7 @@ func (w *town) readTables(ctx context.Context) (*townTables, error) {
 	tt := &townTables{
 		touchpoints: map[uuid.UUID]uuid.UUID{}, subjects: map[uuid.UUID]uuid.UUID{}, customers: map[uuid.UUID]string{},
 		transitions: map[uuid.UUID][]string{}, conflicts: map[uuid.UUID][]string{},
+		lines: map[uuid.UUID][]string{},
 	}
 	var a, b uuid.UUID
 	var s [8]string
@@ -68,6 +74,50 @@ func (w *town) readTables(ctx context.Context) (*townTables, error) {
 		{"SELECT event_id, subject, other, toString(status), subject_id, other_id FROM identity_conflicts", []any{&a, &s[0], &s[1], &s[2], &b, &b}, func() {
 			tt.conflicts[a] = append(tt.conflicts[a], s[0]+" "+s[1]+" "+s[2])
 		}},
+		{
+			`SELECT customer_id, programme, tier, toString(tier_total), available, pending, debt, earned, reversed, expired FROM loyalty_status`,
+			[]any{&a, &s[0], &s[1], &s[2], &n[0], &n[1], &n[2], &n[3], &n[4], &n[5]},
+			func() {
+				tt.lines[a] = append(tt.lines[a], fmt.Sprintf("status %s: %s by %s, %d, %d pending, %d owed, of %d, less %d and %d", s[0], s[1], s[2], n[0], n[1], n[2], n[3], n[4], n[5]))
+			},
+		},
+		{
+			`SELECT customer_id, programme, toInt64(seq), toUnixTimestamp64Milli(at), kind, points, balance_available, balance_pending, order_id, cause, note FROM loyalty_ledger`,
+			[]any{&a, &s[0], &n[0], &n[1], &s[1], &n[2], &n[3], &n[4], &s[2], &s[3], &s[4]},
+			func() {
+				tt.lines[a] = append(tt.lines[a], fmt.Sprintf("ledger %s %d: %s %s %d, then %d and %d, %s, %s, %s", s[0], n[0], domain.Millis(n[1]), s[1], n[2], n[3], n[4], s[2], s[3], s[4]))
+			},
+		},
+		{
+			`SELECT customer_id, programme, from_tier, to_tier, toUnixTimestamp64Milli(at), ifNull(toUnixTimestamp64Milli(until), 0), reason, cause FROM tier_transitions`,
+			[]any{&a, &s[0], &s[1], &s[2], &n[0], &n[1], &s[3], &s[4]},
+			func() {
+				st := tierStatement(a, s[0], s[1], s[2], domain.Millis(n[0]), domain.Millis(n[1]), s[3], s[4])
+				tt.lines[a], tt.said = append(tt.lines[a], st), append(tt.said, st)
+			},
+		},
+		{
+			`SELECT customer_id, status, toInt64(signals), toInt64(flagged), toInt64(open_complaints), toInt64(open_tickets), toString(ifNull(satisfaction_index, -1)) FROM satisfaction`,
+			[]any{&a, &s[0], &n[0], &n[1], &n[2], &n[3], &s[1]},
+			func() {
+				tt.lines[a] = append(tt.lines[a], fmt.Sprintf("satisfaction %s: %d signals, %d flagged, %d complaints, %d tickets, %s", s[0], n[0], n[1], n[2], n[3], s[1]))
+			},
+		},
+		{
+			`SELECT customer_id, from_status, to_status, toUnixTimestamp64Milli(at), toString(ifNull(satisfaction_index, -1)), reason, cause FROM satisfaction_transitions`,
+			[]any{&a, &s[0], &s[1], &n[0], &s[2], &s[3], &s[4]},
+			func() {
+				st := statusStatement(a, s[0], s[1], domain.Millis(n[0]), s[2], s[3], s[4])
+				tt.lines[a], tt.said = append(tt.lines[a], st), append(tt.said, st)
+			},
+		},
+		{
+			`SELECT customer_id, toInt64(seq), kind, case_id, toInt64(open), toInt64(reopened), resolution_verdict FROM cases`,
+			[]any{&a, &n[0], &s[0], &s[1], &n[1], &n[2], &s[2]},
+			func() {
+				tt.lines[a] = append(tt.lines[a], fmt.Sprintf("case %d: %s %s, open %d, reopened %d, %s", n[0], s[0], s[1], n[1], n[2], s[2]))
+			},
+		},
 	} {
 		rows, err := w.db.Query(ctx, q.query)
 		if err != nil {
@@ -86,12 +136,89 @@ func (w *town) readTables(ctx context.Context) (*townTables, error) {
 	return tt, nil
 }
 
+func tierStatement(customer uuid.UUID, programme, from, to string, at, until domain.Millis, reason, cause string) string {
+	st := Statement{Customer: customer, Programme: programme, From: from, To: to, At: at.String(), Reason: reason, Cause: cause}
+	if until != 0 {
+		st.Until = until.String()
+	}
+	return st.key(aboutTier)
+}
+
+// statusStatement takes an index of -1 for none.
+func statusStatement(customer uuid.UUID, from, to string, at domain.Millis, index, reason, cause string) string {
+	st := Statement{Customer: customer, From: from, To: to, At: at.String(), Reason: reason, Cause: cause}
+	if i, err := strconv.ParseFloat(index, 64); err == nil && i >= 0 {
+		st.Index = &i
+	}
+	return st.key(aboutStatus)
+}
+
+// lines are the points and the satisfaction of some subjects, folded anew from the
+// messages of the organisation.
+func (c *checker) lines(id uuid.UUID, subjects []domain.Subject) (all []string) {
+	rules := c.town.rules
+	var points loyalty.Facts
+	var opinions satisfaction.Facts
+	for event, m := range c.o.sent {
+		h := m.header()
+		if !slices.Contains(subjects, h.Subject()) {
+			continue
+		}
+		t := rules.touch(&h, loyalty.Ref{At: m.at, ID: event}, rules.compiled.Classify(h.Kind, h.Source, h.Name), m.data())
+		points.See(t.Ref)
+		if t.Loyalty != nil {
+			points.Add(*t.Loyalty, rules.book)
+		}
+		if t.Satisfaction != nil {
+			opinions.Add(satisfaction.Touch{Ref: t.Ref, Event: *t.Satisfaction})
+		}
+	}
+	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	for _, p := range rules.book.Programmes() {
+		l := loyalty.Fold(&points, p, c.now)
+		t := l.Totals
+		total := domain.Decimal(l.Tier.Total).String()
+		if !l.Tier.Spend {
+			total = fmt.Sprint(l.Tier.Total)
+		}
+		add("status %s: %s by %s, %d, %d pending, %d owed, of %d, less %d and %d", p.ID, l.Tier.Name, total, t.Available, t.Pending, t.Debt, t.Earned, t.Reversed, t.Expired)
+		for i, m := range l.Movements {
+			add("ledger %s %d: %s %s %d, then %d and %d, %s, %s, %s", p.ID, i+1, m.At, m.Kind, m.Points, m.Balance.Available, m.Balance.Pending, m.Order, m.Cause, m.Note)
+		}
+		for _, x := range l.Transitions {
+			until := x.Until
+			if until == policy.Never {
+				until = 0
+			}
+			add("%s", tierStatement(id, p.ID, x.From, x.To, x.At, until, x.Reason, x.Cause.String()))
+		}
+	}
+	if !opinions.Empty() {
+		v, past, _ := opinions.View(c.now, rules.satisfaction)
+		index := func(known bool, i float64) string {
+			if !known {
+				i = -1
+			}
+			return strconv.FormatFloat(i, 'f', -1, 64)
+		}
+		add("satisfaction %s: %d signals, %d flagged, %d complaints, %d tickets, %s", v.Status, v.Signals, v.Flagged, v.OpenComplaints, v.OpenTickets, index(v.Known, v.Index))
+		for _, x := range past {
+			add("%s", statusStatement(id, string(x.From), string(x.To), x.At, index(x.To != satisfaction.Unknown, x.Index), x.Reason, x.Cause.String()))
+		}
+		for i, k := range v.Cases {
+			add("case %d: %s %s, open %d, reopened %d, %s", i+1, k.Kind, k.ID, flagByte(k.Open), k.Reopened, k.Resolution.Verdict)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
 // rest complains of rows that no organisation has claimed.
 func (tt *townTables) rest() error {
 	if len(tt.twice) > 0 {
 		return &failure{what: "stands twice: " + strings.Join(tt.twice, ", ")}
 	}
-	if got, want := int(tt.claimed.Load()), len(tt.touchpoints)+len(tt.subjects)+len(tt.customers)+len(tt.transitions)+len(tt.conflicts); got != want {
+	if got, want := int(tt.claimed.Load()), len(tt.touchpoints)+len(tt.subjects)+len(tt.customers)+len(tt.transitions)+len(tt.conflicts)+len(tt.lines); got != want {
 		return &failure{what: fmt.Sprintf("%d rows of the tables are of organisations, of %d", got, want)}
 	}
 	return nil
@@ -181,6 +308,11 @@ func (c *checker) tables(tt *townTables) error {
 		for i, tr := range a.Transitions {
 			transitions = append(transitions, fmt.Sprint(i+1, " ", tr.At, " ", tr.From, "→", tr.To, " ", tr.Cause))
 		}
+		got, lines := slices.Sorted(slices.Values(tt.lines[id])), c.lines(id, a.Subjects)
+		if !slices.Equal(got, lines) {
+			return c.o.failf("points and satisfaction: %s %v\n got  %s\n want %s", id, a.Subjects, strings.Join(got, "\n      "), strings.Join(lines, "\n      "))
+		}
+		claim()
 		if got := tt.transitions[id]; !slices.Equal(got, transitions) {
 			return c.o.failf("stage_transitions: %s %v\n got  %s\n want %s", id, a.Subjects, strings.Join(got, "\n      "), strings.Join(transitions, "\n      "))
 		}
@@ -228,7 +360,7 @@ func (w *town) statements(ctx context.Context, tt *townTables) error {
 				panic(p)
 			}
 		}()
-		if got, want := keys(standing(&t, w.log)), slices.Sorted(slices.Values(tt.said)); !slices.Equal(got, want) {
+		if got, want := keys(allStanding(&t, w.log)), slices.Sorted(slices.Values(tt.said)); !slices.Equal(got, want) {
 			for i := range max(len(got), len(want)) {
 				if i >= len(got) || i >= len(want) || got[i] != want[i] {
 					t.err = fmt.Errorf("statements: %d stand, want %d; the first that differs\n got  %s\n want %s", len(got), len(want), got[min(i, len(got)-1)], want[min(i, len(want)-1)])

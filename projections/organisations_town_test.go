@@ -236,7 +236,7 @@ func (w *town) apply(ctx context.Context, then bool) error {
 // about: disks keep what was written, and what a crash has left stands in parts
 // of its own.
 func (w *town) hurry(ctx context.Context) error {
-	for _, table := range []string{"touchpoints", "subjects", "customers", "stage_transitions", "identity_conflicts"} {
+	for _, table := range []string{"touchpoints", "subjects", "customers", "stage_transitions", "identity_conflicts", "loyalty_status", "loyalty_ledger", "tier_transitions", "satisfaction", "satisfaction_transitions", "cases", "surveys", "feedback"} {
 		if err := w.db.Exec(ctx, fmt.Sprintf("ALTER TABLE %s.%s_%s MODIFY SETTING fsync_after_insert = 0, fsync_part_directory = 0", w.db.Database(), table, w.number)); err != nil {
 			return err
 		}
@@ -385,6 +385,12 @@ func (w *town) send(ctx context.Context, orgs []*organisation) error {
 		e.Metadata, e.Data = h.Append(nil), m.data()
 		parts = append(parts, eventstore.Append{Stream: stream, Expected: eventstore.Any{}, Events: []eventstore.NewEvent{e}})
 		o.log = append(o.log, naive.Event{RecordedAt: now, ID: e.ID, Touchpoint: touchpointOf(m)})
+		if o.sent == nil {
+			o.sent = map[uuid.UUID]told{}
+		}
+		if _, again := o.sent[e.ID]; !again {
+			o.sent[e.ID] = m
+		}
 		o.next++
 	}
 	results, err := w.log.AppendMany(ctx, parts)

@@ -47,8 +47,18 @@ func crowd(groups int) (all []sent, refs []string) {
 				}
 				*side = renamed
 			}
+			if o := m.command; o != nil {
+				renamed := *o
+				for _, sub := range []*domain.Subject{&renamed.subject, &renamed.other} {
+					if sub.Kind != domain.Email {
+						sub.Value = in(sub.Value)
+					}
+				}
+				renamed.of = in(o.of)
+				m.command = &renamed
+			}
 			all = append(all, m)
-			if m.decision != "" {
+			if !m.isMessage() {
 				continue
 			}
 			for _, sub := range []string{"user:" + m.user, "anon:" + m.anon, "anon:" + m.prev} {

@@ -23,7 +23,7 @@ func (p *people) name(subject string) string {
 // oracle computes the views from the log, in the plainest way.
 func oracle(log []sent, rules *Rules, now domain.Millis) picture {
 	who := whoIsWho(log, rules)
-	set := slices.DeleteFunc(once(log), func(m sent) bool { return m.decision != "" })
+	set := slices.DeleteFunc(once(log), func(m sent) bool { return !m.isMessage() })
 	slices.SortFunc(set, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })
 	groups := map[string][]sent{}
 	for _, m := range set {
@@ -34,9 +34,16 @@ func oracle(log []sent, rules *Rules, now domain.Millis) picture {
 		key := who.name(sub.String())
 		groups[key] = append(groups[key], m)
 	}
+	commands := map[string][]sent{}
+	for _, m := range once(log) {
+		if m.command != nil {
+			key := who.name(m.command.subject.String())
+			commands[key] = append(commands[key], m)
+		}
+	}
 	p := picture{}
 	oracleAccounts(p, set, who, rules, now)
-	for _, ms := range groups {
+	for key, ms := range groups {
 		var facts customer.Facts
 		var subjects, userIDs, events []string
 		traits := map[string]string{}
@@ -87,7 +94,7 @@ func oracle(log []sent, rules *Rules, now domain.Millis) picture {
 		p[strings.Join(subjects, " ")] = portrait{
 			string(last.To), int64(last.At), int64(ms[0].at), int64(ms[len(ms)-1].at),
 			uint32(totals.Purchases), uint32(totals.Refunds), fmt.Sprint(money), jsonObject(traits), fmt.Sprint(userIDs),
-			strings.Join(trs, "\n"), strings.Join(events, " "),
+			strings.Join(trs, "\n"), strings.Join(events, " "), linesOf(ms, commands[key], rules, now),
 		}
 	}
 	return p

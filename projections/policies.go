@@ -44,7 +44,8 @@ var (
 	ErrPolicyMoved = errors.New("another version of the policy is in force by now")
 )
 
-// Proposal is a policy that somebody wants in force. It must be valid.
+// Proposal is a policy that somebody wants in force. It must be valid; what it may not
+// do to rules about points that hold already is checked when it is applied.
 type Proposal struct {
 	Policy policy.Policy
 	// Source is the text it was read from, empty for the default policy. Author and
@@ -67,17 +68,49 @@ type PolicyVersion struct {
 	RollbackTo int
 	// Policy has all standard names written out.
 	Policy policy.Policy
+	// HoldsFrom says from when on its rules about points hold, by programme in its
+	// order.
+	HoldsFrom []HoldsFrom
+}
+
+// HoldsFrom says from when on the sections of a programme hold, RFC 3339; empty
+// where a section has no beginning. They are as that version left them: a later one
+// may put others in their place.
+type HoldsFrom struct {
+	Programme string
+	// From is the instant before which nothing earns.
+	From                          string
+	Earning, Expiry, Value, Tiers string
+}
+
+// holdsFrom are the programmes of the last policy of a rulebook.
+func holdsFrom(book *loyalty.Rulebook) []HoldsFrom {
+	var all []HoldsFrom
+	for _, p := range book.Programmes() {
+		if !p.Running {
+			continue
+		}
+		r := p.InForce(policy.Never)
+		h := HoldsFrom{Programme: p.ID, Earning: r.Earning.From, Expiry: r.Expiry.From, Value: r.Value.From, Tiers: r.Tiers.From}
+		if p.From != policy.Always {
+			h.From = p.From.String()
+		}
+		all = append(all, h)
+	}
+	return all
 }
 
 // ApplyPolicy appends a policy to the log where it differs from the one in force,
 // and returns its version: 1 for the first, one more for each that follows.
 // source is the text it was read from. It is durable on return; the views are
-// built under it at their next start.
+// built under it at their next start. policy.Problems where it would change what is
+// past without saying so.
 func ApplyPolicy(ctx context.Context, store eventstore.Store, p policy.Policy, source string) (version int, applied bool, err error) {
-	return propose(ctx, store, Proposal{Policy: p, Source: source})
+	return propose(ctx, store, Proposal{Policy: p, Source: source}, time.Now())
 }
 
-func propose(ctx context.Context, store eventstore.Store, r Proposal) (version int, applied bool, err error) {
+// propose applies a policy at the present instant.
+func propose(ctx context.Context, store eventstore.Store, r Proposal, now time.Time) (version int, applied bool, err error) {
 	canonical, err := r.Policy.MarshalCanonical()
 	if err != nil {
 		return 0, false, fmt.Errorf("apply policy: %w", err)
@@ -104,6 +137,15 @@ func propose(ctx context.Context, store eventstore.Store, r Proposal) (version i
 		}
 		if r.Expected != 0 && r.Expected != version-1 {
 			return 0, false, fmt.Errorf("%w: version %d", ErrPolicyMoved, version-1)
+		}
+		if ok && r.rollbackTo == 0 {
+			history, err := readPolicies(ctx, store)
+			if err != nil {
+				return 0, false, err
+			}
+			if err := loyalty.Check(historyOf(history), r.Policy, domain.MillisOf(now)); err != nil {
+				return 0, false, err
+			}
 		}
 		data, err := json.Marshal(appliedPolicy{canonical, r.Source, r.Author, r.Reason, r.rollbackTo})
 		if err != nil {
@@ -194,6 +236,7 @@ func (a *appliedRules) version() PolicyVersion {
 	return PolicyVersion{
 		Version: a.Version, AppliedAt: a.recordedAt.Time(), Source: a.said.Source,
 		Author: a.said.Author, Reason: a.said.Reason, RollbackTo: a.said.RollbackTo, Policy: a.Policy,
+		HoldsFrom: holdsFrom(a.book),
 	}
 }
 
@@ -270,14 +313,15 @@ func (v *Views) Policies() []PolicyVersion {
 // when this returns, and from then on InForce is it. Views are built under it
 // beside those that answer, and switched to when they are done; a policy that comes
 // meanwhile takes its place. version is the one in force. ErrPolicyMoved where the
-// proposal expects another.
+// proposal expects another, policy.Problems where it would change what is past without
+// saying so.
 func (v *Views) Apply(ctx context.Context, r Proposal) (version PolicyVersion, applied bool, err error) {
 	v.applying.Lock()
 	defer v.applying.Unlock()
 	if v.ctx.Err() != nil {
 		return version, false, errClosed
 	}
-	n, applied, err := propose(ctx, v.cfg.Store, r)
+	n, applied, err := propose(ctx, v.cfg.Store, r, v.cfg.Now())
 	if err != nil {
 		return version, false, err
 	}
@@ -303,6 +347,29 @@ func (v *Views) Apply(ctx context.Context, r Proposal) (version PolicyVersion, a
 		v.logger.Info("a policy is in force from now on", "version", n)
 	}
 	return all[n-1].version(), applied, nil
+}
+
+// CheckPolicy says what keeps a valid policy from being applied now, or had kept it
+// from that at another time; it returns nil or policy.Problems. The zero time is now.
+func (v *Views) CheckPolicy(p policy.Policy, since time.Time) error {
+	if since.IsZero() {
+		return loyalty.Check(historyOf(v.applied()), p, domain.MillisOf(v.cfg.Now()))
+	}
+	at := domain.MillisOf(since)
+	return loyalty.Check(historyUntil(v.applied(), at), p, at)
+}
+
+// historyUntil are the policies that had been applied at an instant, as the rules
+// about points follow from them. The first is always among them: its rules have no
+// beginning.
+func historyUntil(all []appliedRules, at domain.Millis) []loyalty.AppliedPolicy {
+	history := historyOf(all)
+	history[0].At = min(history[0].At, at)
+	n := 1
+	for n < len(history) && history[n].At <= at {
+		n++
+	}
+	return history[:n]
 }
 
 // Rollback puts a version of the policy in force again, which is another apply: it

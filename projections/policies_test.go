@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"sojourn/domain"
 	"sojourn/domain/lifecycle"
@@ -147,5 +148,71 @@ func TestApplyWhileServing(t *testing.T) {
 	s.tidy()
 	if r, err := s.views.Verify(t.Context(), 10, nil); err != nil || !r.Equal() {
 		t.Errorf("verify: %+v, %v", r, err)
+	}
+}
+
+// earningFrom is the default policy with other points for a purchase, from a time on.
+func earningFrom(perUnit, from string, retroactive bool) policy.Policy {
+	p := policy.Default()
+	p.Loyalty.Programmes = []policy.Programme{{
+		ID: policy.DefaultProgramme, Earning: policy.Earning{PerUnit: number(perUnit), From: from, Retroactive: retroactive},
+	}}
+	return p
+}
+
+// Rules about points look forward unless they say that they do not.
+func TestPoliciesThatLookBack(t *testing.T) {
+	s := newSite(t)
+	past, later := (day0 - domain.Day).String(), (day0 + 5*domain.Day).String()
+	refused := func(p policy.Policy) {
+		t.Helper()
+		_, applied, err := s.views.Apply(t.Context(), Proposal{Policy: p})
+		var problems policy.Problems
+		if applied || !errors.As(err, &problems) || len(problems) != 1 || problems[0].PathString() != "loyalty.programmes[0].earning.from" {
+			t.Errorf("applied %t: %v", applied, err)
+		}
+		if err := s.views.CheckPolicy(p, time.Time{}); !errors.As(err, &problems) {
+			t.Errorf("check: %v", err)
+		}
+	}
+	holds := func(version int, earning string) {
+		t.Helper()
+		if h := s.views.Policies()[version-1].HoldsFrom; len(h) != 1 || h[0] != (HoldsFrom{Programme: policy.DefaultProgramme, Earning: earning}) {
+			t.Errorf("version %d holds from %+v, want %q", version, h, earning)
+		}
+	}
+	holds(1, "")
+	refused(earningFrom("2", past, false))
+	if got := len(s.views.Policies()); got != 1 {
+		t.Errorf("%d versions", got)
+	}
+	s.applyNow(Proposal{Policy: earningFrom("2", past, true)}, 2, true)
+	holds(2, past)
+	s.applyNow(Proposal{Policy: earningFrom("3", later, false)}, 3, true)
+	holds(3, later)
+	// What is in force already may be said again, and beside it what is no rule about
+	// points, however long ago it began.
+	s.clock.set(day0 + 10*domain.Day)
+	s.applyNow(Proposal{Policy: earningFrom("3", later, false)}, 3, false)
+	same := earningFrom("3", later, false)
+	same.Lifecycle.LoyalPurchases = 2
+	s.applyNow(Proposal{Policy: same}, 4, true)
+	holds(4, later)
+	refused(earningFrom("4", later, false))
+	if _, _, err := ApplyPolicy(t.Context(), s.store, earningFrom("4", past, false), ""); err == nil {
+		t.Error("a start applies it")
+	}
+	// A rollback holds from its own moment.
+	if v, applied, err := s.views.Rollback(t.Context(), 2, Proposal{}); err != nil || !applied || v.Version != 5 {
+		t.Fatalf("%+v, %t, %v", v, applied, err)
+	}
+	holds(5, (day0 + 10*domain.Day).String())
+	// As if applied earlier, it would have looked forward.
+	p := earningFrom("4", (day0 + domain.Day).String(), false)
+	if err := s.views.CheckPolicy(p, day0.Time()); err != nil {
+		t.Errorf("since: %v", err)
+	}
+	if err := s.views.CheckPolicy(p, (day0 + 2*domain.Day).Time()); err == nil {
+		t.Error("since: it looks back")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
+	"sojourn/domain"
 	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
@@ -78,8 +79,13 @@ type PreviewReport struct {
 	// the candidate differs from it.
 	Policy  int
 	Changes []policy.Change
-	// Lifecycle compares the stages of customers.
+	// Since is the instant as of which the candidate's rules about points were taken
+	// for applied; zero where that is Clock.
+	Since time.Time
+	// Lifecycle compares the stages of customers, Loyalty their points and tiers in
+	// each programme.
 	Lifecycle Comparison
+	Loyalty   []LoyaltyComparison
 }
 
 // previews keeps the preview under way and those that have ended.
@@ -101,7 +107,11 @@ type preview struct {
 // whoever else needs them, and writes nothing that anybody reads. One is under way
 // at a time, else *PreviewRunningError; ErrBuilding while the views are not those
 // of the policy in force.
-func (v *Views) StartPreview(p policy.Policy) (Preview, error) {
+//
+// With since its rules about points are taken as if it had been applied at that
+// instant, and what was applied later had not: so the report says what they would
+// have done since then. The zero time is now.
+func (v *Views) StartPreview(p policy.Policy, since time.Time) (Preview, error) {
 	if err := v.previewable(); err != nil {
 		return Preview{}, err
 	}
@@ -125,7 +135,7 @@ func (v *Views) StartPreview(p policy.Policy) (Preview, error) {
 	s.running = run
 	s.all = append(s.all, run)
 	s.work.Go(func() {
-		report, err := v.preview(ctx, p, run)
+		report, err := v.preview(ctx, p, since, run)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.running = nil
@@ -227,7 +237,7 @@ func (v *Views) previewOf(id uuid.UUID, do func(*preview)) (Preview, error) {
 
 // preview compares. The old side is a copy of the state of the views that answer,
 // so only the new one is folded, up to where the copy is.
-func (v *Views) preview(ctx context.Context, p policy.Policy, run *preview) (_ *PreviewReport, err error) {
+func (v *Views) preview(ctx context.Context, p policy.Policy, since time.Time, run *preview) (_ *PreviewReport, err error) {
 	started := time.Now()
 	dir, err := os.MkdirTemp(v.cfg.Dir, previewPrefix)
 	if err != nil {
@@ -246,13 +256,19 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, run *preview) (_ *
 		return nil, err
 	}
 
+	history := historyOf(v.applied()[:before.rules.Version])
+	applied := loyalty.AppliedPolicy{Policy: p, At: at.Clock}
+	if !since.IsZero() {
+		applied.At = domain.MillisOf(since)
+		history = historyUntil(v.applied()[:before.rules.Version], applied.At)
+	}
 	state, err := openStateForOnce(filepath.Join(dir, "new"), previewStateBytes, v.logger)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, state.close()) }()
 	g := &generation{
-		rules: NewRules(append(historyOf(v.applied()), loyalty.AppliedPolicy{Policy: p, At: at.Clock})...), store: &politeStore{v.cfg.Store, v, &run.done}, keyer: v.cfg.Keyer,
+		rules: NewRules(append(history, applied)...), store: &politeStore{v.cfg.Store, v, &run.done}, keyer: v.cfg.Keyer,
 		sink: NullSink{}, state: state, mute: true, now: v.cfg.Now, logger: v.logger, changed: func() {},
 	}
 	if err := g.recover(ctx); err != nil {
@@ -266,14 +282,15 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, run *preview) (_ *
 	folded := time.Since(started)
 	// What the fold has in memory need not be read again.
 	after := &previewSide{rules: g.rules, state: state, fold: g.fold, at: at, cached: maxCached}
-	c, err := compareSides(ctx, before, after)
+	stages, programmes, err := compareSides(ctx, before, after)
 	if err != nil {
 		return nil, err
 	}
 	v.logger.Info("previewed a policy", "position", at.Position, "policy_version", before.rules.Version,
 		"folded", folded.Round(time.Millisecond), "took", time.Since(started).Round(time.Millisecond))
 	return &PreviewReport{
-		Position: at.Position, Clock: at.Clock.Time(), Policy: before.rules.Version, Changes: changes, Lifecycle: *c,
+		Position: at.Position, Clock: at.Clock.Time(), Policy: before.rules.Version, Changes: changes, Since: since,
+		Lifecycle: *stages, Loyalty: programmes,
 	}, nil
 }
 

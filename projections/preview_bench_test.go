@@ -56,7 +56,7 @@ func BenchmarkPreview(b *testing.B) {
 	identity := stages
 	identity.Identity.Join = []string{"user", "email"}
 	preview := func(b *testing.B, p policy.Policy) {
-		run, err := s.views.StartPreview(p)
+		run, err := s.views.StartPreview(p, time.Time{})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -22,7 +22,7 @@ import (
 // previewed runs a preview to its end.
 func (s *site) preview(p policy.Policy) Preview {
 	s.t.Helper()
-	run, err := s.views.StartPreview(p)
+	run, err := s.views.StartPreview(p, time.Time{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -63,10 +63,24 @@ func TestPreviewIsWhatApplyDoes(t *testing.T) {
 	apart := policy.Default()
 	apart.Identity.Join = []string{"user"}
 	apart.Events = []policy.Mapping{{Name: "Order Completed", Meaning: policy.Lead}}
+	// Other points and tiers, from now on and for the past, and a second programme.
+	points := policy.Default()
+	points.Loyalty.Programmes = []policy.Programme{{
+		ID: policy.DefaultProgramme, Currency: "EUR",
+		Earning: policy.Earning{Retroactive: true, PendingDays: 20},
+		Value:   policy.PointValue{Point: number("0.02")},
+		Tiers: policy.Tiers{Retroactive: true, Days: 90, Levels: []policy.Level{
+			{Name: "member"}, {Name: "bronze", Threshold: *number("10")}, {Name: "gold", Threshold: *number("40")},
+		}},
+	}}
+	two := points
+	two.Loyalty.Programmes = append(slices.Clone(points.Loyalty.Programmes), policy.Programme{
+		ID: "spend", Currency: "EUR", Retroactive: true, From: "2020-01-01", Tiers: policy.Tiers{By: policy.BySpend, Window: policy.Calendar},
+	})
 	nobody := shorter
 	nobody.Identity.Nobody = []string{"a-1", "u1-2", "b-3", "u2-4"}
 	version := 1
-	for i, p := range []policy.Policy{policy.Default(), shorter, apart, nobody, policy.Default()} {
+	for i, p := range []policy.Policy{policy.Default(), shorter, apart, points, two, nobody, policy.Default()} {
 		s.until("the end of the log", func() bool { return s.views.Status().LagEvents == 0 })
 		run := s.preview(p)
 		if run.State != PreviewDone || run.Report == nil || run.Done != run.Total || run.Total == 0 {
@@ -78,6 +92,7 @@ func TestPreviewIsWhatApplyDoes(t *testing.T) {
 		}
 		before := s.standings()
 		changesBefore := s.changesByCustomer()
+		pointsBefore := s.pointsByProgramme()
 		v, applied, err := s.views.Apply(t.Context(), Proposal{Policy: p})
 		if err != nil {
 			t.Fatal(err)
@@ -91,26 +106,14 @@ func TestPreviewIsWhatApplyDoes(t *testing.T) {
 		after := s.standings()
 		changesAfter := s.changesByCustomer()
 
+		s.checkPoints(fmt.Sprint("policy ", i), r.Loyalty, pointsBefore, s.pointsByProgramme())
+
 		want := map[[2]string]uint64{}
 		gained, lost := map[string]uint64{}, map[string]uint64{}
 		for id := range merged(before, after) {
 			want[[2]string{before[id].Stage, after[id].Stage}]++
-			count := func(into map[string]uint64, of, without []string) {
-				for _, c := range of {
-					if !slices.Contains(without, c) {
-						var at int64
-						_, to, _ := strings.Cut(c, ">")
-						if _, err := fmt.Sscan(c, &at); err != nil {
-							t.Fatal(err)
-						}
-						day := time.UnixMilli(at).UTC()
-						monday := day.AddDate(0, 0, -int(day.Weekday()+6)%7)
-						into[monday.Format(time.DateOnly)+" "+to]++
-					}
-				}
-			}
-			count(gained, changesAfter[id.String()], changesBefore[id.String()])
-			count(lost, changesBefore[id.String()], changesAfter[id.String()])
+			countChanges(t, gained, changesAfter[id.String()], changesBefore[id.String()])
+			countChanges(t, lost, changesBefore[id.String()], changesAfter[id.String()])
 		}
 		got := map[[2]string]uint64{}
 		for _, cell := range r.Lifecycle.Cells {
@@ -139,24 +142,247 @@ func TestPreviewIsWhatApplyDoes(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("policy %d: cells\n got  %v\n want %v", i, got, want)
 		}
-		gotGained, gotLost := map[string]uint64{}, map[string]uint64{}
-		for _, w := range r.Lifecycle.Weeks {
-			for to, n := range w.Gained {
-				gotGained[w.Start.Format(time.DateOnly)+" "+to] = n
-			}
-			for to, n := range w.Lost {
-				gotLost[w.Start.Format(time.DateOnly)+" "+to] = n
-			}
-		}
+		gotGained, gotLost := inWeeks(r.Lifecycle.Weeks)
 		if fmt.Sprint(gotGained, gotLost) != fmt.Sprint(gained, lost) {
 			t.Errorf("policy %d: changes\n got  %v %v\n want %v %v", i, gotGained, gotLost, gained, lost)
 		}
-		if i == 0 && len(r.Lifecycle.Weeks) != 0 || i > 0 && len(r.Lifecycle.Weeks) == 0 {
+		if same := i == 0 || i == 4; same != (len(r.Lifecycle.Weeks) == 0) {
 			t.Errorf("policy %d: weeks %v", i, r.Lifecycle.Weeks)
+		}
+		if p := &r.Loyalty[0]; i == 3 && (p.Old.Totals.Earned != 0 || p.New.Totals.Earned == 0 || p.Changed == 0 || len(p.Tiers.Weeks) == 0) {
+			t.Errorf("policy %d: points %+v", i, p)
 		}
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.dir, previewPrefix+"*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// countChanges counts the changes, as "at from>to", that only one of two lists has.
+func countChanges(t *testing.T, into map[string]uint64, of, without []string) {
+	t.Helper()
+	for _, c := range of {
+		if !slices.Contains(without, c) {
+			var at int64
+			_, to, _ := strings.Cut(c, ">")
+			if _, err := fmt.Sscan(c, &at); err != nil {
+				t.Fatal(err)
+			}
+			day := time.UnixMilli(at).UTC()
+			monday := day.AddDate(0, 0, -int(day.Weekday()+6)%7)
+			into[monday.Format(time.DateOnly)+" "+to]++
+		}
+	}
+}
+
+func inWeeks(all []PreviewWeek) (gained, lost map[string]uint64) {
+	gained, lost = map[string]uint64{}, map[string]uint64{}
+	for _, w := range all {
+		for to, n := range w.Gained {
+			gained[w.Start.Format(time.DateOnly)+" "+to] = n
+		}
+		for to, n := range w.Lost {
+			lost[w.Start.Format(time.DateOnly)+" "+to] = n
+		}
+	}
+	return gained, lost
+}
+
+func number(text string) *policy.Number {
+	d, ok := domain.ParseDecimal(text)
+	if !ok {
+		panic(text)
+	}
+	n := policy.Number(d)
+	return &n
+}
+
+// shownPoints are what the tables say of a programme.
+type shownPoints struct {
+	members          int
+	sums             string            // of all points
+	tier, has        map[string]string // by customer; has is the balance
+	changes          map[string][]string
+	value, liability string
+}
+
+func (s *site) pointsByProgramme() map[string]*shownPoints {
+	all := map[string]*shownPoints{}
+	of := func(id string) *shownPoints {
+		if all[id] == nil {
+			all[id] = &shownPoints{tier: map[string]string{}, has: map[string]string{}, changes: map[string][]string{}}
+		}
+		return all[id]
+	}
+	for _, row := range s.rows(`SELECT concat(programme, ' ', toString(customer_id), ' ', tier, ' ', toString(available), '/', toString(pending), '/', toString(debt)) AS x
+		FROM loyalty_status WHERE isNotNull(enrolled_at)`) {
+		f := strings.Fields(row)
+		p := of(f[0])
+		p.members++
+		p.tier[f[1]], p.has[f[1]] = f[2], f[3]
+	}
+	for _, row := range s.rows(`SELECT concat(programme, ' ', toString(sum(available)), ' ', toString(sum(pending)), ' ', toString(sum(debt)), ' ',
+		toString(sum(earned)), ' ', toString(sum(reversed)), ' ', toString(sum(expired))) AS x FROM loyalty_status GROUP BY programme`) {
+		id, sums, _ := strings.Cut(row, " ")
+		of(id).sums = sums
+	}
+	for _, row := range s.rows(`SELECT concat(programme, ' ', toString(point_value), ' ', toString(liability)) AS x FROM loyalty_programmes`) {
+		f := strings.Fields(row)
+		of(f[0]).value, of(f[0]).liability = f[1], f[2]
+	}
+	for _, row := range s.rows(`SELECT concat(programme, ' ', toString(customer_id), ' ', toString(toUnixTimestamp64Milli(at)), ' ', from_tier, '>', to_tier) AS x FROM tier_transitions`) {
+		id, rest, _ := strings.Cut(row, " ")
+		customer, change, _ := strings.Cut(rest, " ")
+		of(id).changes[customer] = append(of(id).changes[customer], change)
+	}
+	return all
+}
+
+// checkPoints compares what a preview says of each programme with what the tables
+// said before the policy was applied, and after.
+func (s *site) checkPoints(what string, got []LoyaltyComparison, before, after map[string]*shownPoints) {
+	s.t.Helper()
+	t := s.t.(*testing.T)
+	seen := map[string]bool{}
+	for _, p := range got {
+		seen[p.Programme] = true
+		for _, side := range [...]struct {
+			got  *LoyaltySide
+			want *shownPoints
+		}{{p.Old, before[p.Programme]}, {p.New, after[p.Programme]}} {
+			if side.want == nil {
+				if side.got != nil && side.got.Members != 0 {
+					t.Errorf("%s, %s: %+v, want nothing", what, p.Programme, side.got)
+				}
+				continue
+			}
+			g := &side.got.Totals
+			sums := fmt.Sprint(g.Available, g.Pending, g.Debt, g.Earned, g.Reversed, g.Expired)
+			if int(side.got.Members) != side.want.members || sums != side.want.sums ||
+				side.got.PointValue.String() != side.want.value || side.got.Liability.String() != side.want.liability {
+				t.Errorf("%s, %s: %+v, want %+v", what, p.Programme, side.got, side.want)
+			}
+		}
+		cells, gained, lost, changed := map[[2]string]uint64{}, map[string]uint64{}, map[string]uint64{}, uint64(0)
+		was, is := before[p.Programme], after[p.Programme]
+		if was == nil {
+			was = &shownPoints{}
+		}
+		if is == nil {
+			is = &shownPoints{}
+		}
+		ids := map[string]bool{}
+		for id := range was.tier {
+			ids[id] = true
+		}
+		for id := range is.tier {
+			ids[id] = true
+		}
+		for id := range ids {
+			cells[[2]string{was.tier[id], is.tier[id]}]++
+			countChanges(t, gained, is.changes[id], was.changes[id])
+			countChanges(t, lost, was.changes[id], is.changes[id])
+			if was.has[id] != is.has[id] && was.has[id] != "" && is.has[id] != "" {
+				changed++
+			}
+		}
+		gotCells := map[[2]string]uint64{}
+		for _, c := range p.Tiers.Cells {
+			gotCells[[2]string{c.From, c.To}] = c.Customers
+			for _, e := range c.Examples {
+				checkTier(t, e.Old, was, c.From)
+				checkTier(t, e.New, is, c.To)
+			}
+		}
+		if fmt.Sprint(gotCells) != fmt.Sprint(cells) {
+			t.Errorf("%s, %s: cells\n got  %v\n want %v", what, p.Programme, gotCells, cells)
+		}
+		gotGained, gotLost := inWeeks(p.Tiers.Weeks)
+		if fmt.Sprint(gotGained, gotLost) != fmt.Sprint(gained, lost) {
+			t.Errorf("%s, %s: changes\n got  %v %v\n want %v %v", what, p.Programme, gotGained, gotLost, gained, lost)
+		}
+		// One that is in the programme under one policy only has changed, too, where
+		// it has points.
+		if was.tier != nil && is.tier != nil && p.Changed < changed {
+			t.Errorf("%s, %s: %d have changed, want %d at least", what, p.Programme, p.Changed, changed)
+		}
+	}
+	for id := range after {
+		if !seen[id] {
+			t.Errorf("%s: nothing of %s", what, id)
+		}
+	}
+}
+
+// checkTier compares an example with the tables; of another customer it is the part.
+func checkTier(t *testing.T, got *PreviewStanding, want *shownPoints, cell string) {
+	t.Helper()
+	if got == nil {
+		if cell != "" {
+			t.Errorf("an example of %s says nothing", cell)
+		}
+		return
+	}
+	id := got.Customer.String()
+	has := fmt.Sprintf("%d/%d/%d", got.Balance.Available, got.Balance.Pending, got.Balance.Debt)
+	if got.Name != want.tier[id] || has != want.has[id] || got.Reason == "" {
+		t.Errorf("%+v with %s, want %s with %s", got, has, want.tier[id], want.has[id])
+	}
+}
+
+// With since the candidate's rules about points hold from that day on, as if nothing
+// had been applied later.
+func TestPreviewSince(t *testing.T) {
+	s := newSite(t)
+	s.send(shop()...)
+	earning := func(perUnit string, retroactive bool) policy.Policy {
+		p := policy.Default()
+		p.Loyalty.Programmes = []policy.Programme{{
+			ID: policy.DefaultProgramme, Currency: "EUR", Earning: policy.Earning{PerUnit: number(perUnit), Retroactive: retroactive},
+		}}
+		return p
+	}
+	// What was bought 9 days ago was 30, what was bought 2 days ago 12.
+	earned := func(p policy.Policy, since domain.Millis) int64 {
+		t.Helper()
+		var at time.Time
+		if since != 0 {
+			at = since.Time()
+		}
+		run, err := s.views.StartPreview(p, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := s.ended(run.ID).Report
+		if r == nil || !r.Since.Equal(at) || len(r.Loyalty) != 1 || r.Loyalty[0].Old.Totals.Earned != 0 {
+			t.Fatalf("%+v", r)
+		}
+		return r.Loyalty[0].New.Totals.Earned
+	}
+	for _, c := range []struct {
+		since       domain.Millis
+		retroactive bool
+		want        int64
+	}{
+		{0, false, 0},
+		{0, true, 84},
+		{day0 - 5*domain.Day, false, 24},
+		{day0 - 5*domain.Day, true, 84},
+		{day0 - 9*domain.Day, false, 84}, // at that instant
+		{day0 - 100*domain.Day, false, 84},
+	} {
+		if got := earned(earning("2", c.retroactive), c.since); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+	// A policy that was applied after the day counts for nothing.
+	s.clock.set(day0 + domain.Day)
+	s.applyNow(Proposal{Policy: loyalAfter(3)}, 2, true)
+	s.under(2)
+	s.clock.set(day0 + 2*domain.Day)
+	s.until("the clock", func() bool { return s.views.Status().LagEvents == 0 && s.views.Status().Clock == day0+2*domain.Day })
+	if got := earned(earning("3", false), day0-5*domain.Day); got != 36 {
+		t.Errorf("%d points", got)
 	}
 }
 
@@ -181,7 +407,7 @@ func merged(a, b map[uuid.UUID]Customer) map[uuid.UUID]bool {
 
 func checkStanding(t *testing.T, got *PreviewStanding, want Customer) {
 	t.Helper()
-	if got == nil || got.Customer != want.ID || got.Stage != want.Stage || !got.Since.Equal(want.StageSince) ||
+	if got == nil || got.Customer != want.ID || got.Name != want.Stage || !got.Since.Equal(want.StageSince) ||
 		got.Reason != want.Reason || got.Cause != want.Cause || got.Subjects != len(want.Subjects) {
 		t.Errorf("%+v\nwant %+v", got, want)
 	}
@@ -216,13 +442,13 @@ func TestPreviewsOneAtATime(t *testing.T) {
 	s.send(shop()...)
 	held := &heldStore{s.store, make(chan struct{}), make(chan struct{})}
 	s.views.cfg.Store = held
-	first, err := s.views.StartPreview(loyalAfter(2))
+	first, err := s.views.StartPreview(loyalAfter(2), time.Time{})
 	if err != nil || first.State != PreviewRunning {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	<-held.reading
 	var running *PreviewRunningError
-	if _, err := s.views.StartPreview(loyalAfter(3)); !errors.As(err, &running) || running.ID != first.ID {
+	if _, err := s.views.StartPreview(loyalAfter(3), time.Time{}); !errors.As(err, &running) || running.ID != first.ID {
 		t.Errorf("a second one: %v", err)
 	}
 	if p, err := s.views.CancelPreview(first.ID); err != nil || p.ID != first.ID {
@@ -232,7 +458,7 @@ func TestPreviewsOneAtATime(t *testing.T) {
 		t.Errorf("cancelled: %+v", p)
 	}
 	// Once more, to the end this time, while a policy is applied and switched to.
-	second, err := s.views.StartPreview(loyalAfter(2))
+	second, err := s.views.StartPreview(loyalAfter(2), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +485,7 @@ func TestPreviewsOneAtATime(t *testing.T) {
 	}
 	// A stop gives up the one under way.
 	held.release = make(chan struct{})
-	third, err := s.views.StartPreview(loyalAfter(2))
+	third, err := s.views.StartPreview(loyalAfter(2), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +494,7 @@ func TestPreviewsOneAtATime(t *testing.T) {
 	if p := s.ended(third.ID); p.State != PreviewCancelled {
 		t.Errorf("after the stop: %+v", p)
 	}
-	if _, err := s.views.StartPreview(loyalAfter(2)); !errors.Is(err, errClosed) {
+	if _, err := s.views.StartPreview(loyalAfter(2), time.Time{}); !errors.Is(err, errClosed) {
 		t.Errorf("after the stop: %v", err)
 	}
 	s.start()

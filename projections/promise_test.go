@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -48,7 +49,7 @@ func recordedTimes(t *rapid.T, order []sent) []domain.Millis {
 	for i, m := range order {
 		if live {
 			at = max(at, m.at)
-			at += domain.Millis(rapid.SampledFrom([]int64{0, 0, 1, int64(10 * domain.Day)}).Draw(t, "later"))
+			at += domain.Millis(rapid.SampledFrom([]int64{0, 0, 0, 1, int64(10 * domain.Day)}).Draw(t, "later"))
 		} else {
 			at = max(at, day0+600*domain.Day)
 		}
@@ -72,7 +73,8 @@ func TestViewsAreAFunctionOfTheSet(t *testing.T) {
 		var c clock
 		log := openStore(t, &c)
 		defer func() { _ = log.Close() }()
-		appendAll(t, log, &c, order, recordedTimes(t, order))
+		times := recordedTimes(t, order)
+		appendAll(t, log, &c, order, times)
 		end := domain.MillisOf(c.now()) + domain.Millis(rapid.SampledFrom([]int{0, 60, 200}).Draw(t, "days after"))*domain.Day
 
 		sink := newMemory()
@@ -104,24 +106,52 @@ func TestViewsAreAFunctionOfTheSet(t *testing.T) {
 			if err == nil {
 				err = g.settle()
 			}
+			if err == nil {
+				// Time goes on, and nothing happens but that what was said is read.
+				crashes = nil
+				end += domain.Millis(rapid.IntRange(0, 120).Draw(t, "days more")) * domain.Day
+				c.set(end)
+				if err := errors.Join(g.runToEnd(t.Context(), nil), g.settle()); err != nil {
+					t.Fatalf("run: %v", err)
+				}
+			}
+			at := g.state.checkpoint()
 			if cerr := g.state.close(); cerr != nil {
 				t.Fatalf("close: %v", cerr)
 			}
 			if err == nil {
+				verified(t, log, sink, rules, &c, at)
 				break
 			}
 			if !errors.Is(err, errCrash) {
 				t.Fatalf("run: %v", err)
 			}
 		}
-		sink.picture(t).compare(t, oracle(order, rules, end), "the views are not what the messages say")
+		sink.picture(t).compare(t, oracle(order, rules, end), "the views at "+end.String()+" are not what the messages say\n"+toldOf(order, times))
 		if got, want := sink.contested(), keys(whoIsWho(order, rules).conflicts); !slices.Equal(got, want) {
 			t.Fatalf("conflicts\ngot  %q\nwant %q", got, want)
 		}
-		if got, want := keys(standing(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
+		if got, want := keys(allStanding(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
 			t.Fatalf("what was said is not what stands:\nsaid  %q\nviews %q", got, want)
 		}
 	})
+}
+
+// verified builds the views anew as of a checkpoint, as verify does, and compares.
+func verified(t *rapid.T, log eventstore.Store, sink *memory, rules *Rules, c *clock, at checkpoint) {
+	t.Helper()
+	fresh := newMemory()
+	g := newGeneration(t, vfs.NewMem(), log, fresh, rules, c)
+	defer func() { _ = g.state.close() }()
+	g.batchEvents = rapid.IntRange(1, 50).Draw(t, "batch of verify")
+	if err := g.runTo(t.Context(), at.Position, at.Clock, nil); err != nil {
+		t.Fatalf("verify: %v", err)
+	}
+	sink.picture(t).compare(t, fresh.picture(t), "verify finds")
+	found := Verification{Rows: map[string]uint64{}, Different: map[string]uint64{}}
+	if err := g.verifyStatements(t.Context(), &found, 10); err != nil || !found.Equal() {
+		t.Fatalf("verify of the statements: %+v, %v", found, err)
+	}
 }
 
 func newGenerationAfterCrashes(t *rapid.T, dir vfs.FS, store eventstore.Store, sink Sink, rules *Rules, c *clock) *generation {
@@ -178,18 +208,18 @@ func TestNewsDoesNotDependOnTheBatch(t *testing.T) {
 			if err := g.runToEnd(context.Background(), nil); err != nil {
 				t.Fatalf("run: %v", err)
 			}
-			return standing(t, log), everSaid(t, log)
+			return allStanding(t, log), everSaid(t, log)
 		}
 		one, ever := run(1)
 		many, _ := run(rapid.IntRange(2, 50).Draw(t, "batch"))
 		if !slices.Equal(keys(one), keys(many)) {
-			t.Fatalf("one at a time:\n%v\nin batches:\n%v", one, many)
+			t.Fatalf("one at a time:\n%s\nin batches:\n%s\n%s", strings.Join(keys(one), "\n"), strings.Join(keys(many), "\n"), toldOf(order, times))
 		}
 		for key, news := range many {
 			// What was withdrawn and came back may have been left standing by the
 			// larger batch, with the mark of its first time.
 			if !slices.Contains(ever[key], news) {
-				t.Fatalf("%s\nis marked %v in batches, and %v one at a time", key, news, ever[key])
+				t.Fatalf("%s\nis marked %v in batches, and %v one at a time\n%s", key, news, ever[key], toldOf(order, times))
 			}
 		}
 	})

@@ -317,6 +317,12 @@ func TestVerifyFindsDamage(t *testing.T) {
 	s.send(shop()...)
 	// A tablet that two users share is a conflict; who it is stays with the first.
 	s.send(sent{id: "i2", kind: domain.Identify, user: "43", anon: "v1", at: day0 - domain.Day})
+	// One row of each table of points and satisfaction at least.
+	s.send(
+		sent{id: "s1", kind: domain.Track, name: "Survey Sent", user: "42", at: day0 - 3, properties: `{"survey_id":"x","kind":"nps"}`},
+		sent{id: "s2", kind: domain.Track, name: "Survey Answered", user: "42", at: day0 - 2, properties: `{"survey_id":"x","kind":"nps","score":9}`},
+		sent{id: "s3", kind: domain.Track, name: "Complaint Opened", user: "42", at: day0 - 1, properties: `{"complaint_id":"c1","comment":"late"}`},
+	)
 	one := func(query string) string {
 		t.Helper()
 		rows := s.rows(query)
@@ -325,6 +331,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 		}
 		return rows[0]
 	}
+	complaint := one("SELECT event_id AS x FROM feedback WHERE act = 'complaint_opened'")
 	order := one("SELECT event_id AS x FROM touchpoints WHERE order_id = 'o1'")
 	ada := one("SELECT customer_id AS x FROM customers WHERE stage = 'repeat'")
 	email := one("SELECT subject_id AS x FROM subjects WHERE subject = 'email:ada@example.com'")
@@ -360,6 +367,46 @@ func TestVerifyFindsDamage(t *testing.T) {
 			{"changed", "ALTER TABLE identity_conflicts_{g} UPDATE status = 'kept_apart' WHERE 1", conflict},
 			{"missing", "ALTER TABLE identity_conflicts_{g} DELETE WHERE 1", conflict},
 			{"more", "INSERT INTO identity_conflicts_{g} SELECT * REPLACE (toUUID('" + other + "') AS event_id) FROM identity_conflicts_{g}", other + strings.TrimPrefix(conflict, conflict[:36])},
+		},
+		"loyalty_status": {
+			{"changed", "ALTER TABLE loyalty_status_{g} UPDATE earned = 7 WHERE customer_id = toUUID('" + ada + "')", ada + " default"},
+			{"missing", "ALTER TABLE loyalty_status_{g} DELETE WHERE customer_id = toUUID('" + ada + "')", ada + " default"},
+			{"more", "INSERT INTO loyalty_status_{g} SELECT * REPLACE (toUUID('" + other + "') AS customer_id) FROM (SELECT * FROM loyalty_status_{g} WHERE customer_id = toUUID('" + ada + "'))", other + " default"},
+		},
+		"loyalty_ledger": {
+			{"changed", "ALTER TABLE loyalty_ledger_{g} UPDATE note = 'for fun' WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " default 0000000001"},
+			{"missing", "ALTER TABLE loyalty_ledger_{g} DELETE WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " default 0000000001"},
+			{"more", "INSERT INTO loyalty_ledger_{g} SELECT * REPLACE (9 AS seq) FROM (SELECT * FROM loyalty_ledger_{g} WHERE customer_id = toUUID('" + ada + "') AND seq = 1)", ada + " default 0000000009"},
+		},
+		"tier_transitions": {
+			{"changed", "ALTER TABLE tier_transitions_{g} UPDATE to_tier = 'gold' WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " default 0000000001"},
+			{"missing", "ALTER TABLE tier_transitions_{g} DELETE WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " default 0000000001"},
+			{"more", "INSERT INTO tier_transitions_{g} SELECT * REPLACE (9 AS seq) FROM (SELECT * FROM tier_transitions_{g} WHERE customer_id = toUUID('" + ada + "') AND seq = 1)", ada + " default 0000000009"},
+		},
+		"satisfaction": {
+			{"changed", "ALTER TABLE satisfaction_{g} UPDATE open_complaints = 0 WHERE customer_id = toUUID('" + ada + "')", ada},
+			{"missing", "ALTER TABLE satisfaction_{g} DELETE WHERE customer_id = toUUID('" + ada + "')", ada},
+			{"more", "INSERT INTO satisfaction_{g} SELECT * REPLACE (toUUID('" + other + "') AS customer_id) FROM (SELECT * FROM satisfaction_{g} WHERE customer_id = toUUID('" + ada + "'))", other},
+		},
+		"satisfaction_transitions": {
+			{"changed", "ALTER TABLE satisfaction_transitions_{g} UPDATE to_status = 'neutral' WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " 0000000001"},
+			{"missing", "ALTER TABLE satisfaction_transitions_{g} DELETE WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " 0000000001"},
+			{"more", "INSERT INTO satisfaction_transitions_{g} SELECT * REPLACE (9 AS seq) FROM (SELECT * FROM satisfaction_transitions_{g} WHERE customer_id = toUUID('" + ada + "') AND seq = 1)", ada + " 0000000009"},
+		},
+		"cases": {
+			{"changed", "ALTER TABLE cases_{g} UPDATE open = false WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " 0000000001"},
+			{"missing", "ALTER TABLE cases_{g} DELETE WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " 0000000001"},
+			{"more", "INSERT INTO cases_{g} SELECT * REPLACE (9 AS seq) FROM (SELECT * FROM cases_{g} WHERE customer_id = toUUID('" + ada + "') AND seq = 1)", ada + " 0000000009"},
+		},
+		"surveys": {
+			{"changed", "ALTER TABLE surveys_{g} UPDATE answer_id = NULL WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " 0000000001"},
+			{"missing", "ALTER TABLE surveys_{g} DELETE WHERE customer_id = toUUID('" + ada + "') AND seq = 1", ada + " 0000000001"},
+			{"more", "INSERT INTO surveys_{g} SELECT * REPLACE (9 AS seq) FROM (SELECT * FROM surveys_{g} WHERE customer_id = toUUID('" + ada + "') AND seq = 1)", ada + " 0000000009"},
+		},
+		"feedback": {
+			{"changed", "ALTER TABLE feedback_{g} UPDATE comment = 'on time' WHERE act = 'complaint_opened'", complaint},
+			{"missing", "ALTER TABLE feedback_{g} DELETE WHERE act = 'complaint_opened'", complaint},
+			{"more", "INSERT INTO feedback_{g} SELECT * REPLACE (toUUID('" + other + "') AS event_id) FROM (SELECT * FROM feedback_{g} WHERE act = 'complaint_opened')", other},
 		},
 	}
 	for i := range 3 {

@@ -114,7 +114,7 @@ func whoIsWho(log []sent, rules *Rules) *people {
 			}
 		}
 	}
-	sorted := slices.DeleteFunc(slices.Clone(log), func(m sent) bool { return m.decision != "" })
+	sorted := slices.DeleteFunc(slices.Clone(log), func(m sent) bool { return !m.isMessage() })
 	slices.SortFunc(sorted, func(a, b sent) int { return refOf(a).Compare(refOf(b)) })
 	tried := map[string]bool{}
 	var contested [][3]string

@@ -79,10 +79,24 @@ func (c *Client) DiffPolicies(ctx context.Context, from, to int, source string) 
 	return out.Changes, err
 }
 
-// StartPreview begins to preview the text of a policy file.
-func (c *Client) StartPreview(ctx context.Context, source string) (api.Preview, error) {
+// ValidatePolicy says what is wrong with the text of a policy file, and what keeps it
+// from being applied now; nothing where it could be.
+func (c *Client) ValidatePolicy(ctx context.Context, source string) ([]api.PolicyProblem, error) {
+	var out struct {
+		Problems []api.PolicyProblem `json:"problems"`
+	}
+	err := c.call(ctx, http.MethodPost, "/api/v1/policies/validate", api.CandidateBody{Source: source}, &out)
+	return out.Problems, err
+}
+
+// StartPreview begins to preview the text of a policy file, its rules about points
+// as if applied at a time such as 2026-01-31, now where since is empty.
+func (c *Client) StartPreview(ctx context.Context, source, since string) (api.Preview, error) {
 	var p api.Preview
-	err := c.call(ctx, http.MethodPost, "/api/v1/policies/previews", api.CandidateBody{Source: source}, &p)
+	err := c.call(ctx, http.MethodPost, "/api/v1/policies/previews", struct {
+		api.CandidateBody
+		Since string `json:"since,omitempty"`
+	}{api.CandidateBody{Source: source}, since}, &p)
 	return p, err
 }
 

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,7 +15,6 @@ import (
 
 	"sojourn/api"
 	"sojourn/api/client"
-	"sojourn/domain/lifecycle"
 	"sojourn/domain/policy"
 )
 
@@ -45,20 +42,6 @@ func newPolicy() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use:     "validate FILE",
-			Aliases: []string{"check"},
-			Short:   "Check a policy file",
-			Args:    oneArg("the policy file"),
-			RunE: func(c *cobra.Command, args []string) error {
-				p, _, err := loadPolicy(args[0])
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: %d mappings of its own, %d channel rules\n", args[0], len(p.Events), len(p.Channels))
-				return err
-			},
-		},
-		&cobra.Command{
 			Use:   "schema",
 			Short: "Print the JSON Schema of a policy file, for editors",
 			Args:  noArgs,
@@ -71,8 +54,43 @@ func newPolicy() *cobra.Command {
 				return err
 			},
 		},
-		newPolicyDiff(), newPolicyPreview(), newPolicyApply(), newPolicyHistory(), newPolicyRollback(),
+		newPolicyValidate(), newPolicyDiff(), newPolicyPreview(), newPolicyApply(), newPolicyHistory(), newPolicyRollback(),
 	)
+	return c
+}
+
+func newPolicyValidate() *cobra.Command {
+	var r remote
+	c := &cobra.Command{
+		Use:     "validate FILE",
+		Aliases: []string{"check"},
+		Short:   "Check a policy file",
+		Long: "Checks a policy file by itself. With --server or --data it also asks that server whether the\n" +
+			"policy could be applied now: rules about points may not change what is past unless they say so.",
+		Args: oneArg("the policy file"),
+	}
+	r.flags(c.Flags())
+	c.RunE = func(c *cobra.Command, args []string) error {
+		p, text, err := loadPolicy(args[0])
+		if err != nil {
+			return err
+		}
+		if c.Flags().Changed("server") || c.Flags().Changed("data") {
+			cl, err := r.client(true)
+			if err != nil {
+				return err
+			}
+			problems, err := cl.ValidatePolicy(c.Context(), text)
+			for _, pr := range problems {
+				err = errors.Join(err, fmt.Errorf("%s:%d:%d: %s", args[0], pr.Line, pr.Column, pr.Message))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: %d mappings of its own, %d channel rules\n", args[0], len(p.Events), len(p.Channels))
+		return err
+	}
 	return c
 }
 
@@ -230,7 +248,7 @@ func newPolicyHistory() *cobra.Command {
 		Args:  noArgs,
 	}
 	r.flags(c.Flags())
-	c.Flags().IntVar(&version, "show", 0, "print the file of this `version` as it was given")
+	c.Flags().IntVar(&version, "show", 0, "print the file of this `version` as it was given, and behind it as comments from when on its rules about points hold")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cl, err := r.client(true)
 		if err != nil {
@@ -244,7 +262,7 @@ func newPolicyHistory() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprint(c.OutOrStdout(), v.Source)
+			_, err = fmt.Fprint(c.OutOrStdout(), withEnd(v.Source), holdsComment(&v))
 			return err
 		}
 		all, err := cl.Policies(c.Context())
@@ -265,18 +283,49 @@ func newPolicyHistory() *cobra.Command {
 	return c
 }
 
+// withEnd is a text that ends with its line.
+func withEnd(text string) string {
+	if text == "" || strings.HasSuffix(text, "\n") {
+		return text
+	}
+	return text + "\n"
+}
+
+// holdsComment says from when on the rules about points of a version hold.
+func holdsComment(v *api.PolicyInForce) string {
+	var b strings.Builder
+	for _, p := range v.HoldsFrom {
+		for _, s := range [...]struct {
+			key string
+			at  *time.Time
+		}{{"", p.From}, {".earning", p.Earning}, {".expiry", p.Expiry}, {".value", p.Value}, {".tiers", p.Tiers}} {
+			if s.at != nil {
+				fmt.Fprintf(&b, "#   loyalty.programmes[%s]%s: %s\n", p.Programme, s.key, s.at.Format(time.RFC3339))
+			}
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\n# Version %d was applied at %s. Rules about points hold from\n%s", v.Version, v.AppliedAt.Format(time.RFC3339), b.String())
+}
+
 func newPolicyPreview() *cobra.Command {
 	var r remote
+	var since string
 	var asJSON bool
 	var examples int
 	c := &cobra.Command{
 		Use:   "preview FILE",
 		Short: "Say what a policy would change",
 		Long: "Has a running server fold a policy over its log, into nothing that anyone reads, and prints\n" +
-			"what would change: customers by stage, before and after, and some of them by name. Ctrl-C gives up.",
-		Args: oneArg("the policy file"),
+			"what would change: customers by stage and by tier, before and after, and some of them by name;\n" +
+			"what all points are worth. Ctrl-C gives up.",
+		Example: "  sojourn policy preview policy.yaml\n  sojourn policy preview policy.yaml --since 2026-01-01",
+		Args:    oneArg("the policy file"),
 	}
 	r.flags(c.Flags())
+	c.Flags().StringVar(&since, "since", "", "take the rules about points for applied at this `date`: what would they have done since then?")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the whole report as JSON")
 	c.Flags().IntVar(&examples, "examples", 3, "`customers` to show of each change, at most 100")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -291,7 +340,7 @@ func newPolicyPreview() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		run, err := runPreview(c.Context(), cl, text, min(max(examples, 0), api.MaxExamples), c.ErrOrStderr())
+		run, err := runPreview(c.Context(), cl, text, since, min(max(examples, 0), api.MaxExamples), c.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -307,8 +356,8 @@ func newPolicyPreview() *cobra.Command {
 
 // runPreview runs a preview to its end, and cancels it where the context ends
 // before.
-func runPreview(ctx context.Context, cl *client.Client, text string, examples int, errOut io.Writer) (api.Preview, error) {
-	run, err := cl.StartPreview(ctx, text)
+func runPreview(ctx context.Context, cl *client.Client, text, since string, examples int, errOut io.Writer) (api.Preview, error) {
+	run, err := cl.StartPreview(ctx, text, since)
 	if err != nil {
 		return run, err
 	}
@@ -348,109 +397,4 @@ func cancelPreview(ctx context.Context, cl *client.Client, id uuid.UUID) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(ctx.Err(), cl.CancelPreview(stopping, id))
-}
-
-// printReport prints what a preview has found, for people.
-func printReport(out io.Writer, r *api.PreviewReport) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Compared with policy version %d at position %d of the log, as of %s.\n\nThe candidate changes:\n",
-		r.PolicyVersion, r.Position, r.Clock.Format(time.RFC3339))
-	if err := printChanges(&b, r.Changes); err != nil {
-		return err
-	}
-	l := &r.Lifecycle
-	b.WriteString("\nCustomers by stage, down as it is, across as it would be:\n")
-	cells := map[[2]string]uint64{}
-	used := map[string]bool{}
-	for _, c := range l.Matrix {
-		cells[[2]string{c.From, c.To}] = c.Customers
-		used[c.From], used[c.To] = true, true
-	}
-	stages := []string{}
-	for _, s := range lifecycle.Stages {
-		stages = append(stages, string(s))
-	}
-	stages = slices.DeleteFunc(append(stages, api.NoStage), func(s string) bool { return !used[s] })
-	var rows strings.Builder
-	fmt.Fprintf(&rows, "\t%s\ttotal\t\n", strings.Join(stages, "\t"))
-	line := func(name string, count func(to string) uint64) {
-		sum := uint64(0)
-		rows.WriteString(name + "\t")
-		for _, to := range stages {
-			n := count(to)
-			sum += n
-			if n == 0 {
-				rows.WriteString("·\t")
-				continue
-			}
-			fmt.Fprintf(&rows, "%d\t", n)
-		}
-		fmt.Fprintf(&rows, "%d\t\n", sum)
-	}
-	for _, from := range stages {
-		line(from, func(to string) uint64 { return cells[[2]string{from, to}] })
-	}
-	line("total", func(to string) (sum uint64) {
-		for _, from := range stages {
-			sum += cells[[2]string{from, to}]
-		}
-		return sum
-	})
-	if err := printTable(&b, rows.String(), tabwriter.AlignRight); err != nil {
-		return err
-	}
-	printWeeks(&b, l.Weeks)
-	for _, c := range l.Matrix {
-		if c.From == c.To || len(c.Examples) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "\n%s -> %s: %d, such as\n", c.From, c.To, c.Customers)
-		for _, e := range c.Examples {
-			fmt.Fprintf(&b, "  %s (%s)\n    as it is:       %s\n    as it would be: %s\n", e.Subject, e.ID, explained(e.ID, e.Old), explained(e.ID, e.New))
-		}
-	}
-	_, err := io.WriteString(out, b.String())
-	return err
-}
-
-// printTable prints rows whose cells end with tabs.
-func printTable(out io.Writer, rows string, flags uint) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', flags)
-	_, err := io.WriteString(w, rows)
-	return errors.Join(err, w.Flush())
-}
-
-// maxWeeks is how many weeks are printed for people.
-const maxWeeks = 12
-
-func printWeeks(b *strings.Builder, weeks []api.PreviewWeek) {
-	if len(weeks) == 0 {
-		return
-	}
-	b.WriteString("\nChanges of stage gained and lost, by the week they happened in")
-	if n := len(weeks) - maxWeeks; n > 0 {
-		fmt.Fprintf(b, " (the last %d; --json has %d more)", maxWeeks, n)
-		weeks = weeks[n:]
-	}
-	b.WriteString(":\n")
-	for _, w := range weeks {
-		var parts []string
-		for _, s := range lifecycle.Stages {
-			if g, l := w.Gained[string(s)], w.Lost[string(s)]; g+l > 0 {
-				parts = append(parts, fmt.Sprintf("%s +%d −%d", s, g, l))
-			}
-		}
-		fmt.Fprintf(b, "  %s  %s\n", w.Week, strings.Join(parts, ", "))
-	}
-}
-
-func explained(id uuid.UUID, s *api.PreviewStanding) string {
-	if s == nil {
-		return "nobody's"
-	}
-	text := fmt.Sprintf("%s since %s, %s", s.Stage, s.Since.Format(time.DateOnly), s.Reason)
-	if s.ID != id {
-		text = fmt.Sprintf("part of %s, which is %s", s.ID, text)
-	}
-	return text
 }

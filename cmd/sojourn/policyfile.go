@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -23,13 +24,14 @@ func loadPolicy(path string) (p policy.Policy, text string, err error) {
 	if err != nil {
 		return p, "", fmt.Errorf("policy: %w", err)
 	}
-	p, err = readPolicy(path, data)
+	p, err = readPolicy(path, data, nil)
 	return p, string(data), err
 }
 
 // readPolicy reads the text of a policy file; name is what errors call it. They are
-// *yamlfile.Error, several of them joined.
-func readPolicy(name string, data []byte) (policy.Policy, error) {
+// *yamlfile.Error, several of them joined. Where check is not nil a valid policy must
+// pass it, too.
+func readPolicy(name string, data []byte, check func(policy.Policy) error) (policy.Policy, error) {
 	p := policy.Default()
 	d, err := yamlfile.Parse(name, data)
 	if err != nil {
@@ -39,6 +41,9 @@ func readPolicy(name string, data []byte) (policy.Policy, error) {
 		return p, err
 	}
 	err = p.Validate()
+	if err == nil && check != nil {
+		err = check(p)
+	}
 	var problems policy.Problems
 	if errors.As(err, &problems) {
 		var errs []error
@@ -51,8 +56,8 @@ func readPolicy(name string, data []byte) (policy.Policy, error) {
 }
 
 // parsePolicy reads the text of a policy file for the API.
-func parsePolicy(source string) (policy.Policy, []api.PolicyProblem) {
-	p, err := readPolicy("policy", []byte(source))
+func parsePolicy(source string, check func(policy.Policy) error) (policy.Policy, []api.PolicyProblem) {
+	p, err := readPolicy("policy", []byte(source), check)
 	return p, problemsOf(err)
 }
 
@@ -83,7 +88,8 @@ func message(p policy.Problem) string {
 	return p.PathString() + ": " + p.Message
 }
 
-const policyHead = `# The policy: what event names mean, and when a customer is in which stage.
+const policyHead = `# The policy: what event names mean, when a customer is in which stage, what earns points,
+# and how opinions and service are judged.
 # Give it to the server with --policy FILE, or put it in force while that runs with
 # sojourn policy apply FILE. What a file does not say stays as it is in the default,
 # which this is. New views are built under it beside the old. Editors check it with
@@ -99,6 +105,13 @@ func defaultPolicyFile() (string, error) {
 	var b strings.Builder
 	b.WriteString(policyHead)
 	p := policy.Default()
+	whole := p.Expanded()
+	// These stay what they stand for: the policy's currency, the standard rules.
+	whole.Loyalty.Programmes[0].Currency, whole.Satisfaction.Voice = "", p.Satisfaction.Voice
+	comments, err := keyComments("loyalty", "satisfaction")
+	if err != nil {
+		return "", err
+	}
 	for _, part := range []struct {
 		comment string
 		value   any
@@ -118,11 +131,19 @@ func defaultPolicyFile() (string, error) {
 			"# nobody: values that are no identity, such as guest@example.com.", struct {
 			Identity policy.Identities `yaml:"identity"`
 		}{p.Identity}},
+		{"Points and tiers. Rules about points look forward: a section that a policy changes holds from\n" +
+			"# the moment of its apply, or from the time that its from names. A from in the past needs\n" +
+			"# retroactive: true beside it, which judges history anew.", struct {
+			Loyalty policy.Loyalty `yaml:"loyalty"`
+		}{whole.Loyalty}},
+		{"How opinions and service are judged. A list that you give stands in place of the default's.", struct {
+			Satisfaction policy.Satisfaction `yaml:"satisfaction"`
+		}{whole.Satisfaction}},
 		{"Whether the names of Segment's specs are known, behind your own.", struct {
 			Standard bool `yaml:"standard"`
 		}{p.Standard}},
 	} {
-		y, err := yaml.Marshal(part.value)
+		y, err := yaml.MarshalWithOptions(part.value, yaml.IndentSequence(true), yaml.WithComment(comments))
 		if err != nil {
 			return "", fmt.Errorf("write the policy: %w", err)
 		}
@@ -144,6 +165,55 @@ channels: []
 		b.WriteString(comment(m))
 	}
 	return b.String(), nil
+}
+
+// keyComments are the descriptions of the keys of sections, as comments above them: of
+// a list of sections those of its first.
+func keyComments(sections ...string) (yaml.CommentMap, error) {
+	b, err := policy.Schema()
+	if err != nil {
+		return nil, err
+	}
+	type schema struct {
+		Description string
+		Properties  map[string]*schema
+		Items       *schema
+	}
+	var root schema
+	if err := json.Unmarshal(b, &root); err != nil {
+		return nil, err
+	}
+	all := yaml.CommentMap{}
+	var walk func(path string, s *schema)
+	walk = func(path string, s *schema) {
+		for key, p := range s.Properties {
+			at := path + "." + key
+			if p.Description != "" && key != "id" {
+				all[at] = []*yaml.Comment{yaml.HeadComment(wrap(p.Description, 92)...)}
+			}
+			walk(at, p)
+			if key == "programmes" {
+				walk(at+"[0]", p.Items)
+			}
+		}
+	}
+	for _, section := range sections {
+		walk("$."+section, root.Properties[section])
+	}
+	return all, nil
+}
+
+// wrap breaks a text into lines that begin with a space.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		line += " " + word
+	}
+	return append(lines, line)
 }
 
 // comment writes a mapping as commented lines, to be taken out of the comment as

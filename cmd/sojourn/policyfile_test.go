@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -100,10 +101,23 @@ func TestDefaultPolicyFile(t *testing.T) {
 	if err != nil || canonical(p) != canonical(policy.Default()) {
 		t.Fatalf("%v\n%s", err, canonical(p))
 	}
+	// With another currency the programme has that, too.
+	p, err = policyOf(t, strings.Replace(text, "currency: USD", "currency: EUR", 1))
+	if err != nil || p.Expanded().Loyalty.Programmes[0].Currency != "EUR" {
+		t.Errorf("%v, %+v", err, p.Loyalty)
+	}
+	for _, comment := range []string{
+		"# Points for a unit of the programme's currency; an order's are rounded down.\n        per_unit: 1\n",
+		"# The age at which a signal counts half.\n  half_life_days: 90\n",
+	} {
+		if !strings.Contains(text, comment) {
+			t.Errorf("without %q", comment)
+		}
+	}
 
 	head, names, _ := strings.Cut(text, "# The standard names:\n")
-	head = strings.Replace(head, "standard: true", "standard: false", 1)
-	head = strings.Replace(head, "events: []", "", 1)
+	head = strings.Replace(head, "\nstandard: true", "\nstandard: false", 1)
+	head = strings.Replace(head, "\nevents: []", "\n", 1)
 	names = regexp.MustCompile(`(?m)^#`).ReplaceAllString(names, " ")
 	p, err = policyOf(t, head+"events:\n"+names)
 	if err != nil {
@@ -156,19 +170,51 @@ func TestPolicyValidate(t *testing.T) {
 
 // What the API is told of mistakes has every one of them, and its place.
 func TestPolicyProblems(t *testing.T) {
-	p, problems := parsePolicy("lifecycle: {at_risk_days: 30}\n")
+	p, problems := parsePolicy("lifecycle: {at_risk_days: 30}\n", nil)
 	if len(problems) != 0 || p.Lifecycle.AtRiskDays != 30 {
 		t.Errorf("%+v, %+v", p, problems)
 	}
-	_, problems = parsePolicy("lifecycle: {at_risk_days: 0}\nevents:\n  - {name: A, meaning: buy}\n")
+	_, problems = parsePolicy("lifecycle: {at_risk_days: 0}\nevents:\n  - {name: A, meaning: buy}\n", nil)
 	if len(problems) != 2 || problems[0].Line != 1 || problems[0].Column != 27 || problems[1].Line != 3 ||
 		problems[1].Column != 24 || !strings.Contains(problems[1].Message, "no meaning") {
 		t.Errorf("%+v", problems)
 	}
 	for text, line := range map[string]int{"currency: EUR\nx: 1\n": 2, "events:\n\t- name: A\n": 2, "currency: [\n": 1} {
-		if _, problems := parsePolicy(text); len(problems) != 1 || problems[0].Line != line {
+		if _, problems := parsePolicy(text, nil); len(problems) != 1 || problems[0].Line != line {
 			t.Errorf("%q: %+v", text, problems)
 		}
+	}
+}
+
+// What the past rules out has its place in the file, too.
+func TestPolicyProblemsOfTheCheck(t *testing.T) {
+	check := func(p policy.Policy) error {
+		if p.Loyalty.Programmes[0].Earning.From == "2020-01-01" {
+			return policy.Problems{{Path: []string{"loyalty", "programmes", "0", "earning", "from"}, Message: "would change what is past"}}
+		}
+		return nil
+	}
+	const text = "loyalty:\n  programmes:\n    - id: club\n      earning: {from: %s}\n"
+	if _, problems := parsePolicy(fmt.Sprintf(text, "2020-01-02"), check); len(problems) != 0 {
+		t.Errorf("%+v", problems)
+	}
+	_, problems := parsePolicy(fmt.Sprintf(text, "2020-01-01"), check)
+	if len(problems) != 1 || problems[0] != (api.PolicyProblem{Line: 4, Column: 23, Message: "loyalty.programmes[0].earning.from: would change what is past"}) {
+		t.Errorf("%+v", problems)
+	}
+}
+
+func TestHoldsComment(t *testing.T) {
+	at := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	v := api.PolicyInForce{PolicyVersion: api.PolicyVersion{Version: 2, AppliedAt: at}, HoldsFrom: []api.HoldsFrom{{Programme: "club"}}}
+	if got := holdsComment(&v); got != "" {
+		t.Errorf("no beginning: %q", got)
+	}
+	v.HoldsFrom = append(v.HoldsFrom, api.HoldsFrom{Programme: "de", From: &at, Tiers: &at})
+	const want = "\n# Version 2 was applied at 2026-03-02T12:00:00Z. Rules about points hold from\n" +
+		"#   loyalty.programmes[de]: 2026-03-02T12:00:00Z\n#   loyalty.programmes[de].tiers: 2026-03-02T12:00:00Z\n"
+	if got := holdsComment(&v); got != want {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -192,11 +238,36 @@ func TestPrintReport(t *testing.T) {
 			},
 			Weeks: []api.PreviewWeek{{Week: "2026-03-02", Gained: map[string]uint64{"loyal": 3}, Lost: map[string]uint64{"repeat": 1, "loyal": 1}}},
 		},
+		Since: &at,
+		Loyalty: []api.PreviewProgramme{
+			{
+				Programme: "club", Changed: 2,
+				Old: &api.PreviewPoints{Members: 4, Available: 900, Pending: 10, Liability: "9.1", PointValue: "0.01", Currency: "EUR", Earned: 950, Reversed: 40},
+				New: &api.PreviewPoints{Members: 5, Available: 1800, Pending: 20, Liability: "36.4", PointValue: "0.02", Currency: "EUR", Debt: 5, Earned: 1900, Redeemed: 1, Expired: 2, Reversed: 80},
+				Tiers: api.PreviewTiers{
+					Old: []api.PreviewTierCount{{Tier: "member"}, {Tier: "gold"}}, New: []api.PreviewTierCount{{Tier: "member"}, {Tier: "gold"}},
+					Matrix: []api.PreviewTierCell{
+						{From: "member", To: "member", Customers: 3},
+						{From: "member", To: "gold", Customers: 1, Examples: []api.PreviewTierExample{{
+							ID: ada, Subject: "user:1",
+							Old: &api.PreviewTierStanding{ID: ada, Tier: "member", Since: at, Reason: "joined the programme", Available: 450},
+							New: &api.PreviewTierStanding{ID: ada, Tier: "gold", Since: at, Reason: "reached 900 points", Available: 900, Pending: 20, Debt: 5},
+						}}},
+						{From: "none", To: "member", Customers: 1, Examples: []api.PreviewTierExample{{
+							ID: bob, Subject: "user:2", New: &api.PreviewTierStanding{ID: bob, Tier: "member", Since: at, Reason: "joined the programme"},
+						}}},
+					},
+					Weeks: []api.PreviewWeek{{Week: "2026-03-02", Gained: map[string]uint64{"gold": 1}, Lost: map[string]uint64{"bronze": 1}}},
+				},
+			},
+			{Programme: "new", New: &api.PreviewPoints{Liability: "0", PointValue: "0.01", Currency: "EUR"}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const want = `Compared with policy version 1 at position 9 of the log, as of 2026-03-02T12:00:00Z.
+The candidate's rules about points are taken for applied at 2026-03-02T12:00:00Z.
 
 The candidate changes:
 lifecycle.loyal_purchases: 5 -> 2
@@ -225,6 +296,36 @@ repeat -> none: 2, such as
   anon:x (11111111-1111-5111-8111-111111111111)
     as it is:       repeat since 2026-03-02, second purchase
     as it would be: nobody's
+
+Programme club
+  as it is:       4 members, 900 points available and 10 pending, worth 9.1 EUR at 0.01; 0 owed; ever earned 950, redeemed 0, expired 0, reversed 40
+  as it would be: 5 members, 1800 points available and 20 pending, worth 36.4 EUR at 0.02; 5 owed; ever earned 1900, redeemed 1, expired 2, reversed 80
+  2 customers would have other points
+
+Customers of club by tier, down as it is, across as it would be:
+          member  gold  none  total
+  member       3     1     ·      4
+    gold       ·     ·     ·      0
+    none       1     ·     ·      1
+   total       4     1     ·      5
+
+Changes of tier gained and lost, by the week they happened in:
+  2026-03-02  gold +1 −0, bronze +0 −1
+
+member -> gold: 1, such as
+  user:1 (11111111-1111-5111-8111-111111111111)
+    as it is:       member since 2026-03-02, joined the programme; 450 points
+    as it would be: gold since 2026-03-02, reached 900 points; 900 points and 20 pending, 5 owed
+
+none -> member: 1, such as
+  user:2 (22222222-2222-5222-8222-222222222222)
+    as it is:       not in the programme
+    as it would be: member since 2026-03-02, joined the programme; 0 points
+
+Programme new
+  as it is:       there is no such programme
+  as it would be: 0 members, 0 points available and 0 pending, worth 0 EUR at 0.01; 0 owed; ever earned 0, redeemed 0, expired 0, reversed 0
+  0 customers would have other points
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,7 +95,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	walk(s)
-	if described != 27 {
+	if described != 118 { // and loyalty.programmes[].earning.rates.*
 		t.Errorf("%d keys are described", described)
 	}
 	at := func(keys ...string) any {
@@ -112,5 +113,50 @@ func TestSchema(t *testing.T) {
 	}
 	if r := at("properties", "events", "items", "required"); !reflect.DeepEqual(r, []any{"meaning"}) {
 		t.Errorf("required: %v", r)
+	}
+}
+
+// Every key of the sections about points and satisfaction is described, and every
+// description is of a key.
+func TestSchemaDescribesPointsAndSatisfaction(t *testing.T) {
+	type schema struct {
+		Description string
+		Enum        []string
+		Properties  map[string]*schema
+		Items       *schema
+	}
+	b, err := policy.Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root schema
+	if err := json.Unmarshal(b, &root); err != nil {
+		t.Fatal(err)
+	}
+	keys := 0
+	var walk func(path string, s *schema)
+	walk = func(path string, s *schema) {
+		for key, p := range s.Properties {
+			keys++
+			switch path + "." + key {
+			case "satisfaction.weights." + key, "satisfaction.status." + key: // each is what its name says
+			default:
+				if p.Description == "" && (p.Items == nil || len(p.Items.Enum) == 0) {
+					t.Errorf("%s.%s is not described", path, key)
+				}
+			}
+			walk(path+"."+key, p)
+		}
+		if s.Items != nil {
+			walk(path+"[]", s.Items)
+		}
+	}
+	walk("loyalty", root.Properties["loyalty"])
+	walk("satisfaction", root.Properties["satisfaction"])
+	if keys < 60 {
+		t.Errorf("%d keys", keys)
+	}
+	if by := root.Properties["loyalty"].Properties["programmes"].Items.Properties["tiers"].Properties["by"]; !slices.Equal(by.Enum, []string{"points", "spend"}) {
+		t.Errorf("by is %+v", by)
 	}
 }

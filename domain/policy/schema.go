@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 )
@@ -20,7 +21,7 @@ type hint struct {
 // without one is described by its type alone.
 func hints() map[string]hint {
 	meanings, kinds := words(Meanings), kindNames()
-	return map[string]hint{
+	all := map[string]hint{
 		"currency":                  {doc: "The currency of a purchase that names none; ISO 4217."},
 		"lifecycle":                 {doc: "When a customer is in which stage. A day is 24 hours."},
 		"lifecycle.at_risk_days":    {doc: "Days without a purchase until a customer is at risk.", min: 1, max: maxDays},
@@ -50,6 +51,9 @@ func hints() map[string]hint {
 		"channels[].library":        {doc: "The beginning of context.library.name."},
 		"channels[].channel":        {doc: "The channel it gives.", enum: Channels, required: true},
 	}
+	maps.Copy(all, loyaltyHints())
+	maps.Copy(all, satisfactionHints())
+	return all
 }
 
 // Schema is the JSON Schema (2020-12) of a policy file, for editors. What it lets
