@@ -372,7 +372,7 @@ func (a *API) satisfactionOperations() {
 
 	type figuresOutput struct {
 		Body struct {
-			AsOf    time.Time     `json:"as_of" doc:"The clock of the views that the figures are from."`
+			AsOf    time.Time      `json:"as_of" doc:"The clock of the views that the figures are from."`
 			Total   opinionsBody   `json:"total" doc:"Of all the time asked about."`
 			Periods []opinionsBody `json:"periods,omitempty" doc:"With by: the parts in which there is anything, in order. The last answer of a customer counts in each of them."`
 		}
