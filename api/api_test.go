@@ -55,8 +55,8 @@ type fake struct {
 	only    string // the status of conflicts asked for
 
 	policies fakePolicies
-	fakeLoyalty
 	fakeSatisfaction
+	fakeLoyalty
 }
 
 func (f *fake) Customer(_ context.Context, ref string, at projections.At) (projections.Customer, error) {
@@ -69,8 +69,8 @@ func (f *fake) Customer(_ context.Context, ref string, at projections.At) (proje
 			ID: ada, Stage: "repeat", StageSince: noon, Reason: "second purchase", Cause: "touchpoint:x", Purchases: 2, Refunds: 1,
 			Revenue: map[string]string{"USD": "29.33"}, FirstSeen: noon, LastSeen: noon,
 			Traits: map[string]json.RawMessage{"plan": json.RawMessage(`"pro"`)}, Subjects: []string{"anon:a", "user:42"}, AsOf: noon,
-			Loyalty:      []projections.LoyaltyStanding{{Programme: "default", Tier: "member", Balance: loyalty.Balance{Available: 29, Pending: 1}, NextTier: "silver", Missing: "470"}},
-			Satisfaction: content, Service: careful,
+			Satisfaction: &content, Service: &careful,
+			Loyalty: []projections.LoyaltyStanding{{Programme: "default", Tier: "member", Balance: loyalty.Balance{Available: 29, Pending: 1}, NextTier: "silver", Missing: "470"}},
 		}, f.err
 	case moved.String():
 		return projections.Customer{}, &projections.MovedError{To: ada}
@@ -344,8 +344,7 @@ const adaJSON = `{"id":"11111111-1111-5111-8111-111111111111","stage":"repeat","
 	"reason":"second purchase","cause":"touchpoint:x","purchases":2,"refunds":1,"revenue":{"USD":"29.33"},
 	"first_seen":"2026-03-01T12:00:00Z","last_seen":"2026-03-01T12:00:00Z","traits":{"plan":"pro"},
 	"subjects":["anon:a","user:42"],"as_of":"2026-03-01T12:00:00Z",
-	"loyalty":[{"programme":"default","tier":"member","available":29,"pending":1,"debt":0,"next_tier":"silver","missing":"470"}],
-	"satisfaction":{` + contentJSON + `},"service":` + carefulJSON + `}`
+	"loyalty":[{"programme":"default","tier":"member","available":29,"pending":1,"debt":0,"next_tier":"silver","missing":"470"}],"satisfaction":{` + contentJSON + `},"service":` + carefulJSON + `}`
 
 func TestCustomer(t *testing.T) {
 	f := &fake{}

@@ -49,8 +49,8 @@ type customerBody struct {
 	Loyalty    []standingBody       `json:"loyalty,omitempty" doc:"Where the customer stands in the loyalty programmes that it is or was in; missing where there are none, and in lists."`
 	AsOf       time.Time            `json:"as_of" doc:"The time the answer is about."`
 
-	Satisfaction satisfactionBody `json:"satisfaction"`
-	Service      serviceBody      `json:"service"`
+	Satisfaction *satisfactionBody `json:"satisfaction,omitempty" doc:"How satisfied the customer is; missing in lists."`
+	Service      *serviceBody      `json:"service,omitempty" doc:"How the customer is to be treated, and why; missing in lists."`
 }
 
 func customerOf(c projections.Customer) customerBody {
@@ -58,8 +58,11 @@ func customerOf(c projections.Customer) customerBody {
 		ID: c.ID, Stage: c.Stage, StageSince: c.StageSince.UTC(), Reason: c.Reason, Cause: c.Cause,
 		Purchases: c.Purchases, Refunds: c.Refunds, Revenue: c.Revenue,
 		FirstSeen: c.FirstSeen.UTC(), LastSeen: c.LastSeen.UTC(), Traits: c.Traits, Subjects: c.Subjects, AsOf: c.AsOf.UTC(),
-		Loyalty:      standingsOf(c.Loyalty),
-		Satisfaction: satisfactionOf(&c.Satisfaction), Service: serviceOf(&c.Service),
+		Loyalty: standingsOf(c.Loyalty),
+	}
+	if c.Satisfaction != nil && c.Service != nil {
+		s, service := satisfactionOf(c.Satisfaction), serviceOf(c.Service)
+		b.Satisfaction, b.Service = &s, &service
 	}
 	if b.Revenue == nil {
 		b.Revenue = map[string]string{}

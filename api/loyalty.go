@@ -201,13 +201,13 @@ type quoteBody struct {
 }
 
 type programmeBody struct {
-	ID       string           `json:"id"`
-	Running  bool             `json:"running" doc:"False where the policy in force does not have it any more: it earns nothing."`
-	From     *time.Time       `json:"from,omitempty" doc:"Before it nothing earns; missing for no beginning."`
-	Currency string           `json:"currency"`
-	TimeZone string           `json:"time_zone"`
-	Rules    programmeRules   `json:"rules" doc:"The rules in force, as a policy has them. The from of a section is since when it holds; missing for no beginning. A section is missing that has not begun, or of a programme that has ended the earning."`
-	Figures  programmeFigures `json:"figures" doc:"From the view loyalty_programmes."`
+	ID       string         `json:"id"`
+	Running  bool           `json:"running" doc:"False where the policy in force does not have it any more: it earns nothing."`
+	From     *time.Time     `json:"from,omitempty" doc:"Before it nothing earns; missing for no beginning."`
+	Currency string         `json:"currency"`
+	TimeZone string         `json:"time_zone"`
+	Rules    programmeRules `json:"rules" doc:"The rules in force, as a policy has them. The from of a section is since when it holds; missing for no beginning. A section is missing that has not begun, or of a programme that has ended the earning."`
+	Figures  figuresBody    `json:"figures" doc:"From the view loyalty_programmes."`
 }
 
 type programmeRules struct {
@@ -217,7 +217,7 @@ type programmeRules struct {
 	Tiers   jsonValue `json:"tiers,omitempty"`
 }
 
-type programmeFigures struct {
+type figuresBody struct {
 	Members        uint64   `json:"members"`
 	ActiveMembers  uint64   `json:"active_members" doc:"With points earned or redeemed in the last 365 days."`
 	Points         int64    `json:"points" doc:"All that are available or pending."`
@@ -234,7 +234,7 @@ func loyaltyProgrammeOf(p *projections.LoyaltyProgramme) (programmeBody, error) 
 	f := &p.Figures
 	out := programmeBody{
 		ID: p.ID, Running: p.Running, From: orMissing(p.From), Currency: p.Rules.Currency, TimeZone: p.Rules.TimeZone,
-		Figures: programmeFigures{f.Members, f.ActiveMembers, f.Points, f.Liability, f.Debt, f.Given, f.Redeemed, f.Expired, f.RedemptionRate, f.Breakage},
+		Figures: figuresBody{f.Members, f.ActiveMembers, f.Points, f.Liability, f.Debt, f.Given, f.Redeemed, f.Expired, f.RedemptionRate, f.Breakage},
 	}
 	var errs []error
 	section := func(to *jsonValue, has bool, s any) {

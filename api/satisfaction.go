@@ -177,7 +177,7 @@ func shareOf(s satisfaction.Share) shareBody {
 	return b
 }
 
-type figuresBody struct {
+type opinionsBody struct {
 	From *time.Time `json:"from,omitempty" doc:"Included; missing for an open end."`
 	To   *time.Time `json:"to,omitempty" doc:"Not included; missing for an open end."`
 	NPS  struct {
@@ -222,8 +222,8 @@ type timeFiguresBody struct {
 	Within shareBody `json:"within" doc:"The share in time, of those that met their target or are past it; what is not yet due counts in neither."`
 }
 
-func figuresOf(f *projections.Figures) figuresBody {
-	var b figuresBody
+func opinionsOf(f *projections.Figures) opinionsBody {
+	var b opinionsBody
 	b.From, b.To = orOpen(f.From), orOpen(f.To)
 	n := &b.NPS
 	n.N, n.Promoters, n.Passives, n.Detractors, n.Low, n.High = f.NPS.N, f.NPS.Promoters, f.NPS.Passives, f.NPS.Detractors, f.NPS.Low, f.NPS.High
@@ -372,9 +372,9 @@ func (a *API) satisfactionOperations() {
 
 	type figuresOutput struct {
 		Body struct {
-			AsOf    time.Time     `json:"as_of" doc:"The clock of the views that the figures are from."`
-			Total   figuresBody   `json:"total" doc:"Of all the time asked about."`
-			Periods []figuresBody `json:"periods,omitempty" doc:"With by: the parts in which there is anything, in order. The last answer of a customer counts in each of them."`
+			AsOf    time.Time      `json:"as_of" doc:"The clock of the views that the figures are from."`
+			Total   opinionsBody   `json:"total" doc:"Of all the time asked about."`
+			Periods []opinionsBody `json:"periods,omitempty" doc:"With by: the parts in which there is anything, in order. The last answer of a customer counts in each of them."`
 		}
 	}
 	huma.Register(a.huma, operation("get-satisfaction-figures", http.MethodGet, "/satisfaction", tag,
@@ -406,9 +406,9 @@ func (a *API) satisfactionOperations() {
 				return nil, a.questionError("count the satisfaction", err)
 			}
 			out := &figuresOutput{}
-			out.Body.AsOf, out.Body.Total = asOf.UTC(), figuresOf(&total)
+			out.Body.AsOf, out.Body.Total = asOf.UTC(), opinionsOf(&total)
 			for i := range parts {
-				out.Body.Periods = append(out.Body.Periods, figuresOf(&parts[i]))
+				out.Body.Periods = append(out.Body.Periods, opinionsOf(&parts[i]))
 			}
 			return out, nil
 		})

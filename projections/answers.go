@@ -49,10 +49,11 @@ type Customer struct {
 	Subjects   []string // "user:42", "anon:8f3a"; the one that gives the id first
 	// Loyalty is where it stands in the programmes that it is or was in; nil in lists.
 	Loyalty []LoyaltyStanding
-	AsOf    time.Time
-
-	Satisfaction satisfaction.View
-	Service      satisfaction.Service
+	// Satisfaction and Service are how satisfied it is and how it is to be treated; nil
+	// in lists.
+	Satisfaction *satisfaction.View
+	Service      *satisfaction.Service
+	AsOf         time.Time
 }
 
 // Account is the answer to where an account stands. Where the policy gives accounts

@@ -358,7 +358,7 @@ func (q *FiguresQuery) answers() string {
 	of, group, kinds := "if(%s, r.said, 0)", "", []string{}
 	if !q.Every {
 		// Grouped by few keys of fixed length and no kind, which is three times faster.
-		of, group = "argMaxIf(r.said, "+inOrder("r.at", "r.event_id")+", %s)", "\nGROUP BY r.customer_id"
+		of, group = "argMaxIf(r.said, "+momentKey("r.at", "r.event_id")+", %s)", "\nGROUP BY r.customer_id"
 		if q.By != "" {
 			group += ", part"
 		}
@@ -372,10 +372,10 @@ func (q *FiguresQuery) answers() string {
 FROM (SELECT ` + first + " AS part, " + strings.Join(kinds, ", ") + fit + group + ") GROUP BY part"
 }
 
-// inOrder is SQL for a number that puts moments in order, those at one instant by the
+// momentKey is SQL for a number that puts moments in order, those at one instant by the
 // text of their ids as everywhere else: as one number it is compared ten times faster
 // than as a pair.
-func inOrder(at, id string) string {
+func momentKey(at, id string) string {
 	// An id is kept with its halves the other way round.
 	halves := "reinterpretAsUInt128(" + id + ")"
 	return "bitOr(bitShiftLeft(toUInt256(toUnixTimestamp64Milli(" + at + ") + 4611686018427387904), 128), toUInt256(bitOr(bitShiftLeft(" + halves + ", 64), bitShiftRight(" + halves + ", 64))))"
@@ -406,7 +406,7 @@ func (q *FiguresQuery) orders() string {
 	}
 	return "SELECT " + q.first("r.at") + " AS part, count()" + q.fitting(`
     SELECT customer_id, placed.1 AS at, placed.2 AS channel, placed.3 AS source FROM (
-        SELECT customer_id, argMin((occurred_at, channel, source), `+inOrder("occurred_at", "event_id")+`) AS placed
+        SELECT customer_id, argMin((occurred_at, channel, source), `+momentKey("occurred_at", "event_id")+`) AS placed
         FROM touchpoints WHERE meaning = '`+string(policy.Purchase)+`' AND customer_id != toUUID({nobody:String})`+before+`
         GROUP BY customer_id, if(order_id = '', toString(event_id), order_id))
 `) + "\nGROUP BY part"

@@ -174,7 +174,7 @@ func (v *Views) LoyaltyQuote(ctx context.Context, ref string, r QuoteRequest) (Q
 	if err != nil {
 		return Quote{}, err
 	}
-	facts := a.lines.loyalty
+	facts := a.loyaltyFacts()
 	at := a.q.asOf
 	if !r.At.IsZero() {
 		at = domain.MillisOf(r.At)
@@ -245,7 +245,7 @@ func (v *Views) ledger(ctx context.Context, ref, programme string, at At) (*answ
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	l := loyalty.Fold(a.lines.loyalty, p, a.q.asOf)
+	l := loyalty.Fold(a.loyaltyFacts(), p, a.q.asOf)
 	return a, p, &l, nil
 }
 
@@ -258,6 +258,27 @@ func (a *answer) programme(id string) (*loyalty.Programme, error) {
 	return nil, ErrNoProgramme
 }
 
+// loyaltyFacts are what the ledgers of the customer follow from, by what was known.
+// They are the caller's.
+func (a *answer) loyaltyFacts() *loyalty.Facts {
+	if a.read == nil {
+		facts := &loyalty.Facts{}
+		for _, m := range a.members {
+			facts.Merge(&m.facts.Loyalty)
+		}
+		return facts
+	}
+	facts := a.read.Loyalty.Clone()
+	for _, m := range a.members {
+		for _, c := range m.facts.Loyalty.Commands() {
+			if c.RecordedAt <= a.q.known {
+				facts.AddCommand(c)
+			}
+		}
+	}
+	return &facts
+}
+
 // standings are where the customer stands in each programme that it is or was in.
 func (a *answer) standings() []LoyaltyStanding {
 	all := []LoyaltyStanding{}
@@ -265,7 +286,7 @@ func (a *answer) standings() []LoyaltyStanding {
 	if len(programmes) == 0 {
 		return all
 	}
-	facts := a.lines.loyalty
+	facts := a.loyaltyFacts()
 	for _, p := range programmes {
 		l := loyalty.Fold(facts, p, a.q.asOf)
 		if l.Enrolled == policy.Never && len(l.Movements) == 0 {

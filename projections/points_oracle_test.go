@@ -90,7 +90,7 @@ func inWords(row any) string {
 	return strings.NewReplacer("CustomerID:"+uuid.Nil.String()+" ", "", " Version:{Position:0 Clock:0}", "", " Removed:false", "", " PolicyVersion:0", "").Replace(fmt.Sprintf("%+v", row))
 }
 
-func bySeq(seq uint32, row any) string { return fmt.Sprintf(" %04d %s", seq, inWords(row)) }
+func inOrder(seq uint32, row any) string { return fmt.Sprintf(" %04d %s", seq, inWords(row)) }
 
 // portraitLines are the rows of points and satisfaction in words.
 type portraitLines struct {
@@ -164,7 +164,7 @@ func (m *memory) lines(t tb, id uuid.UUID) (p portraitLines) {
 		if r.CustomerID == id && !r.Removed {
 			numbered(r.Programme, r.Seq)
 			r.CustomerID, r.Version = none, version
-			words = append(words, r.Programme+bySeq(r.Seq, r))
+			words = append(words, r.Programme+inOrder(r.Seq, r))
 		}
 	}
 	whole("loyalty_ledger")
@@ -174,7 +174,7 @@ func (m *memory) lines(t tb, id uuid.UUID) (p portraitLines) {
 		if r.CustomerID == id && !r.Removed {
 			numbered(r.Programme, r.Seq)
 			r.CustomerID, r.Version, r.PolicyVersion = none, version, 0
-			words = append(words, r.Programme+bySeq(r.Seq, r))
+			words = append(words, r.Programme+inOrder(r.Seq, r))
 		}
 	}
 	whole("tier_transitions")
@@ -190,7 +190,7 @@ func (m *memory) lines(t tb, id uuid.UUID) (p portraitLines) {
 		if r.CustomerID == id && !r.Removed {
 			numbered("", r.Seq)
 			r.CustomerID, r.Version, r.PolicyVersion = none, version, 0
-			words = append(words, bySeq(r.Seq, r))
+			words = append(words, inOrder(r.Seq, r))
 		}
 	}
 	whole("satisfaction_transitions")
@@ -205,7 +205,7 @@ func (m *memory) lines(t tb, id uuid.UUID) (p portraitLines) {
 			if !r.Resolution.Done {
 				r.Resolution.Took = 0
 			}
-			words = append(words, bySeq(r.Seq, r))
+			words = append(words, inOrder(r.Seq, r))
 		}
 	}
 	whole("cases")
@@ -214,7 +214,7 @@ func (m *memory) lines(t tb, id uuid.UUID) (p portraitLines) {
 		if r.CustomerID == id && !r.Removed {
 			numbered("", r.Seq)
 			r.CustomerID, r.Version = none, version
-			words = append(words, bySeq(r.Seq, r))
+			words = append(words, inOrder(r.Seq, r))
 		}
 	}
 	whole("surveys")
@@ -323,13 +323,13 @@ func standings(points *loyalty.Facts, opinions *satisfaction.Facts, rules *Rules
 				BalanceAvailable: m.Balance.Available, BalancePending: m.Balance.Pending, BalanceDebt: m.Balance.Debt,
 				Lot: int32(m.Lot), OrderID: m.Order, Value: int64(m.Value), Currency: m.Currency, Cause: m.Cause.String(), Note: m.Note,
 			}
-			ledger = append(ledger, pr.ID+bySeq(r.Seq, r))
+			ledger = append(ledger, pr.ID+inOrder(r.Seq, r))
 		}
 		for i, c := range l.Transitions {
 			r := warehouse.TierChange{
 				Programme: pr.ID, Seq: uint32(i + 1), From: c.From, To: c.To, At: int64(c.At), Until: never(c.Until), Reason: c.Reason, Cause: c.Cause.String(),
 			}
-			tiers = append(tiers, pr.ID+bySeq(r.Seq, r))
+			tiers = append(tiers, pr.ID+inOrder(r.Seq, r))
 		}
 	}
 	join := func(words []string) string {
@@ -358,7 +358,7 @@ func standings(points *loyalty.Facts, opinions *satisfaction.Facts, rules *Rules
 	p.Satisfaction = inWords(row)
 	var statuses, cases, surveys []string
 	for i, t := range past {
-		statuses = append(statuses, bySeq(uint32(i+1), warehouse.StatusChange{
+		statuses = append(statuses, inOrder(uint32(i+1), warehouse.StatusChange{
 			Seq: uint32(i + 1), From: string(t.From), To: string(t.To), At: int64(t.At), Index: t.Index, Reason: t.Reason, Cause: t.Cause.String(),
 		}))
 	}
@@ -377,14 +377,14 @@ func standings(points *loyalty.Facts, opinions *satisfaction.Facts, rules *Rules
 		if k.HasOpened {
 			r.Opened, r.Event = int64(k.Opened.At), k.Opened.ID
 		}
-		cases = append(cases, bySeq(r.Seq, r))
+		cases = append(cases, inOrder(r.Seq, r))
 	}
 	for i, k := range satisfaction.Surveys(opinions, now) {
 		r := warehouse.Survey{Seq: uint32(i + 1), Event: k.Sent.ID, SentAt: int64(k.Sent.At), Kind: k.Kind.String(), Survey: k.Survey, Campaign: k.Campaign}
 		if k.Answered {
 			r.Answer, r.AnsweredAt = k.Answer.ID, int64(k.Answer.At)
 		}
-		surveys = append(surveys, bySeq(r.Seq, r))
+		surveys = append(surveys, inOrder(r.Seq, r))
 	}
 	p.Statuses, p.Cases, p.Surveys = join(statuses), join(cases), join(surveys)
 	return p

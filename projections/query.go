@@ -92,6 +92,9 @@ func (v *Views) Customer(ctx context.Context, ref string, at At) (Customer, erro
 	}
 	c := a.customer()
 	c.Loyalty = a.standings()
+	s, _ := a.satisfaction()
+	service := a.service(&s, c.Loyalty)
+	c.Satisfaction, c.Service = &s, &service
 	return c, nil
 }
 
@@ -102,9 +105,9 @@ type answer struct {
 	members []*subject
 	view    customer.View
 	past    []lifecycle.Transition
-	// lines is what points and satisfaction are folded from; it may hold what came
-	// after the time asked about, at which those folds cut by themselves.
-	lines basis
+	// read are the facts of the touchpoints that were known, where the question says
+	// what was; commands are not among them.
+	read *customer.Facts
 }
 
 // heavyCustomer is the number of touchpoints above which what the state does not
@@ -152,8 +155,6 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref 
 		for _, m := range members {
 			facts.Merge(&m.facts)
 		}
-		whole := facts
-		a.lines = *basisOf(&whole)
 		// Where touchpoints came after the time asked about, the facts do not tell
 		// which was the last by then, nor the traits.
 		before := q.history && q.asOf < facts.LastSeen
@@ -172,14 +173,7 @@ func (v *Views) answerFrom(ctx context.Context, g *generation, q *question, ref 
 		}
 	} else {
 		a.id, err = q.read(ctx, members, &facts, page)
-		for _, m := range members {
-			for _, c := range m.facts.Loyalty.Commands() { // which stand in other streams
-				if c.RecordedAt <= q.known {
-					facts.Loyalty.AddCommand(c)
-				}
-			}
-		}
-		a.lines = *basisOf(&facts)
+		a.read = &facts
 	}
 	if err != nil {
 		return nil, err
@@ -358,8 +352,6 @@ func (a *answer) customer() Customer {
 	for _, m := range a.members {
 		c.Subjects = append(c.Subjects, m.String())
 	}
-	c.Satisfaction, _ = a.satisfaction()
-	c.Service = a.service(&c.Satisfaction)
 	return c
 }
 

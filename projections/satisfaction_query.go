@@ -10,7 +10,6 @@ import (
 
 	"sojourn/domain"
 	"sojourn/domain/customer"
-	"sojourn/domain/loyalty"
 	"sojourn/domain/satisfaction"
 )
 
@@ -32,25 +31,34 @@ func (v *Views) Satisfaction(ctx context.Context, ref string, at At) (Satisfacti
 	}
 	s := Satisfaction{Customer: a.id, AsOf: a.q.asOf.Time()}
 	s.View, s.Past = a.satisfaction()
-	s.Service = a.service(&s.View)
+	s.Service = a.service(&s.View, a.standings())
 	return s, nil
 }
 
 // satisfaction is how satisfied the customer is at the time asked about.
 func (a *answer) satisfaction() (satisfaction.View, []satisfaction.Transition) {
-	view, past, _ := a.lines.satisfaction.View(a.q.asOf, a.q.rules.satisfaction)
+	// What came after the time asked about changes nothing.
+	facts := &satisfaction.Facts{}
+	if a.read != nil {
+		facts = &a.read.Satisfaction
+	} else {
+		for _, m := range a.members {
+			facts.Merge(&m.facts.Satisfaction)
+		}
+	}
+	view, past, _ := facts.View(a.q.asOf, a.q.rules.satisfaction)
 	return view, past
 }
 
 // service is how the customer is to be treated at the time asked about.
-func (a *answer) service(s *satisfaction.View) satisfaction.Service {
+func (a *answer) service(s *satisfaction.View, programmes []LoyaltyStanding) satisfaction.Service {
 	p := satisfaction.Profile{
 		Value: a.view.Totals.Revenue, OpenComplaints: s.OpenComplaints, OpenTickets: s.OpenTickets,
 		Status: s.Status, Flags: flagsOf(a.view.Traits),
 	}
-	for _, programme := range a.q.rules.book.Programmes() {
-		if tier := loyalty.Fold(a.lines.loyalty, programme, a.q.asOf).Tier.Name; tier != "" {
-			p.Tiers = append(p.Tiers, tier)
+	for _, l := range programmes {
+		if l.Tier != "" {
+			p.Tiers = append(p.Tiers, l.Tier)
 		}
 	}
 	return a.q.rules.satisfaction.Service(p, a.q.asOf)

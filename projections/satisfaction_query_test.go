@@ -57,7 +57,7 @@ func TestSatisfactionOfACustomer(t *testing.T) {
 			t.Errorf("at %+v: %s, %d complaints, %d tickets, %d surveys, service %+v, want %+v", at, got.Status, got.OpenComplaints, got.OpenTickets, len(got.Surveys), got.Service, w)
 		}
 		// The two calls say the same.
-		if fmt.Sprint(c.Satisfaction, c.Service, c.AsOf, c.ID) != fmt.Sprint(got.View, got.Service, got.AsOf, got.Customer) {
+		if fmt.Sprint(*c.Satisfaction, *c.Service, c.AsOf, c.ID) != fmt.Sprint(got.View, got.Service, got.AsOf, got.Customer) {
 			t.Errorf("at %+v the customer says\n%+v %+v, its satisfaction\n%+v %+v", at, c.Satisfaction, c.Service, got.View, got.Service)
 		}
 	}
