@@ -89,6 +89,8 @@ type fold struct {
 	// silent folds make no statements and learn what has been said from the log.
 	silent bool
 	polite bool // it gives way to every other goroutine
+	// plain folds make no rows of points and satisfaction: nobody asks for them.
+	plain bool
 
 	position eventstore.Position
 	// clock is that of the last flush, step that of the event at hand, and before

@@ -82,6 +82,7 @@ func (g *generation) recover(ctx context.Context) error {
 	g.broken = true // until all of this has gone well
 	at := g.state.checkpoint()
 	f := newFold(g.rules, g.keyer, g.state, g.logger)
+	f.plain = g.mute
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
 	f.silent = !at.Reconciled
 	g.fold = f

@@ -73,7 +73,6 @@ type Survey struct {
 	SentAt           int64
 	Kind             string // empty where it was sent without
 	Survey, Campaign string
-	Channel, Source  string
 	Answer           uuid.UUID // the first answer, Nil where there is none
 	AnsweredAt       int64
 	Version          Version

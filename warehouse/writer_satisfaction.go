@@ -116,8 +116,6 @@ func (db *DB) WriteSurveys(ctx context.Context, g Generation, rows []Survey) err
 		each("kind", "LowCardinality(String)", rows, func(r *Survey) string { return r.Kind }),
 		each("survey", "String", rows, func(r *Survey) string { return r.Survey }),
 		each("campaign", "String", rows, func(r *Survey) string { return r.Campaign }),
-		each("channel", "LowCardinality(String)", rows, func(r *Survey) string { return r.Channel }),
-		each("source", "LowCardinality(String)", rows, func(r *Survey) string { return r.Source }),
 		some("answer_id", "UUID", rows, func(r *Survey) (uuid.UUID, bool) { return r.Answer, r.Answer != uuid.Nil }),
 		some("answered_at", timeType, rows, func(r *Survey) (int64, bool) { return r.AnsweredAt, r.Answer != uuid.Nil }),
 		each("position", "UInt64", rows, func(r *Survey) uint64 { return r.Version.Position }),

@@ -324,8 +324,6 @@ CREATE TABLE IF NOT EXISTS surveys_g7
     kind        LowCardinality(String),
     survey      String,
     campaign    String,
-    channel     LowCardinality(String),
-    source      LowCardinality(String),
     answer_id   Nullable(UUID),
     answered_at Nullable(DateTime64(3, 'UTC')),
     position    UInt64,

@@ -249,8 +249,6 @@ SELECT
     kind,
     survey,
     campaign,
-    channel,
-    source,
     answer_id,
     answered_at,
     position,
@@ -356,7 +354,7 @@ SELECT
     count() AS comments,
     countIf(priority = 'high') / comments AS high_share
 FROM sojourn.feedback
-WHERE comment != ''
+WHERE comment != '' AND status != ''
 GROUP BY week, topic
 COMMENT 'g7';
 

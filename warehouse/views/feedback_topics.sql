@@ -5,6 +5,6 @@ SELECT
     count() AS comments,
     countIf(priority = 'high') / comments AS high_share
 FROM {database}.feedback
-WHERE comment != ''
+WHERE comment != '' AND status != ''
 GROUP BY week, topic
 COMMENT '{gen}'

@@ -7,8 +7,6 @@ SELECT
     kind,
     survey,
     campaign,
-    channel,
-    source,
     answer_id,
     answered_at,
     position,
