@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +23,9 @@ type slice struct {
 	prefix string
 	mask   [16]byte
 	begin  eventstore.Position
+
+	mu         sync.Mutex
+	seen, head eventstore.Position // how far Head has read, and what it found
 }
 
 var slicesMade atomic.Uint64
@@ -104,14 +108,18 @@ func (s *slice) only(seq iter.Seq2[eventstore.Recorded, error]) iter.Seq2[events
 }
 
 func (s *slice) Head(ctx context.Context) (eventstore.Position, error) {
-	var head eventstore.Position
-	for e, err := range s.ReadAll(ctx, 0) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e, err := range s.Store.ReadAll(ctx, max(s.seen, s.begin)) {
 		if err != nil {
 			return 0, err
 		}
-		head = e.Position
+		s.seen = e.Position
+		if _, ok := s.mine(e); ok {
+			s.head = e.Position
+		}
 	}
-	return head, nil
+	return s.head, ctx.Err()
 }
 
 func (s *slice) Wait(ctx context.Context, after eventstore.Position) error {

@@ -94,7 +94,6 @@ func TestModel(t *testing.T) {
 
 // TestSlices runs the suite on one server that all its tests share.
 func TestSlices(t *testing.T) {
-	t.Parallel()
 	p := memory(t)
 	server, address := serve(t, p)
 	t.Cleanup(func() {
