@@ -20,7 +20,7 @@ const kindOf = async (promise) => {
     for (const kind of [WrongExpectedVersionError, AccessDeniedError, StreamDeletedError, StreamNotFoundError]) {
       if (e instanceof kind) return kind.name
     }
-    return e.code === 12 ? `UNIMPLEMENTED: ${e.details}` : String(e)
+    return e.code === 12 ? 'UNIMPLEMENTED' : String(e)
   }
 }
 const read = async (name, options) => {

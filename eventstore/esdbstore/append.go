@@ -84,6 +84,7 @@ func (s *Store) round(ctx context.Context, n *node, parts []eventstore.Append, o
 	if err != nil {
 		return open, err
 	}
+	covered := eventstore.Position(s.index.covered.Load())
 	sent := make(map[string]bool)
 	var requests []request
 	settled := make(map[int]bool)
@@ -97,7 +98,21 @@ func (s *Store) round(ctx context.Context, n *node, parts []eventstore.Append, o
 		if err != nil {
 			return open, err
 		}
+		if d.result.Err != nil && end.guess { // it may be right by now
+			if end, err = s.load(ctx, n, p.Stream); err != nil {
+				return open, err
+			}
+			ends[p.Stream] = end
+			if d, err = s.decide(end, p); err != nil {
+				return open, err
+			}
+		}
 		if len(d.events) == 0 { // settled without the server
+			if d.result.Err == nil && d.result.Position == 0 {
+				if d.result.Position, err = s.positionOf(ctx, n, p.Stream, d.result.Revision); err != nil {
+					return open, err
+				}
+			}
 			results[i], settled[i] = d.result, true
 			continue
 		}
@@ -109,8 +124,16 @@ func (s *Store) round(ctx context.Context, n *node, parts []eventstore.Append, o
 		requests = append(requests, r)
 	}
 	answers, err := s.send(ctx, n, requests)
+	for k := len(answers); k < len(requests); k++ {
+		s.ends.drop(requests[k].stream)
+	}
 	for k, a := range answers {
 		r := &requests[k]
+		if a.err == nil {
+			s.ends.put(r.stream, ends[r.stream].after(r.events, a.position, covered))
+		} else {
+			s.ends.drop(r.stream)
+		}
 		switch {
 		case errors.Is(a.err, errMoved):
 		case errors.Is(a.err, eventstore.ErrTooLarge):
@@ -140,11 +163,79 @@ func (s *Store) round(ctx context.Context, n *node, parts []eventstore.Append, o
 	return left, err
 }
 
-// end is the end of a stream as it was read.
+// end is the end of a stream as it was read, or as it stood after an append of
+// this store. It is not changed.
 type end struct {
 	next uint64 // the revision of the next event
-	// recent are the events that the index may not hold.
+	// recent are the events that the index may not hold. A position of 0 is not
+	// known.
 	recent map[uuid.UUID]place
+	guess  bool // it is remembered: the stream may have moved on
+}
+
+// ends remembers the ends of some streams.
+type ends struct {
+	mu sync.Mutex
+	of map[string]*end
+}
+
+// Limits of what is remembered.
+const (
+	rememberedEnds   = 1 << 16 // streams
+	rememberedEvents = 1 << 12 // events of one stream that the index does not cover
+)
+
+func (e *ends) get(stream string) *end {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.of[stream]
+}
+
+func (e *ends) put(stream string, x *end) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(x.recent) > rememberedEvents { // the index is far behind
+		delete(e.of, stream)
+		return
+	}
+	if len(e.of) >= rememberedEnds && e.of[stream] == nil {
+		for other := range e.of { // any one
+			delete(e.of, other)
+			break
+		}
+	}
+	e.of[stream] = x
+}
+
+func (e *ends) drop(stream string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.of, stream)
+}
+
+// after is the end of a stream when events have been appended to it, the last of
+// them at a position.
+func (e *end) after(events []eventstore.NewEvent, position, covered eventstore.Position) *end {
+	out := &end{next: e.next + uint64(len(events)), recent: make(map[uuid.UUID]place, len(e.recent)+len(events)), guess: true}
+	known := uint64(0) // the index covers the revisions before
+	for _, p := range e.recent {
+		if p.position > 0 && p.position <= covered {
+			known = max(known, p.revision+1)
+		}
+	}
+	for id, p := range e.recent {
+		if p.revision >= known {
+			out.recent[id] = p
+		}
+	}
+	for i := range events {
+		p := place{revision: e.next + uint64(i)}
+		if i == len(events)-1 {
+			p.position = position
+		}
+		out.recent[events[i].ID] = p
+	}
+	return out
 }
 
 // loadAll reads the ends of the streams of some parts, several at a time.
@@ -159,6 +250,12 @@ func (s *Store) loadAll(ctx context.Context, n *node, parts []eventstore.Append,
 	slots := make(chan struct{}, loadsAtATime)
 	loaded := make(map[string]*end, len(ends))
 	for stream := range ends {
+		if e := s.ends.get(stream); e != nil {
+			mu.Lock()
+			loaded[stream] = e
+			mu.Unlock()
+			continue
+		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -184,9 +281,9 @@ func (s *Store) load(ctx context.Context, n *node, stream string) (*end, error) 
 	defer cancel()
 	covered := eventstore.Position(s.index.covered.Load())
 	out := &end{recent: make(map[uuid.UUID]place)}
-	const some = 16
-	for from, first := eventstore.End, true; ; first = false {
-		seen, done := 0, false
+	some := uint64(1) // the last event is most often one that the index covers
+	for from, first := eventstore.End, true; ; first, some = false, 64 {
+		seen, done := uint64(0), false
 		err := s.read(ctx, n, streamRequest(stream, from, eventstore.Backwards, some), func(e *eventstore.Recorded) error {
 			if first && seen == 0 {
 				out.next = e.Revision + 1

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sort"
 	"sync"
@@ -21,12 +22,14 @@ import (
 
 // The keys of the index; numbers are big-endian.
 //
-//	i id position   → revision (uvarint), stream
+//	i id            → position, revision (uvarint), stream: the lowest position
+//	j id position   → revision (uvarint), stream: the others
 //	r position      → nothing: the event is a Repeat
 //	t position      → milliseconds: the clock went back here, from this time
 //	c               → the checkpoint
 const (
 	prefixID     = 'i'
+	prefixOther  = 'j'
 	prefixRepeat = 'r'
 	prefixTime   = 't'
 	keyOfIndex   = 'c'
@@ -197,51 +200,78 @@ func (x *index) use() (done func(), err error) {
 	return x.using.RUnlock, nil
 }
 
-func idKey(id uuid.UUID, position eventstore.Position) []byte {
-	key := make([]byte, 0, 25)
-	key = append(append(key, prefixID), id[:]...)
-	return binary.BigEndian.AppendUint64(key, uint64(position))
+func idKey(prefix byte, id uuid.UUID) []byte {
+	return append(append(make([]byte, 0, 25), prefix), id[:]...)
 }
 
-// visit calls f with each event of an id, in the order of the log, until f
-// returns false.
-func (x *index) visit(id uuid.UUID, f func(stream []byte, p place) bool) error {
+// first finds the event of an id that stands lowest. The stream's name is valid
+// until closer is closed; closer is nil where there is no such event.
+func (x *index) first(id uuid.UUID) (p place, stream []byte, closer io.Closer, err error) {
+	v, closer, err := x.db.Get(idKey(prefixID, id))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return place{}, nil, nil, nil
+	}
+	if err != nil {
+		return place{}, nil, nil, err
+	}
+	if len(v) > 8 {
+		if revision, n := binary.Uvarint(v[8:]); n > 0 {
+			return place{revision: revision, position: eventstore.Position(binary.BigEndian.Uint64(v))}, v[8+n:], closer, nil
+		}
+	}
+	return place{}, nil, nil, errors.Join(errIndexFormat, closer.Close())
+}
+
+// places lists where a stream holds an id, in the order of the log.
+func (x *index) places(id uuid.UUID, stream string) (out []place, err error) {
 	done, err := x.use()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer done()
-	lower := idKey(id, 0)
-	upper := append(slices.Clone(lower[:17]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	p, name, closer, err := x.first(id)
+	if err != nil || closer == nil {
+		return nil, err
+	}
+	if string(name) == stream {
+		out = append(out, p)
+	}
+	if err := closer.Close(); err != nil || x.repeats.Load() == 0 {
+		return out, err
+	}
+	lower := idKey(prefixOther, id)
+	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: append(slices.Clone(lower), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for ok := it.First(); ok; ok = it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {
-			return errors.Join(err, it.Close())
+			return nil, errors.Join(err, it.Close())
 		}
 		revision, n := binary.Uvarint(v)
 		if n <= 0 || len(it.Key()) != 25 {
-			return errors.Join(errIndexFormat, it.Close())
+			return nil, errors.Join(errIndexFormat, it.Close())
 		}
-		if !f(v[n:], place{revision: revision, position: eventstore.Position(binary.BigEndian.Uint64(it.Key()[17:]))}) {
-			break
+		if string(v[n:]) == stream {
+			out = append(out, place{revision: revision, position: eventstore.Position(binary.BigEndian.Uint64(it.Key()[17:]))})
 		}
 	}
-	return it.Close()
+	return out, it.Close()
 }
 
-// places lists where a stream holds an id.
-func (x *index) places(id uuid.UUID, stream string) (out []place, err error) {
-	err = x.visit(id, func(s []byte, p place) bool {
-		if string(s) == stream {
-			out = append(out, p)
-		}
-		return true
-	})
-	return out, err
+// lowest is the lowest position of an id, or 0.
+func (x *index) lowest(id uuid.UUID) (eventstore.Position, error) {
+	done, err := x.use()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	p, _, closer, err := x.first(id)
+	if err != nil || closer == nil {
+		return 0, err
+	}
+	return p.position, closer.Close()
 }
 
 // add takes in events that follow what is covered, and moves to a position at or
@@ -257,13 +287,23 @@ func (x *index) add(events []eventstore.Recorded, to eventstore.Position) error 
 		e := &events[i]
 		known := inBatch[e.ID]
 		if !known {
-			if err := x.visit(e.ID, func([]byte, place) bool { known = true; return false }); err != nil {
+			at, err := x.lowest(e.ID)
+			if err != nil {
 				return err
 			}
+			known = at > 0
 		}
 		inBatch[e.ID] = true
-		value = append(binary.AppendUvarint(value[:0], e.Revision), e.Stream...)
-		if err := b.Set(idKey(e.ID, e.Position), value, nil); err != nil {
+		key := idKey(prefixID, e.ID)
+		value = value[:0]
+		if known {
+			key[0] = prefixOther
+			key = binary.BigEndian.AppendUint64(key, uint64(e.Position))
+		} else {
+			value = binary.BigEndian.AppendUint64(value, uint64(e.Position))
+		}
+		value = append(binary.AppendUvarint(value, e.Revision), e.Stream...)
+		if err := b.Set(key, value, nil); err != nil {
 			return err
 		}
 		if known {
@@ -400,14 +440,11 @@ func (s *Store) Lookup(ctx context.Context, ids []uuid.UUID, dst []eventstore.Po
 		return s.because(ctx, err)
 	}
 	for i, id := range ids {
-		dst[i] = 0
-		err := s.index.visit(id, func(_ []byte, p place) bool {
-			dst[i] = p.position
-			return false
-		})
+		at, err := s.index.lowest(id)
 		if err != nil {
 			return fmt.Errorf("look up event id: %w", err)
 		}
+		dst[i] = at
 	}
 	return nil
 }

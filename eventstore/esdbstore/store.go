@@ -90,6 +90,7 @@ type Store struct {
 	cluster  *cluster
 	index    *index
 	batch    *batcher
+	ends     ends
 	deadline time.Duration
 
 	closing context.Context // ends with Close
@@ -112,7 +113,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, log: c.Logger, deadline: 10 * time.Second}
+	s := &Store{config: c, log: c.Logger, deadline: 10 * time.Second, ends: ends{of: make(map[string]*end)}}
 	if conf.DefaultDeadline != nil {
 		s.deadline = *conf.DefaultDeadline
 	}
