@@ -35,8 +35,10 @@ func TestEventStoreDBJavaScriptClient(t *testing.T) {
 		"missing":      "StreamNotFoundError",
 		"persistent":   "UNIMPLEMENTED",
 		"read": []any{
-			[]any{0.0, "OrderPlaced", 1.0, "test"}, []any{1.0, "OrderPlaced", 2.0, "test"},
-			[]any{2.0, "Scan", []any{255.0, 0.0, 7.0}, []any{9.0}}, []any{3.0, "Single", 3.0, "test"},
+			[]any{0.0, "OrderPlaced", 1.0, "test"},
+			[]any{1.0, "OrderPlaced", 2.0, "test"},
+			[]any{2.0, "Scan", []any{255.0, 0.0, 7.0}, []any{9.0}},
+			[]any{3.0, "Single", 3.0, "test"},
 		},
 		"id":           true,
 		"text":         "Grüße",

@@ -231,4 +231,3 @@ func unimplemented(_ any, stream grpc.ServerStream) error {
 	}
 	return status.Errorf(codes.Unimplemented, "Sojourn does not serve %s (%s): it offers reads, appends and catch-up subscriptions", what, method)
 }
-

@@ -14,8 +14,6 @@ import (
 	"sojourn/eventstore"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func TestAppendAndRead(t *testing.T) {
 	t.Parallel()
 	f := start(t, nil)
