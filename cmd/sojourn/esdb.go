@@ -46,12 +46,20 @@ func (d *dataDir) openStore(ctx context.Context, c *Config, log *slog.Logger) (e
 		if _, err := os.Stat(index); err == nil {
 			return nil, fmt.Errorf("the log of %s is in EventStoreDB: say where with --store (%s), or choose another directory with --data", d.path, envName("store"))
 		}
-		return pebblestore.Open(local, pebblestore.Options{Logger: log})
+		s, err := pebblestore.Open(local, pebblestore.Options{Logger: log})
+		if err != nil {
+			return nil, err
+		}
+		return asRecorded(ctx, s)
 	}
 	if _, err := os.Stat(local); err == nil {
 		return nil, fmt.Errorf("%s holds a log of its own: choose another directory with --data, or leave --store out", d.path)
 	}
-	return esdbstore.Open(ctx, esdbstore.Config{Connection: c.Store, Dir: index, Logger: log})
+	s, err := esdbstore.Open(ctx, esdbstore.Config{Connection: c.Store, Dir: index, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return asRecorded(ctx, s)
 }
 
 // validateESDB checks the settings that have to do with EventStoreDB.

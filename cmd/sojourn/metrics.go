@@ -32,6 +32,9 @@ func newRegistry(store eventLog, views *projections.Views) (*prometheus.Registry
 			return 0
 		}),
 	}
+	if copied, ok := store.(copiedLog); ok {
+		store = copied.eventLog
+	}
 	// What EventStoreDB keeps, it has figures of its own for.
 	if store, ok := store.(*pebblestore.Store); ok {
 		all = append(all,
