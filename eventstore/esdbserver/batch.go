@@ -8,6 +8,7 @@ import (
 
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/shared"
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"sojourn/eventstore"
@@ -18,6 +19,8 @@ const (
 	batchParts = 1024    // appended together at most
 	batchBytes = 4 << 20 // appended together at most, but for a single larger one
 	openParts  = 4096    // begun and not final
+	openBytes  = 2 * maxAppendBytes
+	queueBytes = 2 * maxAppendBytes // final and not answered; above it no more is read
 )
 
 // batchPart is one append of a call.
@@ -36,14 +39,15 @@ func (s *Server) BatchAppend(call streams.Streams_BatchAppendServer) error {
 	ctx, cancel := s.untilStop(call.Context())
 	defer cancel()
 	parts := make(chan *batchPart, batchParts)
+	room := semaphore.NewWeighted(queueBytes)
 	received := make(chan error, 1)
 	// The goroutine ends with the call: Recv returns once its handler has.
 	go func() {
-		err := s.receive(ctx, call, parts)
+		err := s.receive(ctx, call, parts, room)
 		close(parts)
 		received <- err
 	}()
-	err := s.appendParts(ctx, call, parts)
+	err := s.appendParts(ctx, call, parts, room)
 	if err == nil {
 		// The parts have ended: so has what came in.
 		if err = <-received; errors.Is(err, io.EOF) {
@@ -57,7 +61,8 @@ func (s *Server) BatchAppend(call streams.Streams_BatchAppendServer) error {
 
 // receive puts the appends of a call together and hands over the final ones.
 // The error is io.EOF where the caller has no more.
-func (s *Server) receive(ctx context.Context, call streams.Streams_BatchAppendServer, parts chan<- *batchPart) error {
+func (s *Server) receive(ctx context.Context, call streams.Streams_BatchAppendServer, parts chan<- *batchPart, room *semaphore.Weighted) error {
+	begun := 0 // bytes of what is open
 	open := make(map[string]*batchPart)
 	for {
 		req, err := call.Recv()
@@ -85,18 +90,27 @@ func (s *Server) receive(ctx context.Context, call streams.Streams_BatchAppendSe
 			if e, p.err = newEvent(m); p.err != nil {
 				break
 			}
-			if p.bytes += size(e); p.bytes > maxAppendBytes {
+			p.bytes += size(e)
+			begun += size(e)
+			if p.bytes > maxAppendBytes {
 				p.err = tooLarge()
+			} else if begun > openBytes {
+				p.err = eventstore.ErrOverloaded
 			}
 			p.part.Events = append(p.part.Events, e)
 		}
 		if p.err != nil {
+			begun -= p.bytes
 			p.part.Events, p.bytes = nil, 0
 		}
 		if !req.GetIsFinal() {
 			continue
 		}
 		delete(open, string(id[:]))
+		begun -= p.bytes
+		if err := room.Acquire(ctx, int64(p.bytes)); err != nil {
+			return context.Cause(ctx)
+		}
 		select {
 		case parts <- p:
 		case <-ctx.Done():
@@ -130,7 +144,7 @@ func (s *Server) begin(ctx context.Context, p *batchPart, o *streams.BatchAppend
 }
 
 // appendParts appends what is ready, until no more comes.
-func (s *Server) appendParts(ctx context.Context, call streams.Streams_BatchAppendServer, parts <-chan *batchPart) error {
+func (s *Server) appendParts(ctx context.Context, call streams.Streams_BatchAppendServer, parts <-chan *batchPart, room *semaphore.Weighted) error {
 	for {
 		var p *batchPart
 		select {
@@ -161,6 +175,7 @@ func (s *Server) appendParts(ctx context.Context, call streams.Streams_BatchAppe
 			if err := call.Send(s.batchAnswer(ctx, p, results[i])); err != nil {
 				return err
 			}
+			room.Release(int64(p.bytes))
 		}
 	}
 }

@@ -175,6 +175,51 @@ func TestBatchAppendOwn(t *testing.T) {
 	}
 }
 
+// TestBatchAppendBounds begins more than a server keeps.
+func TestBatchAppendBounds(t *testing.T) {
+	t.Parallel()
+	f := start(t, nil)
+	call, err := f.raw(t).BatchAppend(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := func(n byte, options *streams.BatchAppendReq_Options) *streams.BatchAppendReq {
+		return &streams.BatchAppendReq{CorrelationId: structured(uuid.UUID{15: n}), Options: options, ProposedMessages: []*streams.BatchAppendReq_ProposedMessage{{
+			Id: structured(uuid.New()), Metadata: map[string]string{"type": "t"}, Data: make([]byte, 15<<20),
+		}}}
+	}
+	// One append grows above the limit of appends, and three above that of what is
+	// begun.
+	for range 5 {
+		if err := call.Send(big(1, to("large"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := byte(2); n < 5; n++ {
+		for range 4 {
+			if err := call.Send(big(n, to("many"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for n, want := range map[byte]string{1: "MaximumAppendSizeExceeded", 4: "Server Is Too Busy"} {
+		if err := call.Send(&streams.BatchAppendReq{CorrelationId: structured(uuid.UUID{15: n}), IsFinal: true}); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := call.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := resp.GetError()
+		if e == nil || string(e.GetDetails()[0].MessageName().Name()) != want && e.GetMessage() != want {
+			t.Errorf("append %d: %v, want %s", n, resp, want)
+		}
+	}
+	if head, err := f.store.Head(deadline(t)); err != nil || head != 0 {
+		t.Errorf("head %d, %v", head, err)
+	}
+}
+
 // TestReadIDsAsText reads with ids in the form that JavaScript asks for.
 func TestReadIDsAsText(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package esdbserver
 import (
 	"context"
 	"errors"
+	"iter"
 	"math"
 	"strconv"
 	"strings"
@@ -82,6 +83,92 @@ func (s *Server) read(ctx context.Context, o *streams.ReadReq_Options, call stre
 		return r.stream(name, from.Stream, o.GetCount(), backwards)
 	}
 	return invalid("a read names a stream or $all")
+}
+
+// What is read from the store before it is sent: a client that is slow to take
+// it holds no reader of the store.
+const (
+	chunkEvents = 512
+	chunkBytes  = 1 << 20
+)
+
+// chunks visits what a store yields, a chunk at a time. from opens the store's
+// iterator behind the last event of the chunk before, which is nil at first.
+// Events that are not wanted are visited without their content. A chunk holds
+// count wanted ones at most. errStop from visit ends it without an error.
+func (r *reading) chunks(
+	from func(last *eventstore.Recorded) iter.Seq2[eventstore.Recorded, error], count uint64,
+	wanted func(*eventstore.Recorded) bool, visit func(e *eventstore.Recorded, wanted bool) error,
+) error {
+	type item struct {
+		e      eventstore.Recorded
+		wanted bool
+	}
+	var last *eventstore.Recorded
+	for {
+		var chunk []item
+		bytes, found, more := 0, uint64(0), false
+		for e, err := range from(last) {
+			if err != nil {
+				return err
+			}
+			it := item{wanted: wanted == nil || wanted(&e)}
+			if it.wanted {
+				it.e = e.Clone()
+				bytes += len(e.Data) + len(e.Metadata)
+				found++
+			} else {
+				it.e.Position, it.e.Revision = e.Position, e.Revision
+			}
+			chunk = append(chunk, it)
+			if more = len(chunk) == chunkEvents || bytes >= chunkBytes || found == count; more {
+				break
+			}
+		}
+		for i := range chunk {
+			if err := visit(&chunk[i].e, chunk[i].wanted); err != nil {
+				if errors.Is(err, errStop) {
+					return nil
+				}
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+		last = &chunk[len(chunk)-1].e
+	}
+}
+
+// errStop is returned by those who have seen enough.
+var errStop = errors.New("enough")
+
+// log visits the log behind a position, to its end. count is how many wanted
+// events the caller takes, as far as it knows.
+func (r *reading) log(after eventstore.Position, count uint64, wanted func(*eventstore.Recorded) bool, visit func(e *eventstore.Recorded, wanted bool) error) error {
+	return r.chunks(func(last *eventstore.Recorded) iter.Seq2[eventstore.Recorded, error] {
+		if last != nil {
+			after = last.Position
+		}
+		return r.s.store.ReadAll(r.ctx, after)
+	}, count, wanted, visit)
+}
+
+// events visits a stream from a revision on, to its end. The error is
+// eventstore.ErrStreamNotFound where it has no event.
+func (r *reading) events(stream string, from uint64, dir eventstore.Direction, count uint64, visit func(*eventstore.Recorded) error) error {
+	return r.chunks(func(last *eventstore.Recorded) iter.Seq2[eventstore.Recorded, error] {
+		switch {
+		case last == nil:
+		case dir == eventstore.Forwards:
+			from = last.Revision + 1
+		case last.Revision == 0:
+			return func(func(eventstore.Recorded, error) bool) {}
+		default:
+			from = last.Revision - 1
+		}
+		return r.s.store.ReadStream(r.ctx, stream, from, dir)
+	}, count, nil, func(e *eventstore.Recorded, _ bool) error { return visit(e) })
 }
 
 // send sends an event.
@@ -191,27 +278,25 @@ func (r *reading) stream(name string, o *streams.ReadReq_Options_StreamOptions, 
 	if count == 0 {
 		return nil
 	}
-	for e, err := range r.s.store.ReadStream(r.ctx, name, from, dir) {
-		if errors.Is(err, eventstore.ErrStreamNotFound) {
-			return r.notFound(name)
-		}
-		if err != nil {
-			return err
-		}
-		if !v.shows(&e) {
+	err = r.events(name, from, dir, count, func(e *eventstore.Recorded) error {
+		if !v.shows(e) {
 			if backwards {
-				return nil
+				return errStop
 			}
-			continue
+			return nil
 		}
-		if err := r.send(&e); err != nil {
+		if err := r.send(e); err != nil {
 			return err
 		}
 		if count--; count == 0 {
-			return nil
+			return errStop
 		}
+		return nil
+	})
+	if errors.Is(err, eventstore.ErrStreamNotFound) {
+		return r.notFound(name)
 	}
-	return nil
+	return err
 }
 
 // allForwards reads the log from a position on, that one included.
@@ -228,21 +313,18 @@ func (r *reading) allForwards(o *streams.ReadReq_Options_AllOptions, count uint6
 	if count == 0 {
 		return nil
 	}
-	for e, err := range r.s.store.ReadAll(r.ctx, after) {
-		if err != nil {
-			return err
+	return r.log(after, count, r.filter.passes, func(e *eventstore.Recorded, wanted bool) error {
+		if !wanted {
+			return nil
 		}
-		if !r.filter.passes(&e) {
-			continue
-		}
-		if err := r.send(&e); err != nil {
+		if err := r.send(e); err != nil {
 			return err
 		}
 		if count--; count == 0 {
-			return nil
+			return errStop
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // The stretches of the log that are read forwards in order to be told
@@ -322,8 +404,8 @@ func (r *reading) subscribeAll(o *streams.ReadReq_Options_AllOptions) error {
 		return invalid("a subscription begins at a position of the log, at its start or at its end")
 	}
 	var unseen uint64 // events behind the last that the caller knows of
-	return r.follow(after, func(e *eventstore.Recorded) error {
-		if r.filter.passes(e) {
+	return r.follow(after, r.filter.passes, func(e *eventstore.Recorded, wanted bool) error {
+		if wanted {
 			unseen = 0
 			return r.send(e)
 		}
@@ -351,16 +433,17 @@ func (r *reading) checkpoint(at eventstore.Position) error {
 // follow visits the events behind a position and those that come. It says once
 // that the subscriber has caught up, and calls idle each time that the end of
 // the log is reached.
-func (r *reading) follow(after eventstore.Position, visit func(*eventstore.Recorded) error, idle func(eventstore.Position) error) error {
+func (r *reading) follow(
+	after eventstore.Position, wanted func(*eventstore.Recorded) bool,
+	visit func(e *eventstore.Recorded, wanted bool) error, idle func(eventstore.Position) error,
+) error {
 	for caughtUp := false; ; {
-		for e, err := range r.s.store.ReadAll(r.ctx, after) {
-			if err != nil {
-				return err
-			}
+		err := r.log(after, math.MaxUint64, wanted, func(e *eventstore.Recorded, wanted bool) error {
 			after = e.Position
-			if err := visit(&e); err != nil {
-				return err
-			}
+			return visit(e, wanted)
+		})
+		if err != nil {
+			return err
 		}
 		if err := idle(after); err != nil {
 			return err
@@ -409,7 +492,7 @@ func (r *reading) subscribeStream(name string, o *streams.ReadReq_Options_Stream
 		}
 	}
 	visit := func(e *eventstore.Recorded) error {
-		if e.Stream != name || e.Revision < next {
+		if e.Revision < next {
 			return nil
 		}
 		next = e.Revision + 1
@@ -421,16 +504,14 @@ func (r *reading) subscribeStream(name string, o *streams.ReadReq_Options_Stream
 		}
 		return r.send(e)
 	}
-	for e, err := range r.s.store.ReadStream(r.ctx, name, next, eventstore.Forwards) {
-		if errors.Is(err, eventstore.ErrStreamNotFound) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if err := visit(&e); err != nil {
-			return err
-		}
+	if err := r.events(name, next, eventstore.Forwards, math.MaxUint64, visit); err != nil && !errors.Is(err, eventstore.ErrStreamNotFound) {
+		return err
 	}
-	return r.follow(head, visit, func(eventstore.Position) error { return nil })
+	mine := func(e *eventstore.Recorded) bool { return e.Stream == name }
+	return r.follow(head, mine, func(e *eventstore.Recorded, wanted bool) error {
+		if !wanted {
+			return nil
+		}
+		return visit(e)
+	}, func(eventstore.Position) error { return nil })
 }

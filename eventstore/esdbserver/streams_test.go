@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"math"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -466,6 +469,63 @@ func TestSubscriptions(t *testing.T) {
 	}
 	if _, err := c.SubscribeToAll(ctx, esdb.SubscribeToAllOptions{Filter: filter(esdb.StreamFilterType, "", "(?!x)")}); err == nil || !strings.Contains(err.Error(), "RE2") {
 		t.Errorf("a lookaround: %v", err)
+	}
+}
+
+// counting counts the iterators of a store that are open, and what they yield.
+type counting struct {
+	eventstore.Store
+	open, yielded atomic.Int64
+}
+
+func (c *counting) ReadAll(ctx context.Context, after eventstore.Position) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		c.open.Add(1)
+		defer c.open.Add(-1)
+		for e, err := range c.Store.ReadAll(ctx, after) {
+			c.yielded.Add(1)
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestSlowSubscriber subscribes and takes nothing: the server holds no reader of
+// the store meanwhile.
+func TestSlowSubscriber(t *testing.T) {
+	t.Parallel()
+	var c *counting
+	f := start(t, func(config *Config) {
+		c = &counting{Store: config.Store}
+		config.Store = c
+	})
+	const total = 4_000
+	var parts []eventstore.Append
+	for i := range total {
+		parts = append(parts, eventstore.Append{Stream: "own-1", Events: []eventstore.NewEvent{{ID: named(fmt.Sprint(i)).EventID, Type: "t", Data: make([]byte, 10<<10)}}})
+	}
+	ctx := deadline(t)
+	if _, err := f.store.AppendMany(ctx, parts); err != nil {
+		t.Fatal(err)
+	}
+	sub, err := f.client(t, "").SubscribeToAll(ctx, esdb.SubscribeToAllOptions{From: esdb.Start{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for c.yielded.Load() == 0 || c.open.Load() > 0 {
+		if ctx.Err() != nil {
+			t.Fatalf("%d readers are open after %d events", c.open.Load(), c.yielded.Load())
+		}
+		runtime.Gosched()
+	}
+	if n := c.yielded.Load(); n >= total {
+		t.Errorf("the server read %d events for a client that takes none", n)
+	}
+	for range total {
+		if e := sub.Recv(); e.EventAppeared == nil {
+			t.Fatalf("%+v", e)
+		}
 	}
 }
 

@@ -2,10 +2,19 @@ package esdbstore
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -435,6 +444,76 @@ func TestStalled(t *testing.T) {
 	p.unstall()
 	if res, err := s.Append(t.Context(), "s", nil, event("b")); err != nil || res.Revision != 1 {
 		t.Errorf("afterwards: %+v, %v", res, err)
+	}
+}
+
+// TestTLS connects with a certificate of its own making and credentials.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, _ := behind(t)
+	server, err := esdbserver.New(esdbserver.Config{
+		Store: log, Own: func(string) bool { return true },
+		TLS: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12},
+		Authorize: func(user, password string) esdbserver.Access {
+			switch user + ":" + password {
+			case "worker:geheim":
+				return esdbserver.Worker
+			case "reader:geheim":
+				return esdbserver.Outside
+			}
+			return esdbserver.Denied
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(l) }()
+	defer server.Stop(time.Second)
+	at := l.Addr().String()
+	s := open(t, Config{Connection: "esdb://worker:geheim@" + at + "?tlsCaFile=" + ca})
+	if _, err := s.Append(t.Context(), "s", nil, event("a")); err != nil {
+		t.Error(err)
+	}
+	// Cluster discovery goes the same way.
+	seeds := open(t, Config{Connection: "esdb+discover://worker:geheim@" + at + "?tlsCaFile=" + ca})
+	if res, err := seeds.Append(t.Context(), "s", nil, event("b")); err != nil || res.Revision != 1 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	for _, single := range []bool{false, true} {
+		reader := open(t, Config{Connection: "esdb://reader:geheim@" + at + "?tlsCaFile=" + ca, SingleAppends: single, RetryFor: time.Minute})
+		if got := strings.Join(contents(t, reader), " "); got != "a b" {
+			t.Errorf("the log holds %q", got)
+		}
+		if _, err := reader.Append(t.Context(), "s", nil, event("c"), event("d")); !errors.Is(err, ErrDenied) {
+			t.Errorf("a reader appends: %v", err)
+		}
+	}
+	// None of this is tried for a minute.
+	if _, err := Open(t.Context(), Config{Connection: "esdb://worker:falsch@" + at + "?tlsCaFile=" + ca, RetryFor: time.Minute}); !errors.Is(err, ErrDenied) || strings.Contains(err.Error(), "falsch") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	if _, err := Open(t.Context(), Config{Connection: "esdb://worker:geheim@" + at, RetryFor: 100 * time.Millisecond}); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("an unknown certificate: %v", err)
 	}
 }
 
