@@ -130,6 +130,7 @@ type Config struct {
 	Version     string
 	Token       string // the admin token
 	Views       Views
+	Points      Points
 	WriteKeys   WriteKeys
 	Rejects     Rejects
 	Arrivals    Arrivals
@@ -187,6 +188,7 @@ func New(cfg Config) (*API, error) {
 	a.customerOperations()
 	a.identityOperations()
 	a.accountOperations()
+	a.loyaltyCommands()
 	a.writeKeyOperations()
 	a.eventOperations()
 	a.policyOperations()

@@ -83,7 +83,9 @@ func TestOpenAPI(t *testing.T) {
 		"GET /api/v1/policies/schema", "GET /api/v1/policies/{version}",
 		"GET /api/v1/rejects", "GET /api/v1/stages", "GET /api/v1/tail", "GET /api/v1/write-keys",
 		"GET /healthz", "GET /readyz",
-		"POST /api/v1/identity/merge", "POST /api/v1/identity/split",
+		"POST /api/v1/customers/{id}/loyalty/adjust", "POST /api/v1/customers/{id}/loyalty/cancel", "POST /api/v1/customers/{id}/loyalty/enroll",
+		"POST /api/v1/customers/{id}/loyalty/redeem", "POST /api/v1/customers/{id}/loyalty/transfer",
+		"POST /api/v1/identity/merge", "POST /api/v1/identity/split", "POST /api/v1/loyalty/opening-balances",
 		"POST /api/v1/policies", "POST /api/v1/policies/diff", "POST /api/v1/policies/previews", "POST /api/v1/policies/rollback", "POST /api/v1/policies/validate",
 		"POST /api/v1/rebuild", "POST /api/v1/rejects/replay", "POST /api/v1/verify", "POST /api/v1/write-keys",
 	}

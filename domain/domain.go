@@ -39,6 +39,20 @@ const (
 	TypeStageEntered    = "stage.entered.v1"
 	TypeStageWithdrawn  = "stage.withdrawn.v1"
 
+	TypeTierEntered     = "tier.entered.v1"
+	TypeTierWithdrawn   = "tier.withdrawn.v1"
+	TypeStatusEntered   = "satisfaction.entered.v1"
+	TypeStatusWithdrawn = "satisfaction.withdrawn.v1"
+
+	// Commands about points, each decided behind all that its guard stream holds,
+	// and entries that say for which subjects the next ones are; see
+	// docs/decisions/0008.
+	TypeLoyaltyCommand = "loyalty.command.v1"
+	TypeLoyaltyGuard   = "loyalty.guard.v1"
+
+	// TypeFeedbackHandled is what a person did about an entry of feedback.
+	TypeFeedbackHandled = "feedback.handled.v1"
+
 	// What people decide about who is one customer; see docs/decisions/0006.
 	TypeIdentityMerged = "identity.merged.v1"
 	TypeIdentitySplit  = "identity.split.v1"
@@ -146,12 +160,27 @@ func (k Keyer) AccountID(groupID string) uuid.UUID {
 	return SubjectID(k.Stream(Subject{accountKind, groupID}))
 }
 
+// GuardStream is the stream of the commands about a customer's points.
+func GuardStream(customer uuid.UUID) string { return "loyalty-" + customer.String() }
+
+// GuardCustomer is the customer of a guard stream; ok is false for other streams.
+func GuardCustomer(stream string) (id uuid.UUID, ok bool) {
+	return customerOf(stream, "loyalty-")
+}
+
+// FeedbackStream is the stream of what people did about an entry of feedback.
+func FeedbackStream(event uuid.UUID) string { return "feedback-" + event.String() }
+
 // StatementStream is the stream of what Sojourn said of a customer.
 func StatementStream(customer uuid.UUID) string { return "statements-" + customer.String() }
 
 // StatementCustomer reads the customer from the name of a statement stream.
 func StatementCustomer(stream string) (uuid.UUID, bool) {
-	s, ok := strings.CutPrefix(stream, "statements-")
+	return customerOf(stream, "statements-")
+}
+
+func customerOf(stream, prefix string) (uuid.UUID, bool) {
+	s, ok := strings.CutPrefix(stream, prefix)
 	if !ok || len(s) != len(uuid.Nil.String()) { // what is shorter is a subject's stream
 		return uuid.Nil, false
 	}

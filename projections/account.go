@@ -90,7 +90,7 @@ func (f *fold) group(a *arrival, s *subject) {
 	}
 	acc.groupID = a.group.groupID
 	f.judge(acc)
-	acc.calls.Add(lifecycle.Touch{Ref: a.ref}, a.group.traits)
+	acc.calls.Add(&customer.Touch{Touch: lifecycle.Touch{Ref: a.ref}, Traits: a.group.traits}, f.rules.book)
 	f.changeAccount(acc)
 	m := f.membership(acc, s)
 	if f.err != nil {
@@ -240,11 +240,10 @@ func (f *fold) memberFacts(a *account) *customer.Facts {
 	return &facts
 }
 
-// mergeStage adds what the stage follows from, and not the traits.
+// mergeStage adds what the stage follows from, and not the traits, points and
+// opinions.
 func mergeStage(to, from *customer.Facts) {
-	plain := *from
-	plain.Traits = nil
-	to.Merge(&plain)
+	to.Merge(&customer.Facts{FirstSeen: from.FirstSeen, LastSeen: from.LastSeen, Touchpoints: from.Touchpoints, Lifecycle: from.Lifecycle})
 }
 
 // flushAccounts takes out the accounts that have changed: their rows and records.

@@ -287,7 +287,7 @@ func (q *question) groupCalls(ctx context.Context, acc *account, callers []*subj
 			}
 			ref := lifecycle.Ref{At: h.OccurredAt, ID: e.ID}
 			if g := readGrouping(e.Data, ref, q.fold.keyer); g.account == acc.id {
-				calls.Add(lifecycle.Touch{Ref: ref}, g.traits)
+				calls.Add(&customer.Touch{Touch: lifecycle.Touch{Ref: ref}, Traits: g.traits}, q.rules.book)
 			}
 		}
 	}

@@ -114,8 +114,8 @@ func oracleAccountsTo(p picture, set []sent, who *people, rules *Rules, now, cut
 			if !exists {
 				exists, all.First = true, int64(m.at)
 			}
-			t, _ := touch(&h, refOf(m), rules.compiled.Classify(h.Kind, h.Source, h.Name), m.data())
-			facts.Add(t, nil)
+			t := rules.touch(&h, refOf(m), rules.compiled.Classify(h.Kind, h.Source, h.Name), m.data())
+			facts.Add(&t, rules.book)
 			all.First, all.Last = min(all.First, int64(m.at)), max(all.Last, int64(m.at))
 		}
 		if !exists || all.First > int64(now) {

@@ -168,6 +168,7 @@ func (v *Views) setBuilding(n warehouse.Generation) {
 // closeState closes the state of a generation once no question is being answered
 // from it any more.
 func (v *Views) closeState(g *generation) error {
+	v.desk.release(g)
 	v.readers.Lock()
 	defer v.readers.Unlock()
 	return g.state.close()
@@ -279,14 +280,18 @@ func (g *generation) verifyStatements(ctx context.Context, r *Verification, limi
 			if err != nil {
 				return err
 			}
-			r.Rows[statementsTable] += uint64(len(c.said.standing))
-			if c.saysWhatStands() {
+			r.Rows[statementsTable] += uint64(c.said.count())
+			var lines []line
+			if len(c.members) > 0 {
+				lines = g.rules.linesAt(basisOf(c.facts()), g.fold.clock)
+			}
+			if c.saysWhatStands() && c.saysLines(lines) {
 				continue
 			}
 			r.Different[statementsTable]++
 			if r.Different[statementsTable] <= uint64(limit) {
 				r.Differences = append(r.Differences, warehouse.Difference{
-					Table: statementsTable, Key: id.String(), A: g.sayings(c), B: saying(c.all[:c.n]),
+					Table: statementsTable, Key: id.String(), A: g.sayings(c), B: saying(c.all[:c.n], lines),
 				})
 			}
 		}
@@ -295,9 +300,11 @@ func (g *generation) verifyStatements(ctx context.Context, r *Verification, limi
 
 // sayings names the statements that stand of a customer by their revisions.
 func (g *generation) sayings(c *cust) string {
-	revisions := make([]uint64, len(c.said.standing))
-	for i, s := range c.said.standing {
-		revisions[i] = s.revision
+	revisions := make([]uint64, 0, c.said.count())
+	for _, standing := range c.said.standing {
+		for _, s := range standing {
+			revisions = append(revisions, s.revision)
+		}
 	}
 	slices.Sort(revisions)
 	return fmt.Sprintf("revisions %d of %s", revisions, domain.StatementStream(c.id))

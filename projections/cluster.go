@@ -462,10 +462,13 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 	if f.err != nil {
 		return
 	}
+	was := map[*subject]uuid.UUID{}
 	for _, c := range before {
 		c.advance(f.before)
+		f.part(c)
 		for _, m := range c.members {
 			m.cust = nil
+			was[m] = c.id
 		}
 		c.leave()
 		f.change(c)
@@ -497,14 +500,21 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 	for _, c := range after {
 		if !slices.Contains(before, c) {
 			// It is new or comes back: nothing of it stood.
-			c.all, c.n, c.news = nil, 0, nil
+			c.all, c.n, c.news, c.lines = nil, 0, nil, nil
 		}
+		for _, m := range c.members {
+			if id, ok := was[m]; ok && id != c.id {
+				m.was(id)
+				f.dirty(m)
+			}
+		}
+		f.replaceLines(c, decided)
 		c.replace(f.rules.transitions(c.facts()), f.step, decided)
 		f.change(c)
 	}
 	for _, c := range before {
 		if len(c.members) == 0 {
-			c.all, c.n, c.news = nil, 0, nil
+			c.all, c.n, c.news, c.lines = nil, 0, nil, nil
 		}
 	}
 }
@@ -535,14 +545,18 @@ func (f *fold) grow(x, y, s *subject, fresh bool) bool {
 	stranger := fresh && small == s && small.memberCount == 0 // it was nobody's before
 	if !stranger {
 		if gone := f.customerOf(small); gone != nil {
+			for _, m := range gone.members {
+				m.was(gone.id)
+			}
 			gone.advance(f.before)
 			gone.leave()
-			gone.all, gone.n, gone.news = nil, 0, nil
+			gone.all, gone.n, gone.news, gone.lines = nil, 0, nil, nil
 			f.change(gone)
 		}
 	}
 	c.advance(f.before)
 	c.facts() // has them merged
+	f.part(c)
 	streams := f.membersOf(large)
 	for _, m := range joining {
 		streams = append(streams, m.stream)
@@ -551,7 +565,7 @@ func (f *fold) grow(x, y, s *subject, fresh bool) bool {
 		m.cust, m.lone = c, false
 		f.dirty(m)
 		c.members = append(c.members, m)
-		if m.facts.Touchpoints > 0 {
+		if m.facts.Touchpoints+uint64(m.facts.Loyalty.Len()) > 0 {
 			c.merged.Merge(&m.facts)
 			c.course = nil
 		}

@@ -1,9 +1,9 @@
 package projections
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -12,6 +12,7 @@ import (
 	"sojourn/domain"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 )
 
 // cust is a customer as the fold has it: its subjects, all changes of its stage,
@@ -37,6 +38,25 @@ type cust struct {
 	hasRow bool
 	// said is what the customer's stream of statements holds.
 	said said
+
+	// due says which of points and satisfaction are to be computed at the flush.
+	due customer.Changes
+	// nextLoyalty and nextStatus are the instants at which time alone may change
+	// them, 0 where none does.
+	nextLoyalty, nextStatus domain.Millis
+	// shown is what the tables have of them, where it is loaded; isShown says that
+	// they have anything.
+	shown   *shown
+	isShown bool
+	// Of a fold that makes statements: base are the facts as they were before the
+	// steps of this batch, nil where there were none, and lines what stood once all
+	// steps up to a change of the customer's subjects were judged, nil where none of
+	// them has been.
+	base  *basis
+	steps []taken
+	lines []line
+	// flushed are the lines of a flush under way.
+	flushed []line
 	// deadline is the instant under which the customer stands in the index of
 	// deadlines, 0 where it does not.
 	deadline domain.Millis
@@ -90,35 +110,24 @@ func (c *cust) facts() *customer.Facts {
 }
 
 // take adds a touchpoint to the facts of one of the customer's subjects. It reports
-// whether the transitions may have changed.
-func (c *cust) take(s *subject, t *lifecycle.Touch, traits []customer.Trait) bool {
+// what may have changed.
+func (c *cust) take(s *subject, t *customer.Touch, book *loyalty.Rulebook) customer.Changes {
 	if c.merged != nil {
-		c.merged.Add(*t, traits)
+		c.merged.Add(t, book)
 	}
-	return s.facts.Add(*t, traits)
+	return s.facts.Add(t, book)
 }
 
 // leave takes its subjects from a customer; it may get others.
 func (c *cust) leave() {
 	c.members, c.root, c.merged, c.course = nil, "", nil, nil
+	c.base, c.steps = nil, nil
 }
 
 // saysWhatStands reports whether the statements that stand are the transitions
 // that do.
 func (c *cust) saysWhatStands() bool {
-	if len(c.said.standing) != c.n {
-		return false
-	}
-	for i := range c.n {
-		h := transitionHash(&c.all[i])
-		if c.said.standing[i].hash == h {
-			continue
-		}
-		if !slices.ContainsFunc(c.said.standing, func(s statementRef) bool { return s.hash == h }) {
-			return false
-		}
-	}
-	return true
+	return c.said.says(aboutStage, c.n, func(i int) uint64 { return transitionHash(&c.all[i]) })
 }
 
 // advance lets the time come: what is due by t stands, and was found because the
@@ -136,23 +145,31 @@ func (c *cust) advance(t domain.Millis) {
 // not a person's decision has found it.
 func (c *cust) replace(all []lifecycle.Transition, now domain.Millis, decided bool) {
 	n := due(all, now)
+	moved := !decided && stageOf(all[:n]) != stageOf(c.all[:c.n])
+	c.news = remark(c.all[:c.n], c.news, all[:n], moved)
+	c.all, c.n = all, n
+}
+
+// remark are the marks of a list of changes that takes the place of another. What
+// stood already keeps its mark; of what is new only the last gets one, where moved
+// says that it changed where the customer stands.
+func remark[T comparable](was []T, news []bool, is []T, moved bool) []bool {
 	same := 0
-	for same < n && same < c.n && all[same] == c.all[same] {
+	for same < len(is) && same < len(was) && is[same] == was[same] {
 		same++
 	}
-	moved := !decided && stageOf(all[:n]) != stageOf(c.all[:c.n])
-	news := append(make([]bool, 0, n), c.news[:same]...)
-	for i := same; i < n; i++ {
-		mark := moved && i == n-1
-		for j := same; j < c.n; j++ {
-			if all[i] == c.all[j] {
-				mark = c.news[j]
+	marks := append(make([]bool, 0, len(is)), news[:same]...)
+	for i := same; i < len(is); i++ {
+		mark := moved && i == len(is)-1
+		for j := same; j < len(was); j++ {
+			if is[i] == was[j] {
+				mark = news[j]
 				break
 			}
 		}
-		news = append(news, mark)
+		marks = append(marks, mark)
 	}
-	c.all, c.n, c.news = all, n, news
+	return marks
 }
 
 // due counts the transitions that stand at t.
@@ -183,17 +200,24 @@ func (c *cust) append(buf []byte) []byte {
 	if c.hasRow {
 		row = 1
 	}
+	if c.isShown {
+		row |= 2
+	}
 	buf = append(buf, row)
-	buf = binary.AppendVarint(buf, int64(c.deadline))
+	for _, at := range [...]domain.Millis{c.deadline, c.nextLoyalty, c.nextStatus} {
+		buf = binary.AppendVarint(buf, int64(at))
+	}
 	buf = binary.AppendUvarint(buf, c.said.next)
 	buf = binary.AppendUvarint(buf, uint64(len(c.rows)))
 	for _, h := range c.rows {
 		buf = binary.BigEndian.AppendUint64(buf, h)
 	}
-	buf = binary.AppendUvarint(buf, uint64(len(c.said.standing)))
-	for _, s := range c.said.standing {
-		buf = binary.AppendUvarint(buf, s.revision)
-		buf = binary.BigEndian.AppendUint64(buf, s.hash)
+	for _, standing := range c.said.standing {
+		buf = binary.AppendUvarint(buf, uint64(len(standing)))
+		for _, s := range standing {
+			buf = binary.AppendUvarint(buf, s.revision)
+			buf = binary.BigEndian.AppendUint64(buf, s.hash)
+		}
 	}
 	return buf
 }
@@ -203,14 +227,18 @@ func (c *cust) parse(b []byte) error {
 	r := reader{b: b}
 	r.version()
 	c.root = r.string()
-	c.hasRow = r.byte() == 1
+	row := r.byte()
+	c.hasRow, c.isShown = row&1 != 0, row&2 != 0
 	c.deadline = domain.Millis(r.varint())
+	c.nextLoyalty, c.nextStatus = domain.Millis(r.varint()), domain.Millis(r.varint())
 	c.said.next = r.uvarint()
 	for n := r.count(); n > 0; n-- {
 		c.rows = append(c.rows, r.hash())
 	}
-	for n := r.count(); n > 0; n-- {
-		c.said.standing = append(c.said.standing, statementRef{r.uvarint(), r.hash()})
+	for i := range c.said.standing {
+		for n := r.count(); n > 0; n-- {
+			c.said.standing[i] = append(c.said.standing[i], statementRef{r.uvarint(), r.hash()})
+		}
 	}
 	return r.done()
 }
@@ -222,14 +250,20 @@ func (r *reader) hash() uint64 {
 	return 0
 }
 
-// saying is a list of transitions in words.
-func saying(all []lifecycle.Transition) string {
+// saying is what stands of a customer in words.
+func saying(all []lifecycle.Transition, lines []line) string {
 	var b strings.Builder
 	for i, t := range all {
 		if i > 0 {
 			b.WriteString(", ")
 		}
 		fmt.Fprintf(&b, "%s at %s (%s)", t.To, t.At, t.Cause)
+	}
+	for i := range lines {
+		for j := range lines[i].all {
+			t := &lines[i].all[j]
+			fmt.Fprintf(&b, "; %s %s at %s (%s)", cmp.Or(lines[i].programme, "satisfaction"), t.to, t.at, t.cause())
+		}
 	}
 	return b.String()
 }

@@ -27,10 +27,12 @@ type arrival struct {
 	key        streamKey
 
 	// Of a touchpoint.
-	value  string // of its subject
-	ref    lifecycle.Ref
-	touch  lifecycle.Touch
-	traits []customer.Trait
+	value string // of its subject
+	ref   lifecycle.Ref
+	touch customer.Touch
+	// feedback is its row in the table, nil where it is not about satisfaction or no
+	// rows are made.
+	feedback *warehouse.Feedback
 	// named are the other subjects that an identify or an alias names.
 	named []named
 
@@ -40,6 +42,10 @@ type arrival struct {
 	statement eventstore.Recorded
 	// Of a decision about identity.
 	decision *decision
+	// Of a command about points.
+	command *command
+	// Of what a person did about an entry of feedback.
+	handling *warehouse.Handling
 }
 
 // named is a subject that a message names beside its own.
@@ -58,6 +64,8 @@ const (
 	touchpoint
 	statement
 	decisionMade
+	commanded
+	handled
 )
 
 // chunk is a run of arrivals that goes from the goroutine that decodes to the
@@ -144,7 +152,8 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 		if !e.Repeat {
 			d.touchpoint(e, a)
 		}
-	case domain.TypeStageEntered, domain.TypeStageWithdrawn:
+	case domain.TypeStageEntered, domain.TypeStageWithdrawn, domain.TypeTierEntered, domain.TypeTierWithdrawn,
+		domain.TypeStatusEntered, domain.TypeStatusWithdrawn:
 		if d.statements {
 			a.kind, a.statement = statement, e.Clone()
 		}
@@ -155,6 +164,22 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 			return
 		}
 		a.kind, a.decision = decisionMade, made
+	case domain.TypeLoyaltyCommand:
+		made, err := commandOf(e)
+		if err != nil {
+			d.logger.Error("command about points left out of the views", "error", err)
+			return
+		}
+		if !e.Repeat {
+			a.kind, a.command = commanded, made
+		}
+	case domain.TypeFeedbackHandled:
+		made, err := handlingOf(e)
+		if err != nil {
+			d.logger.Error("handling of feedback left out of the views", "error", err)
+			return
+		}
+		a.kind, a.handling = handled, made
 	}
 }
 
@@ -170,8 +195,12 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 	a.value = d.keep(h.Subject().Value)
 	a.ref = lifecycle.Ref{At: h.OccurredAt, ID: e.ID}
 	rule := d.rules.compiled.Classify(h.Kind, h.Source, h.Name)
-	a.touch, a.traits = touch(&h, a.ref, rule, e.Data)
+	a.touch = d.rules.touch(&h, a.ref, rule, e.Data)
 	a.touch.Name = d.keep(h.Name)
+	if a.touch.Loyalty != nil && a.touch.Loyalty.Name != "" {
+		a.touch.Loyalty.Name = a.touch.Name
+	}
+	a.feedback = nil
 	a.named = a.named[:0]
 	if h.Kind == domain.Identify || h.Kind == domain.Alias {
 		a.named = namedBy(&h, e.Data, d.keyer)
@@ -180,7 +209,11 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 		a.group = readGrouping(e.Data, a.ref, d.keyer)
 	}
 	if d.rows != nil {
-		d.row(e, &h, domain.SubjectID(e.Stream), rule, &a.touch)
+		id := domain.SubjectID(e.Stream)
+		d.row(e, &h, id, rule, &a.touch.Touch)
+		if a.touch.Satisfaction != nil {
+			a.feedback = d.rules.feedbackRow(e, &h, id, rule, a.touch.Satisfaction)
+		}
 	}
 }
 

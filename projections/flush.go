@@ -33,6 +33,15 @@ type Rows struct {
 	Accounts    []warehouse.Account
 
 	AccountMembers []warehouse.AccountMember
+	LoyaltyStatus  []warehouse.LoyaltyStatus
+	LoyaltyLedger  []warehouse.LoyaltyMovement
+	TierChanges    []warehouse.TierChange
+	Satisfaction   []warehouse.Satisfaction
+	StatusChanges  []warehouse.StatusChange
+	Cases          []warehouse.Case
+	Surveys        []warehouse.Survey
+	Feedback       []warehouse.Feedback
+	Handlings      []warehouse.Handling
 }
 
 // flush is everything that one batch of events changes.
@@ -65,9 +74,22 @@ func (f *fold) wake(s *state, clock domain.Millis) error {
 		if _, err := f.whole(id); err != nil {
 			return err
 		}
+		c.comeDue(clock)
 		f.change(c)
 	}
 	return nil
+}
+
+// comeDue has the lines computed that time has changed by a clock. A touchpoint that
+// the clock had not reached may be in any of them.
+func (c *cust) comeDue(clock domain.Millis) {
+	future := slices.ContainsFunc(c.members, func(m *subject) bool { return m.facts.LastSeen >= c.deadline })
+	if future || c.nextLoyalty != 0 && c.nextLoyalty <= clock {
+		c.due |= customer.Loyalty
+	}
+	if future || c.nextStatus != 0 && c.nextStatus <= clock {
+		c.due |= customer.Satisfaction
+	}
 }
 
 // compare looks whether the statements about a customer say what its transitions
@@ -79,6 +101,20 @@ func (f *fold) compare(id uuid.UUID) error {
 	}
 	if !c.saysWhatStands() {
 		c.news = make([]bool, c.n)
+		f.change(c)
+	}
+	if len(c.members) == 0 {
+		if c.said.count() > 0 {
+			f.change(c)
+		}
+		return nil
+	}
+	is := f.rules.linesAt(basisOf(c.facts()), f.clock)
+	if !c.saysLines(is) {
+		for i := range is {
+			is[i].news = make([]bool, len(is[i].all))
+		}
+		c.lines, c.due = is, customer.Loyalty|customer.Satisfaction
 		f.change(c)
 	}
 	return nil
@@ -119,6 +155,9 @@ type piece struct {
 func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush, error) {
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
 	f.touchAccounts()
+	if err := f.loadShown(); err != nil {
+		return nil, err
+	}
 	each := len(f.changed)/runtime.GOMAXPROCS(0) + 1
 	pieces := inPieces(f.changed, newBatch, politely(f, func(p *piece, c *cust) error {
 		if p.rows.Customers == nil {
@@ -146,6 +185,9 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	if err := f.flushIdentity(out, version); err != nil {
 		return nil, err
 	}
+	if err := f.flushCommands(out); err != nil {
+		return nil, err
+	}
 	if err := f.flushAccounts(out, version); err != nil {
 		return nil, err
 	}
@@ -153,6 +195,15 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	out.rows.Customers = concat(pieces, func(p *piece) []warehouse.Customer { return p.rows.Customers })
 	out.rows.Transitions = concat(pieces, func(p *piece) []warehouse.Transition { return p.rows.Transitions })
 	out.speeches = concat(pieces, func(p *piece) []speech { return p.speeches })
+	out.rows.LoyaltyStatus = concat(pieces, func(p *piece) []warehouse.LoyaltyStatus { return p.rows.LoyaltyStatus })
+	out.rows.LoyaltyLedger = concat(pieces, func(p *piece) []warehouse.LoyaltyMovement { return p.rows.LoyaltyLedger })
+	out.rows.TierChanges = concat(pieces, func(p *piece) []warehouse.TierChange { return p.rows.TierChanges })
+	out.rows.Satisfaction = concat(pieces, func(p *piece) []warehouse.Satisfaction { return p.rows.Satisfaction })
+	out.rows.StatusChanges = concat(pieces, func(p *piece) []warehouse.StatusChange { return p.rows.StatusChanges })
+	out.rows.Cases = concat(pieces, func(p *piece) []warehouse.Case { return p.rows.Cases })
+	out.rows.Surveys = concat(pieces, func(p *piece) []warehouse.Survey { return p.rows.Surveys })
+	out.rows.Feedback, f.feedback = f.feedback, nil
+	out.rows.Handlings, f.handlings = f.handlings, nil
 	for i, p := range pieces {
 		if p.err != nil {
 			return nil, p.err
@@ -221,7 +272,7 @@ func (f *fold) flushRecord(c *cust, version warehouse.Version, p *piece) error {
 			moved(m, c.id, version, p)
 		}
 	}
-	if err := f.flushCustomer(c, version, &p.flush); err != nil {
+	if err := f.flushCustomer(c, version, p); err != nil {
 		return err
 	}
 	p.buf = c.append(p.buf[:0])
@@ -298,7 +349,8 @@ func moved(s *subject, customer uuid.UUID, version warehouse.Version, out *piece
 	}
 }
 
-func (f *fold) flushCustomer(c *cust, version warehouse.Version, out *flush) error {
+func (f *fold) flushCustomer(c *cust, version warehouse.Version, p *piece) error {
+	out := &p.flush
 	stands := c.all[:c.n]
 	hashes := make([]uint64, len(stands))
 	for i := range stands {
@@ -320,14 +372,26 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, out *flush) err
 			out.rows.Transitions = append(out.rows.Transitions, row(i))
 		}
 	}
+	c.rows = hashes
+	sp := speech{customer: c.id, before: c.said}
 	if !f.silent && !c.saysWhatStands() {
-		sp := speech{customer: c, desired: stands, hashes: hashes, news: c.news, before: c.said}
-		sp.events, c.said = c.said.say(&sp, version, f.rules.Version)
-		if len(sp.events) > 0 {
+		desired := make([]sentence, len(stands))
+		for i := range stands {
+			t := &stands[i]
+			desired[i] = sentence{hashes[i], Statement{
+				From: string(t.From), To: string(t.To), At: t.At.String(), Reason: t.Reason, Cause: t.Cause.String(), News: c.news[i],
+			}}
+		}
+		sp.desired[aboutStage] = &desired
+	}
+	if err := f.flushLines(c, version, p, &sp); err != nil {
+		return err
+	}
+	if sp.desired != [abouts]*[]sentence{} {
+		if sp.events, c.said = c.said.say(&sp, version, f.rules.Version); len(sp.events) > 0 {
 			out.speeches = append(out.speeches, sp)
 		}
 	}
-	c.rows = hashes
 	switch {
 	case c.n > 0:
 		out.rows.Customers = append(out.rows.Customers, f.customerRow(c, version))
@@ -339,6 +403,11 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, out *flush) err
 	var deadline domain.Millis
 	if c.n < len(c.all) {
 		deadline = c.all[c.n].At
+	}
+	for _, next := range [...]domain.Millis{c.nextLoyalty, c.nextStatus} {
+		if next != 0 && (deadline == 0 || next < deadline) {
+			deadline = next
+		}
 	}
 	// A touchpoint that the clock has not reached counts when it does.
 	if next := domain.Millis(version.Clock) + 1; slices.ContainsFunc(c.members, func(m *subject) bool { return m.facts.LastSeen >= next && m.facts.Touchpoints > 0 }) {

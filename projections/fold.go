@@ -14,8 +14,11 @@ import (
 	"sojourn/domain/commerce"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
+	"sojourn/domain/satisfaction"
 	"sojourn/eventstore"
+	"sojourn/warehouse"
 )
 
 // Rules are a policy as a projection uses it.
@@ -23,11 +26,20 @@ type Rules struct {
 	Version  int
 	Policy   policy.Policy
 	compiled *policy.Compiled
+	// book holds which rules about points hold when, by all policies up to this one.
+	book         *loyalty.Rulebook
+	satisfaction *satisfaction.Rules
 }
 
-// NewRules compiles a policy.
-func NewRules(version int, p policy.Policy) *Rules {
-	return &Rules{Version: version, Policy: p, compiled: p.Compile()}
+// NewRules compiles the last of the policies that were applied, oldest first; its
+// version is their number.
+func NewRules(history ...loyalty.AppliedPolicy) *Rules {
+	p := history[len(history)-1].Policy
+	compiled := p.Compile()
+	return &Rules{
+		Version: len(history), Policy: p, compiled: compiled,
+		book: loyalty.Resolve(history), satisfaction: satisfaction.Compile(compiled),
+	}
 }
 
 func (r *Rules) transitions(f *customer.Facts) []lifecycle.Transition {
@@ -96,6 +108,9 @@ type fold struct {
 	changed      []*cust
 	conflicts    map[conflictKey]conflict
 	newDecisions []*decision
+	commands     map[uuid.UUID]*command
+	feedback     []warehouse.Feedback
+	handlings    []warehouse.Handling
 	// changedAccounts are those with calls of their own; the accounts of customers
 	// that have changed are found at the flush.
 	changedAccounts []*account
@@ -108,7 +123,7 @@ func newFold(rules *Rules, keyer domain.Keyer, state loader, logger *slog.Logger
 		rules: rules, keyer: keyer, state: state, logger: logger, known: domain.MaxTime,
 		subjects: map[streamKey]*subject{}, customers: map[uuid.UUID]*cust{},
 		decisions: map[eventstore.Position]*decision{}, conflicts: map[conflictKey]conflict{},
-		accounts: map[uuid.UUID]*account{},
+		accounts: map[uuid.UUID]*account{}, commands: map[uuid.UUID]*command{},
 	}
 }
 
@@ -127,6 +142,10 @@ func (f *fold) apply(a *arrival) error {
 		f.statement(&a.statement)
 	case decisionMade:
 		f.decide(a.decision)
+	case commanded:
+		f.command(a.command)
+	case handled:
+		f.handlings = append(f.handlings, *a.handling)
 	}
 	return f.err
 }
@@ -144,6 +163,9 @@ func (f *fold) touchpoint(a *arrival) {
 		}
 	}
 	f.dirty(s)
+	if a.feedback != nil {
+		f.feedback = append(f.feedback, *a.feedback)
+	}
 	if a.group.groupID != "" {
 		f.group(a, s)
 	}
@@ -151,12 +173,12 @@ func (f *fold) touchpoint(a *arrival) {
 	if len(a.named) > 0 || fresh && s.linked {
 		var groups [][]*subject
 		if groups, grown = f.identify(a, s, fresh); len(groups) > 0 {
-			f.regroup(groups, s, fresh, false, func() { s.facts.Add(a.touch, a.traits) })
+			f.regroup(groups, s, fresh, false, func() { s.facts.Add(&a.touch, f.rules.book) })
 			return
 		}
 	}
 	if s.nobody || f.err != nil {
-		s.facts.Add(a.touch, a.traits)
+		s.facts.Add(&a.touch, f.rules.book)
 		return
 	}
 	c := s.cust
@@ -165,9 +187,18 @@ func (f *fold) touchpoint(a *arrival) {
 			return
 		}
 	}
-	if c.take(s, &a.touch, a.traits) || grown {
+	if !grown {
+		f.expect(c, &a.touch)
+	}
+	moved := c.take(s, &a.touch, f.rules.book)
+	if moved&customer.Stage != 0 || grown {
 		c.advance(f.before)
-		c.replace(f.transitionsAfter(c, &a.touch), f.step, false)
+		c.replace(f.transitionsAfter(c, &a.touch.Touch), f.step, false)
+	}
+	if grown {
+		f.replaceLines(c, false)
+	} else {
+		f.took(c, &a.touch, moved)
 	}
 	f.change(c)
 }

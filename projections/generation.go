@@ -298,7 +298,7 @@ func (g *generation) speak(ctx context.Context, fl *flush) (map[uuid.UUID]said, 
 		for i := range parts {
 			sp := &all[i]
 			parts[i] = eventstore.Append{
-				Stream: domain.StatementStream(sp.customer.id), Expected: sp.before.expected(), Events: sp.events,
+				Stream: domain.StatementStream(sp.customer), Expected: sp.before.expected(), Events: sp.events,
 			}
 		}
 		results, err := g.appendPatiently(ctx, parts)
@@ -319,7 +319,7 @@ func (g *generation) speak(ctx context.Context, fl *flush) (map[uuid.UUID]said, 
 			if corrections == nil {
 				corrections = map[uuid.UUID]said{}
 			}
-			corrections[all[i].customer.id] = after
+			corrections[all[i].customer] = after
 		}
 		all = all[n:]
 	}
@@ -330,7 +330,7 @@ func (g *generation) speak(ctx context.Context, fl *flush) (map[uuid.UUID]said, 
 // was thought.
 func (g *generation) sayAgain(ctx context.Context, sp *speech, version warehouse.Version) (said, error) {
 	for range 10 {
-		s, err := readSaid(ctx, g.store, sp.customer.id)
+		s, err := readSaid(ctx, g.store, sp.customer)
 		if err != nil {
 			return said{}, err
 		}
@@ -339,7 +339,7 @@ func (g *generation) sayAgain(ctx context.Context, sp *speech, version warehouse
 			return after, nil
 		}
 		results, err := g.appendPatiently(ctx, []eventstore.Append{{
-			Stream: domain.StatementStream(sp.customer.id), Expected: s.expected(), Events: events,
+			Stream: domain.StatementStream(sp.customer), Expected: s.expected(), Events: events,
 		}})
 		if err == nil {
 			err = results[0].Err
@@ -351,7 +351,7 @@ func (g *generation) sayAgain(ctx context.Context, sp *speech, version warehouse
 			return said{}, fmt.Errorf("append statements: %w", err)
 		}
 	}
-	return said{}, fmt.Errorf("append statements of %s: another writer is always ahead; stop the other server", sp.customer.id)
+	return said{}, fmt.Errorf("append statements of %s: another writer is always ahead; stop the other server", sp.customer)
 }
 
 // appendPatiently appends and comes again while the store is overloaded.
@@ -431,9 +431,6 @@ func (g *generation) hear(ctx context.Context) error {
 	for e, err := range g.store.ReadAll(ctx, g.fold.position) {
 		if err != nil {
 			return err
-		}
-		if e.Type != domain.TypeStageEntered && e.Type != domain.TypeStageWithdrawn {
-			continue
 		}
 		if g.fold.statement(&e); g.fold.err != nil {
 			return g.fold.err

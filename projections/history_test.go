@@ -16,6 +16,7 @@ import (
 
 	"sojourn/domain"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
 	"sojourn/eventstore/pebblestore"
@@ -401,7 +402,7 @@ func testRules() *Rules {
 	p := policy.Default()
 	p.Identity.Nobody = []string{"nobody"}
 	p.Lifecycle.Accounts = true
-	return NewRules(1, p)
+	return NewRules(loyalty.AppliedPolicy{Policy: p})
 }
 
 func TestMain(m *testing.M) { runTests(m) }

@@ -41,8 +41,8 @@ func oracleAt(known []sent, asOf domain.Millis, rules *Rules) map[string]string 
 			facts[k] = &customer.Facts{}
 		}
 		rule := rules.compiled.Classify(h.Kind, h.Source, h.Name)
-		t, tr := touch(&h, refOf(m), rule, m.data())
-		facts[k].Add(t, tr)
+		t := rules.touch(&h, refOf(m), rule, m.data())
+		facts[k].Add(&t, rules.book)
 	}
 	out := map[string]string{}
 	for k, f := range facts {

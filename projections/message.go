@@ -9,7 +9,9 @@ import (
 	"sojourn/domain/commerce"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
+	"sojourn/domain/satisfaction"
 )
 
 // message gives the parts of a message that a projection needs, as raw JSON. It
@@ -53,33 +55,58 @@ func readMessage(data []byte) message {
 
 // touch reads what the folds need of a touchpoint. Nothing but the name shares
 // memory with the message or the header.
-func touch(h *domain.Header, ref lifecycle.Ref, rule policy.Rule, data []byte) (lifecycle.Touch, []customer.Trait) {
-	t := lifecycle.Touch{
+func (r *Rules) touch(h *domain.Header, ref lifecycle.Ref, rule policy.Rule, data []byte) customer.Touch {
+	t := customer.Touch{Touch: lifecycle.Touch{
 		Ref:       ref,
 		Meaning:   rule.Meaning,
 		UnderUser: h.UserID != "",
 		Name:      h.Name,
+	}}
+	hasOrder := commerce.HasOrder(rule.Meaning)
+	gives := h.Kind == domain.Track && r.book.WantsEvent(h.Name)
+	if !hasOrder && !gives && rule.Act == "" && h.Kind != domain.Identify {
+		return t
+	}
+	m := readMessage(data)
+	prop := property(m.propertiesOf(h.Kind))
+	if hasOrder {
+		t.Order = commerce.Read(rule.Meaning, prop)
 	}
 	switch {
-	case commerce.HasOrder(rule.Meaning):
-		t.Order = order(rule.Meaning, readMessage(data).properties)
+	case hasOrder || gives:
+		t.Loyalty = &loyalty.Touch{Ref: ref, Meaning: rule.Meaning, Channel: r.channel(rule, h, mergedContext(h.BatchContext, m.context)), Order: t.Order}
+		if h.Kind == domain.Track {
+			t.Loyalty.Name = h.Name
+		}
+		if t.Loyalty.Lines = loyalty.ReadLines(prop("products")); t.Loyalty.Lines == nil && !hasOrder {
+			t.Loyalty.Lines = loyalty.ReadLine(prop)
+		}
 	case h.Kind == domain.Identify:
-		traits := readTraits(readMessage(data).traits, ref)
-		for _, tr := range traits {
-			if tr.Key == "email" && len(tr.Value) > len(`""`) && tr.Value[0] == '"' {
+		t.Traits = readTraits(m.traits, ref)
+		for _, tr := range t.Traits {
+			switch {
+			case tr.Key == "email" && len(tr.Value) > len(`""`) && tr.Value[0] == '"':
 				t.HasEmail = true
+			case tr.Key == "birthday":
+				if b := loyalty.ReadBirthday(tr.Value); b.Told {
+					t.Loyalty = &loyalty.Touch{Ref: ref, Meaning: rule.Meaning, Birthday: b}
+				}
 			}
 		}
-		return t, traits
 	}
-	return t, nil
+	if rule.Act != "" {
+		e := satisfaction.Read(rule.Act, prop)
+		t.Satisfaction = &e
+	}
+	return t
 }
 
-func order(m policy.Meaning, properties string) commerce.Order {
-	// An object is small; one pass over it for each of the few properties asked
-	// for costs less than building a map.
+// property finds the properties of a message, as raw JSON, nil where it has none of
+// that name. An object is small; one pass over it for each of the few properties
+// asked for costs less than building a map.
+func property(properties string) func(key string) []byte {
 	parsed := gjson.Parse(properties)
-	return commerce.Read(m, func(key string) []byte {
+	return func(key string) []byte {
 		var raw string
 		parsed.ForEach(func(k, v gjson.Result) bool {
 			if k.Str == key {
@@ -92,7 +119,7 @@ func order(m policy.Meaning, properties string) commerce.Order {
 			return nil
 		}
 		return []byte(raw)
-	})
+	}
 }
 
 func readTraits(traits string, ref lifecycle.Ref) []customer.Trait {

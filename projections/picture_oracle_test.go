@@ -43,13 +43,13 @@ func oracle(log []sent, rules *Rules, now domain.Millis) picture {
 		for _, m := range ms {
 			h := m.header()
 			rule := rules.compiled.Classify(h.Kind, h.Source, h.Name)
-			t, tr := touch(&h, refOf(m), rule, m.data())
-			facts.Add(t, tr)
+			t := rules.touch(&h, refOf(m), rule, m.data())
+			facts.Add(&t, rules.book)
 			if s := h.Subject().String(); !slices.Contains(subjects, s) {
 				subjects = append(subjects, s)
 			}
 			events = append(events, domain.EventID("test", m.id).String())
-			for _, x := range tr {
+			for _, x := range t.Traits {
 				if string(x.Value) == "null" {
 					delete(traits, x.Key)
 				} else {

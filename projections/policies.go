@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sojourn/domain"
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
 )
@@ -203,6 +204,7 @@ func readPolicies(ctx context.Context, store eventstore.Store) ([]appliedRules, 
 
 // readPoliciesFrom reads the policies that follow those known already.
 func readPoliciesFrom(ctx context.Context, store eventstore.Store, all []appliedRules) ([]appliedRules, error) {
+	history := historyOf(all)
 	for e, err := range store.ReadStream(ctx, domain.StreamPolicy, uint64(len(all)), eventstore.Forwards) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {
 			break
@@ -219,12 +221,23 @@ func readPoliciesFrom(ctx context.Context, store eventstore.Store, all []applied
 			return nil, fmt.Errorf("read policy version %d: %w", e.Revision+1, err)
 		}
 		a.Policy = nil
-		all = append(all, appliedRules{NewRules(int(e.Revision)+1, p), domain.MillisOf(e.RecordedAt), a})
+		at := domain.MillisOf(e.RecordedAt)
+		history = append(history, loyalty.AppliedPolicy{Policy: p, At: at, Rollback: a.RollbackTo > 0})
+		all = append(all, appliedRules{NewRules(history...), at, a})
 	}
 	if len(all) == 0 {
 		return nil, ErrNoPolicy
 	}
 	return all, nil
+}
+
+// historyOf are policies as the rules about points follow from them.
+func historyOf(all []appliedRules) []loyalty.AppliedPolicy {
+	history := make([]loyalty.AppliedPolicy, len(all))
+	for i, a := range all {
+		history[i] = loyalty.AppliedPolicy{Policy: a.Policy, At: a.recordedAt, Rollback: a.said.RollbackTo > 0}
+	}
+	return history
 }
 
 // applied are the policies that were applied, oldest first. The slice is only read.

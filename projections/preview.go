@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
 )
@@ -251,7 +252,7 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, run *preview) (_ *
 	}
 	defer func() { err = errors.Join(err, state.close()) }()
 	g := &generation{
-		rules: NewRules(before.rules.Version+1, p), store: &politeStore{v.cfg.Store, v, &run.done}, keyer: v.cfg.Keyer,
+		rules: NewRules(append(historyOf(v.applied()), loyalty.AppliedPolicy{Policy: p, At: at.Clock})...), store: &politeStore{v.cfg.Store, v, &run.done}, keyer: v.cfg.Keyer,
 		sink: NullSink{}, state: state, mute: true, now: v.cfg.Now, logger: v.logger, changed: func() {},
 	}
 	if err := g.recover(ctx); err != nil {

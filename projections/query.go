@@ -298,10 +298,10 @@ func (q *question) read(ctx context.Context, members []*subject, facts *customer
 			}
 			ref := lifecycle.Ref{At: h.OccurredAt, ID: e.ID}
 			rule := q.rules.compiled.Classify(h.Kind, h.Source, h.Name)
-			t, traits := touch(&h, ref, rule, e.Data)
-			facts.Add(t, traits)
+			t := q.rules.touch(&h, ref, rule, e.Data)
+			facts.Add(&t, q.rules.book)
 			if page != nil && page.wants(place{At: int64(ref.At), ID: ref.ID}) {
-				page.add(Entry{At: h.OccurredAt.Time(), Touchpoint: q.entry(&e, &h, m, rule, &t)})
+				page.add(Entry{At: h.OccurredAt.Time(), Touchpoint: q.entry(&e, &h, m, rule, &t.Touch)})
 			}
 		}
 	}

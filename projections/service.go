@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/uuid"
 
 	"sojourn/domain"
 	"sojourn/eventstore"
@@ -70,6 +71,7 @@ type Views struct {
 	pasts    pasts
 	previews previews
 	moved    broadcast
+	desk     *desk
 	done     sync.WaitGroup
 	cancel   context.CancelFunc
 }
@@ -99,6 +101,7 @@ func Start(ctx context.Context, cfg Config) (*Views, error) {
 	}
 	v := &Views{cfg: cfg, logger: cfg.Logger, heavy: heavyCustomer}
 	v.ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	v.desk = &desk{views: v, wake: make(chan struct{}, 1), unfinished: map[uuid.UUID]*command{}}
 	if err := v.open(ctx); err != nil {
 		return nil, errors.Join(err, v.Stop())
 	}
@@ -147,6 +150,7 @@ func (v *Views) open(ctx context.Context) (err error) {
 	v.ready = v.active.state.checkpoint().Reconciled
 	v.startLoop()
 	v.done.Go(v.buildLatest)
+	v.done.Go(func() { v.desk.run(v.ctx) })
 	return nil
 }
 

@@ -44,6 +44,15 @@ func (t tables) Write(ctx context.Context, r *Rows) error {
 	if len(r.AccountMembers) > 0 {
 		g.Go(func() error { return t.db.WriteAccountMembers(ctx, t.generation, r.AccountMembers) })
 	}
+	write(g, r.LoyaltyStatus, func(rows []warehouse.LoyaltyStatus) error { return t.db.WriteLoyaltyStatus(ctx, t.generation, rows) })
+	write(g, r.LoyaltyLedger, func(rows []warehouse.LoyaltyMovement) error { return t.db.WriteLoyaltyLedger(ctx, t.generation, rows) })
+	write(g, r.TierChanges, func(rows []warehouse.TierChange) error { return t.db.WriteTierTransitions(ctx, t.generation, rows) })
+	write(g, r.Satisfaction, func(rows []warehouse.Satisfaction) error { return t.db.WriteSatisfaction(ctx, t.generation, rows) })
+	write(g, r.StatusChanges, func(rows []warehouse.StatusChange) error { return t.db.WriteStatusTransitions(ctx, t.generation, rows) })
+	write(g, r.Cases, func(rows []warehouse.Case) error { return t.db.WriteCases(ctx, t.generation, rows) })
+	write(g, r.Surveys, func(rows []warehouse.Survey) error { return t.db.WriteSurveys(ctx, t.generation, rows) })
+	write(g, r.Feedback, func(rows []warehouse.Feedback) error { return t.db.WriteFeedback(ctx, t.generation, rows) })
+	write(g, r.Handlings, func(rows []warehouse.Handling) error { return t.db.WriteHandlings(ctx, t.generation, rows) })
 	if len(r.Subjects) > 0 {
 		g.Go(func() error {
 			if err := t.db.WriteSubjects(ctx, t.generation, r.Subjects); err != nil {
@@ -53,6 +62,13 @@ func (t tables) Write(ctx context.Context, r *Rows) error {
 		})
 	}
 	return g.Wait()
+}
+
+// write inserts rows where there are any.
+func write[R any](g *errgroup.Group, rows []R, do func([]R) error) {
+	if len(rows) > 0 {
+		g.Go(func() error { return do(rows) })
+	}
 }
 
 // NullSink takes no rows: it is for measuring the fold by itself.

@@ -11,21 +11,25 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
-	"sojourn/domain/lifecycle"
 	"sojourn/eventstore"
 	"sojourn/warehouse"
 )
 
-// Statement is the data of a stage.entered.v1 event: what Sojourn said of a
-// customer. Nothing personal stands in it.
+// Statement is the data of a statement: what Sojourn said of a customer, its stage
+// (stage.entered.v1), its tier in a programme (tier.entered.v1) or how satisfied it
+// is (satisfaction.entered.v1). Nothing personal stands in it.
 type Statement struct {
-	Customer      uuid.UUID `json:"customer"`
-	From          string    `json:"from"`
-	To            string    `json:"to"`
-	At            string    `json:"at"` // RFC 3339, UTC
-	Reason        string    `json:"reason"`
-	Cause         string    `json:"cause"`
-	PolicyVersion int       `json:"policy_version"`
+	Customer  uuid.UUID `json:"customer"`
+	Programme string    `json:"programme,omitempty"` // of a tier
+	From      string    `json:"from"`
+	To        string    `json:"to"`
+	At        string    `json:"at"`              // RFC 3339, UTC
+	Until     string    `json:"until,omitempty"` // the end of a tier's hold, where it has one
+	Index     *float64  `json:"index,omitempty"` // of a status that is known, from 0 to 100
+	Reason    string    `json:"reason"`
+	Cause     string    `json:"cause"`
+
+	PolicyVersion int `json:"policy_version"`
 	// News says that it was found because a touchpoint, a join or the clock came
 	// and that it changed where the customer stood; else it restates.
 	News bool `json:"news"`
@@ -34,8 +38,8 @@ type Statement struct {
 	Clock    string              `json:"clock"`
 }
 
-// Withdrawal is the data of a stage.withdrawn.v1 event: the statements that do
-// not hold any more.
+// Withdrawal is the data of a stage.withdrawn.v1, tier.withdrawn.v1 or
+// satisfaction.withdrawn.v1 event: the statements that do not hold any more.
 type Withdrawal struct {
 	Customer uuid.UUID `json:"customer"`
 	// Revisions name the statements by their place in this stream.
@@ -49,23 +53,67 @@ type Withdrawal struct {
 // withdrawn.
 const statementVersion = 1
 
+// about is what a statement is about.
+type about uint8
+
+const (
+	aboutStage about = iota
+	aboutTier
+	aboutStatus
+	abouts // how many there are
+)
+
+// entered and withdrawn are the types of the events.
+var (
+	entered   = [abouts]string{domain.TypeStageEntered, domain.TypeTierEntered, domain.TypeStatusEntered}
+	withdrawn = [abouts]string{domain.TypeStageWithdrawn, domain.TypeTierWithdrawn, domain.TypeStatusWithdrawn}
+)
+
 // speech is what is to be appended to one customer's stream of statements.
 type speech struct {
-	customer *cust
-	// desired are the transitions that stand and news their marks.
-	desired []lifecycle.Transition
-	hashes  []uint64
-	news    []bool
+	customer uuid.UUID
+	// desired are the statements that are to stand, in order; nil where what is said
+	// of it is left as it is.
+	desired [abouts]*[]sentence
 	// before is what the stream was taken to hold, and events turn that into what
 	// is desired.
 	before said
 	events []eventstore.NewEvent
 }
 
+// sentence is a statement that is to stand, and the hash of what it says.
+type sentence struct {
+	hash      uint64
+	statement Statement
+}
+
 // said is what a stream of statements holds.
 type said struct {
-	standing []statementRef
+	standing [abouts][]statementRef
 	next     uint64
+}
+
+// says reports whether the statements about something are n of given hashes.
+func (s *said) says(what about, n int, hash func(int) uint64) bool {
+	standing := s.standing[what]
+	if len(standing) != n {
+		return false
+	}
+	for i := range n {
+		h := hash(i)
+		if standing[i].hash != h && !slices.ContainsFunc(standing, func(s statementRef) bool { return s.hash == h }) {
+			return false
+		}
+	}
+	return true
+}
+
+// count is the number of statements that stand.
+func (s *said) count() (n int) {
+	for _, standing := range s.standing {
+		n += len(standing)
+	}
+	return n
 }
 
 // apply takes an event of the stream into account.
@@ -82,13 +130,15 @@ func (s *said) apply(e *eventstore.Recorded) error {
 		return fmt.Errorf("stream %s: statement %d is damaged or of a later release", e.Stream, e.Revision)
 	}
 	r := reader{b: m[1:]}
-	switch e.Type {
-	case domain.TypeStageEntered:
-		s.standing = append(s.standing, statementRef{e.Revision, r.hash()})
-	case domain.TypeStageWithdrawn:
-		for n := r.count(); n > 0; n-- {
-			rev := r.uvarint()
-			s.standing = slices.DeleteFunc(s.standing, func(x statementRef) bool { return x.revision == rev })
+	for what := range abouts {
+		switch e.Type {
+		case entered[what]:
+			s.standing[what] = append(s.standing[what], statementRef{e.Revision, r.hash()})
+		case withdrawn[what]:
+			for n := r.count(); n > 0; n-- {
+				rev := r.uvarint()
+				s.standing[what] = slices.DeleteFunc(s.standing[what], func(x statementRef) bool { return x.revision == rev })
+			}
 		}
 	}
 	if r.err != nil {
@@ -97,27 +147,14 @@ func (s *said) apply(e *eventstore.Recorded) error {
 	return nil
 }
 
-// say makes the events that turn what stands into what is desired: at most one
-// withdrawal, then the new statements in order. It returns what stands then.
+// say makes the events that turn what stands into what is desired: for each thing
+// they are about at most one withdrawal, then the new statements in order. It
+// returns what stands then.
 func (s said) say(sp *speech, at warehouse.Version, policyVersion int) ([]eventstore.NewEvent, said) {
-	id, position, clock := sp.customer.id, eventstore.Position(at.Position), domain.Millis(at.Clock).String()
+	position, clock := eventstore.Position(at.Position), domain.Millis(at.Clock).String()
 	var events []eventstore.NewEvent
-	stream := domain.StatementStream(id)
+	stream := domain.StatementStream(sp.customer)
 	out := said{next: s.next}
-	var gone []statementRef
-	wanted := make(map[uint64]bool, len(sp.hashes))
-	for _, h := range sp.hashes {
-		wanted[h] = true
-	}
-	stands := make(map[uint64]bool, len(s.standing))
-	for _, st := range s.standing {
-		stands[st.hash] = true
-		if wanted[st.hash] {
-			out.standing = append(out.standing, st)
-		} else {
-			gone = append(gone, st)
-		}
-	}
 	add := func(typ string, meta []byte, content any) {
 		// The types marshal whatever they hold.
 		data, _ := json.Marshal(content)
@@ -126,29 +163,45 @@ func (s said) say(sp *speech, at warehouse.Version, policyVersion int) ([]events
 		})
 		out.next++
 	}
-	if len(gone) > 0 {
-		w := Withdrawal{Customer: id, Position: position, Clock: clock}
-		meta := binary.AppendUvarint([]byte{statementVersion}, uint64(len(gone)))
-		for _, g := range gone {
-			meta = binary.AppendUvarint(meta, g.revision)
-			w.Revisions = append(w.Revisions, g.revision)
-		}
-		add(domain.TypeStageWithdrawn, meta, w)
-	}
-	for i := range sp.desired {
-		h := sp.hashes[i]
-		if stands[h] {
+	for what := range abouts {
+		if sp.desired[what] == nil {
+			out.standing[what] = slices.Clone(s.standing[what])
 			continue
 		}
-		t := &sp.desired[i]
-		st := Statement{
-			Customer: id, From: string(t.From), To: string(t.To), At: t.At.String(),
-			Reason: t.Reason, Cause: t.Cause.String(), PolicyVersion: policyVersion,
-			News: sp.news[i], Position: position, Clock: clock,
+		desired := *sp.desired[what]
+		var gone []statementRef
+		wanted := make(map[uint64]bool, len(desired))
+		for i := range desired {
+			wanted[desired[i].hash] = true
 		}
-		revision := out.next
-		add(domain.TypeStageEntered, binary.BigEndian.AppendUint64([]byte{statementVersion}, h), st)
-		out.standing = append(out.standing, statementRef{revision, h})
+		stands := make(map[uint64]bool, len(s.standing[what]))
+		for _, st := range s.standing[what] {
+			stands[st.hash] = true
+			if wanted[st.hash] {
+				out.standing[what] = append(out.standing[what], st)
+			} else {
+				gone = append(gone, st)
+			}
+		}
+		if len(gone) > 0 {
+			w := Withdrawal{Customer: sp.customer, Position: position, Clock: clock}
+			meta := binary.AppendUvarint([]byte{statementVersion}, uint64(len(gone)))
+			for _, g := range gone {
+				meta = binary.AppendUvarint(meta, g.revision)
+				w.Revisions = append(w.Revisions, g.revision)
+			}
+			add(withdrawn[what], meta, w)
+		}
+		for _, d := range desired {
+			if stands[d.hash] {
+				continue
+			}
+			st := d.statement
+			st.Customer, st.PolicyVersion, st.Position, st.Clock = sp.customer, policyVersion, position, clock
+			revision := out.next
+			add(entered[what], binary.BigEndian.AppendUint64([]byte{statementVersion}, d.hash), st)
+			out.standing[what] = append(out.standing[what], statementRef{revision, d.hash})
+		}
 	}
 	return events, out
 }

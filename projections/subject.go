@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -46,6 +47,8 @@ type subject struct {
 	// moved is the customer that the subjects table has for it, Nil where there is
 	// no row, warehouse.Nobody where the row says that it is no customer's.
 	moved uuid.UUID
+	// been are the customers that it belonged to before, by the order of the log.
+	been []uuid.UUID
 
 	cust    *cust    // where cached: the customer it belongs to
 	cluster *cluster // where cached: the subjects connected with it, solved
@@ -84,6 +87,19 @@ type join struct {
 	// then the stream of the user that the id may be instead.
 	alias bool
 	twin  string
+}
+
+// maxBeen bounds how many customers a subject remembers; of more the last count.
+const maxBeen = 1000
+
+// was notes that it belonged to a customer before the one it belongs to now.
+func (s *subject) was(id uuid.UUID) {
+	if i := slices.Index(s.been, id); i >= 0 {
+		s.been = slices.Delete(s.been, i, i+1)
+	} else if len(s.been) == maxBeen {
+		s.been = slices.Delete(s.been, 0, 1)
+	}
+	s.been = append(s.been, id)
 }
 
 func (s *subject) String() string { return string(s.kind) + ":" + s.value }
@@ -187,7 +203,7 @@ func parseTies(b []byte) (*ties, error) {
 	return t, r.done()
 }
 
-const stateVersion = 2
+const stateVersion = 3
 
 var errState = errors.New("state record is cut short or damaged")
 
@@ -214,6 +230,10 @@ func (s *subject) append(buf []byte) []byte {
 	}
 	buf = append(buf, has)
 	buf = append(buf, s.moved[:]...)
+	buf = binary.AppendUvarint(buf, uint64(len(s.been)))
+	for _, id := range s.been {
+		buf = append(buf, id[:]...)
+	}
 	return s.facts.Append(buf)
 }
 
@@ -234,6 +254,9 @@ func parseSubject(stream string, b []byte) (*subject, error) {
 	has := r.byte()
 	s.linked, s.grouped = has&hasTies != 0, has&hasAccounts != 0
 	s.moved = r.uuid()
+	for n := r.count(); n > 0; n-- {
+		s.been = append(s.been, r.uuid())
+	}
 	if r.err != nil {
 		return nil, r.err
 	}

@@ -370,12 +370,13 @@ func (t *touchpointTable) cut(ctx context.Context, facts *customer.Facts) error 
 	}
 	var then customer.Facts
 	err = t.each(ctx, func(scan func(...any) error) error {
-		var touch lifecycle.Touch
+		var touch customer.Touch
 		var at time.Time
 		var traits string
 		err := scan(&touch.ID, &at, &traits)
 		touch.At = domain.MillisOf(at)
-		then.Add(touch, readTraits(traits, touch.Ref))
+		touch.Traits = readTraits(traits, touch.Ref)
+		then.Add(&touch, t.q.rules.book)
 		return err
 	}, "event_id, occurred_at, properties", " AND type = 'identify'")
 	facts.Traits = then.Traits

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/commerce"
 	"sojourn/domain/policy"
 	naive "sojourn/internal/oracle"
 )
@@ -34,7 +35,7 @@ func touchpointOf(m told) *naive.Touchpoint {
 	return &naive.Touchpoint{
 		Kind: h.Kind, User: h.UserID, Anon: h.AnonymousID, Previous: h.PreviousID, OccurredAt: h.OccurredAt,
 		Device: m.device, ExternalIDs: m.external, Traits: said.Traits,
-		Meaning: meaning, Order: order(meaning, string(said.Properties)),
+		Meaning: meaning, Order: commerce.Read(meaning, property(string(said.Properties))),
 	}
 }
 

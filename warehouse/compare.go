@@ -48,6 +48,14 @@ var compared = []struct {
 	{"identity_conflicts", "concat(toString(event_id), ' ', toString(other_id))", ""},
 	{"accounts", "toString(account_id)", " EXCEPT (position, clock)"},
 	{"account_members", "concat(toString(account_id), ' ', toString(customer_id))", ""},
+	{"loyalty_status", "concat(toString(customer_id), ' ', programme)", " EXCEPT (position, clock)"},
+	{"loyalty_ledger", "concat(toString(customer_id), ' ', programme, ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
+	{"tier_transitions", "concat(toString(customer_id), ' ', programme, ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
+	{"satisfaction", "toString(customer_id)", " EXCEPT (position, clock)"},
+	{"satisfaction_transitions", "concat(toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
+	{"cases", "concat(toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
+	{"surveys", "concat(toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
+	{"feedback", "toString(event_id)", ""},
 }
 
 const (

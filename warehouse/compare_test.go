@@ -31,6 +31,15 @@ func fill(t testing.TB, db *warehouse.DB, g warehouse.Generation, v warehouse.Ve
 	}))
 	must(t, db.WriteSubjects(ctx, g, []warehouse.Subject{{SubjectID: id('s', 1), Subject: "user:1", CustomerID: id('s', 2), Version: v}}))
 	must(t, db.WriteConflicts(ctx, g, []warehouse.Conflict{conflict(1, "open", v), conflict(2, "kept_apart", v), conflict(3, "open", v)}))
+	must(t, db.WriteLoyaltyStatus(ctx, g, []warehouse.LoyaltyStatus{status(1, "a", v), status(1, "b", v)}))
+	must(t, db.WriteLoyaltyLedger(ctx, g, []warehouse.LoyaltyMovement{movement(1, "a", 1, v), movement(1, "a", 2, v)}))
+	must(t, db.WriteTierTransitions(ctx, g, []warehouse.TierChange{tierChange(1, "a", 1, v), tierChange(1, "b", 1, v)}))
+	must(t, db.WriteSatisfaction(ctx, g, []warehouse.Satisfaction{satisfied(1, v), satisfied(2, v)}))
+	must(t, db.WriteStatusTransitions(ctx, g, []warehouse.StatusChange{statusChange(1, 1, v), statusChange(1, 2, v)}))
+	must(t, db.WriteCases(ctx, g, []warehouse.Case{ticket(1, 1, v), ticket(1, 2, v)}))
+	must(t, db.WriteSurveys(ctx, g, []warehouse.Survey{survey(1, 1, v), survey(1, 2, v)}))
+	must(t, db.WriteFeedback(ctx, g, []warehouse.Feedback{answer(1), answer(2), answer(3)}))
+	must(t, db.WriteHandlings(ctx, g, []warehouse.Handling{{EventID: id('e', 1), Revision: 1, Status: "assigned"}}))
 }
 
 func TestCompare(t *testing.T) {
@@ -45,7 +54,7 @@ func TestCompare(t *testing.T) {
 		t.Fatalf("equal generations differ: %+v", got)
 	}
 	if got.Rows["touchpoints"] != 1000 || got.Rows["customers"] != 50 || got.Rows["stage_transitions"] != 50 || got.Rows["subjects"] != 1 ||
-		got.Rows["identity_conflicts"] != 3 {
+		got.Rows["identity_conflicts"] != 3 || got.Rows["loyalty_ledger"] != 2 || got.Rows["feedback"] != 3 {
 		t.Errorf("rows compared: %v", got.Rows)
 	}
 
@@ -63,11 +72,28 @@ func TestCompare(t *testing.T) {
 	must(t, db.WriteConflicts(ctx, 2, []warehouse.Conflict{conflict(1, "kept_apart", warehouse.Version{Position: 10}), settled}))
 	must(t, db.WriteAccounts(ctx, 2, []warehouse.Account{{AccountID: id('a', 1), GroupID: "acme", Traits: []byte(`{"plan":1}`), Version: warehouse.Version{Position: 10}}}))
 	must(t, db.WriteAccountMembers(ctx, 2, []warehouse.AccountMember{{AccountID: id('a', 1), SubjectID: id('s', 5), Since: start - 1, Version: warehouse.Version{Position: 10}}}))
+	later := warehouse.Version{Position: 10}
+	balance, line, tier := status(1, "b", later), movement(1, "a", 2, later), tierChange(1, "b", 1, later)
+	balance.Debt, line.Removed, tier.Until = 4, true, 0
+	must(t, db.WriteLoyaltyStatus(ctx, 2, []warehouse.LoyaltyStatus{balance}))
+	must(t, db.WriteLoyaltyLedger(ctx, 2, []warehouse.LoyaltyMovement{line}))
+	must(t, db.WriteTierTransitions(ctx, 2, []warehouse.TierChange{tier}))
+	mood, turn, help := satisfied(2, later), statusChange(1, 2, later), ticket(1, 2, later)
+	mood.Known, turn.Removed, help.Response.Took = false, true, 5
+	must(t, db.WriteSatisfaction(ctx, 2, []warehouse.Satisfaction{mood}))
+	must(t, db.WriteStatusTransitions(ctx, 2, []warehouse.StatusChange{turn}))
+	must(t, db.WriteCases(ctx, 2, []warehouse.Case{help}))
+	must(t, db.WriteSurveys(ctx, 2, []warehouse.Survey{survey(1, 3, later)}))
+	// What a person did about an entry is compared with it, and so is its customer.
+	must(t, db.WriteHandlings(ctx, 2, []warehouse.Handling{{EventID: id('e', 1), Revision: 2, Status: "closed"}}))
+	must(t, db.WriteSubjects(ctx, 2, []warehouse.Subject{{SubjectID: id('s', 3), Subject: "user:3", CustomerID: id('s', 2), Version: later}}))
 	got, err = db.Compare(ctx, 1, 2, 3)
 	must(t, err)
-	moved := value[uint64](t, db, "SELECT count() FROM touchpoints_g1 WHERE subject = 'user:30'")
+	moved := value[uint64](t, db, "SELECT count() FROM touchpoints_g1 WHERE subject IN ('user:3', 'user:30')")
 	want := map[string]uint64{
-		"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 1, "identity_conflicts": 2, "accounts": 1, "account_members": 3,
+		"touchpoints": 2 + moved, "customers": 2, "stage_transitions": 0, "subjects": 2, "identity_conflicts": 2, "accounts": 1, "account_members": 3,
+		"loyalty_status": 1, "loyalty_ledger": 1, "tier_transitions": 1,
+		"satisfaction": 1, "satisfaction_transitions": 1, "cases": 1, "surveys": 1, "feedback": 2,
 	}
 	for table, n := range want {
 		if got.Different[table] != n {
@@ -81,7 +107,7 @@ func TestCompare(t *testing.T) {
 			t.Errorf("no difference in %+v", d)
 		}
 	}
-	if count["touchpoints"] != 3 || count["customers"] != 2 || count["subjects"] != 1 || count["identity_conflicts"] != 2 {
+	if count["touchpoints"] != 3 || count["customers"] != 2 || count["subjects"] != 2 || count["identity_conflicts"] != 2 {
 		t.Errorf("differences: %v, want the first three of a table", count)
 	}
 	i := slices.IndexFunc(got.Differences, func(d warehouse.Difference) bool { return d.Key == id('s', 3).String() && d.Table == "customers" })

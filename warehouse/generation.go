@@ -19,12 +19,24 @@ func (g Generation) String() string { return "g" + strconv.FormatUint(uint64(g),
 //go:embed migrations/*.sql tables/*.sql views/*.sql
 var sqlFiles embed.FS
 
-// The order matters: the dictionary reads subjects, and the views read all.
+// The order matters: the dictionary reads subjects, and the views read all. Views
+// of figures read other views and stand behind them.
 var (
-	tableFiles = []string{"touchpoints", "subjects", "customers", "stage_transitions", "identity_conflicts", "accounts", "account_members", "moved"}
+	tableFiles = []string{
+		"touchpoints", "subjects", "customers", "stage_transitions", "identity_conflicts", "accounts", "account_members",
+		"loyalty_status", "loyalty_ledger", "tier_transitions",
+		"satisfaction", "satisfaction_transitions", "cases", "surveys", "feedback", "feedback_handling",
+		"moved",
+	}
 	// touchpoints is the last to be switched, and so the one that tells which
 	// generation is active.
-	viewFiles = []string{"subjects", "customers", "stage_transitions", "identity_conflicts", "accounts", "account_members", "touchpoints"}
+	viewFiles = []string{
+		"subjects", "customers", "stage_transitions", "identity_conflicts", "accounts", "account_members",
+		"loyalty_status", "loyalty_ledger", "tier_transitions",
+		"satisfaction", "satisfaction_transitions", "cases", "surveys", "feedback",
+		"loyalty_programmes", "loyalty_tiers", "satisfaction_monthly", "feedback_topics",
+		"touchpoints",
+	}
 )
 
 // ErrNoGeneration is returned where a generation is asked for that does not
@@ -83,8 +95,8 @@ func (db *DB) Activate(ctx context.Context, g Generation) error {
 // Generations lists the generations of which any table exists, in order.
 func (db *DB) Generations(ctx context.Context) ([]Generation, error) {
 	rows, err := db.Query(ctx, `SELECT DISTINCT toUInt32OrZero(extract(name, '_g([0-9]+)$')) AS g
-FROM system.tables WHERE database = {database:String} AND match(name, '^(touchpoints|subjects|customers|stage_transitions|identity_conflicts|accounts|account_members|moved)_g[0-9]+$')
-ORDER BY g`, Named("database", db.database))
+FROM system.tables WHERE database = {database:String} AND match(name, {tables:String})
+ORDER BY g`, Named("database", db.database), Named("tables", "^("+strings.Join(tableFiles, "|")+")_g[0-9]+$"))
 	if err != nil {
 		return nil, fmt.Errorf("list generations: %w", err)
 	}

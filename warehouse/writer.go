@@ -120,7 +120,8 @@ func (db *DB) WriteTouchpoints(ctx context.Context, g Generation, b *TouchpointB
 
 const (
 	timeType    = "DateTime64(3, 'UTC')"
-	moneyType   = "Map(String, Decimal(18, 4))"
+	amountType  = "Decimal(18, 4)"
+	moneyType   = "Map(String, " + amountType + ")"
 	outlookType = "Array(Tuple(at " + timeType + ", stage String))"
 )
 
@@ -144,6 +145,20 @@ func each[R, T any](name, typ string, rows []R, value func(*R) T) column {
 		out := make([]T, to-from)
 		for i := range out {
 			out[i] = value(&rows[from+i])
+		}
+		return c.Append(out)
+	}}
+}
+
+// some is a column made row by row that is NULL where value says false.
+func some[R, T any](name, typ string, rows []R, value func(*R) (T, bool)) column {
+	return column{name, "Nullable(" + typ + ")", func(c driver.BatchColumn, from, to int) error {
+		values, out := make([]T, to-from), make([]*T, to-from)
+		for i := range out {
+			var has bool
+			if values[i], has = value(&rows[from+i]); has {
+				out[i] = &values[i]
+			}
 		}
 		return c.Append(out)
 	}}

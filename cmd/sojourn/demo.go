@@ -3,18 +3,25 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sojourn/api"
 	"sojourn/api/client"
 	"sojourn/cmd/sojourn/demo"
+	"sojourn/eventstore"
 )
 
 func newDemo() *cobra.Command {
 	var r remote
 	var key, end string
-	var wait bool
+	var wait, redeem bool
 	config := demo.Config{Customers: 2000, Days: 365, Seed: 1}
 	c := &cobra.Command{
 		Use:   "demo",
@@ -30,6 +37,7 @@ func newDemo() *cobra.Command {
 	c.Flags().StringVar(&end, "end", "", "`date` before which the history ends (default today, UTC)")
 	c.Flags().StringVar(&key, "write-key", "", "write `key` to send with (default: one is made for this run, for the source demo-shop)")
 	c.Flags().BoolVar(&wait, "wait", true, "wait until the views hold everything")
+	c.Flags().BoolVar(&redeem, "redeem", true, "let some customers spend points when all is sent; needs the admin token")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		config.End = time.Now().UTC().Truncate(24 * time.Hour)
 		if end != "" {
@@ -47,12 +55,89 @@ func newDemo() *cobra.Command {
 			return err
 		}
 		defer done()
-		return sendDemo(c, cl, writeKey, config, wait)
+		sent, err := sendDemo(c, cl, writeKey, config)
+		if err != nil {
+			return err
+		}
+		if wait {
+			if err := waitForViews(c, cl, sent); err != nil {
+				return err
+			}
+		}
+		// Behind the waiting: a command decides against the whole log, and the views
+		// spare it the reading.
+		best, spent, err := members(c, cl, config, redeem)
+		if err != nil {
+			return err
+		}
+		if wait && redeem {
+			if err := cl.WaitFor(c.Context(), spent, nil); err != nil {
+				return fmt.Errorf("wait for the views: %w", err)
+			}
+		}
+		return suggest(c.OutOrStdout(), cl.Server(), tokenForShell(&r), best, config.End)
 	}
 	return c
 }
 
-func sendDemo(c *cobra.Command, cl *client.Client, key string, config demo.Config, wait bool) error {
+// members finds the user with the most points, and lets some spend theirs; at is
+// the position of the last redemption.
+func members(c *cobra.Command, cl *client.Client, config demo.Config, redeem bool) (best string, at eventstore.Position, err error) {
+	var most, spent, short int64
+	for m := range demo.Members(config) {
+		if m.Points > most {
+			most, best = m.Points, m.User
+		}
+		if !redeem || m.Redeems == 0 {
+			continue
+		}
+		pos, err := cl.Redeem(c.Context(), "user:"+m.User, m.Redeems, "voucher", m.Key)
+		var se *client.StatusError
+		switch {
+		case errors.As(err, &se) && se.Status == http.StatusConflict:
+			short++ // somebody has spent them before
+		case errors.As(err, &se) && se.Status == http.StatusUnauthorized && !c.Flags().Changed("redeem"):
+			redeem = false // a write key is enough for the rest
+		case err != nil:
+			return "", 0, fmt.Errorf("redeem points: %w", err)
+		default:
+			spent++
+			at = max(at, pos)
+		}
+	}
+	if redeem {
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%d customers have redeemed points, %d were short of them\n", spent, short)
+	}
+	return best, at, err
+}
+
+// tokenForShell is how a command line names the admin token without showing it.
+func tokenForShell(r *remote) string {
+	switch {
+	case r.token != "":
+		return "TOKEN"
+	case os.Getenv("SOJOURN_ADMIN_TOKEN") != "":
+		return "$SOJOURN_ADMIN_TOKEN"
+	}
+	return fmt.Sprintf("$(cat %s)", filepath.Join(r.data, api.TokenFile))
+}
+
+// suggest says what to ask: about a user's points, and the last quarter's scores.
+func suggest(out io.Writer, server, token, user string, end time.Time) error {
+	var b strings.Builder
+	ask := func(path string) {
+		fmt.Fprintf(&b, "  curl -s -H \"Authorization: Bearer %s\" \"%s/api/v1%s\"\n", token, server, path)
+	}
+	b.WriteString("\nTry:\n")
+	if user != "" {
+		ask("/customers/user:" + user + "/loyalty")
+	}
+	ask("/satisfaction?from=" + end.AddDate(0, -3, 0).Format(time.DateOnly) + "&to=" + end.Format(time.DateOnly))
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func sendDemo(c *cobra.Command, cl *client.Client, key string, config demo.Config) (client.Sent, error) {
 	started := time.Now()
 	p := newProgress(c.ErrOrStderr(), "demo", int64(demo.Count(config)), false)
 	defer p.finish()
@@ -66,19 +151,13 @@ func sendDemo(c *cobra.Command, cl *client.Client, key string, config demo.Confi
 	sent, closeErr := s.Close()
 	p.finish()
 	if err = errors.Join(err, closeErr); err != nil {
-		return err
+		return sent, err
 	}
-	out := c.OutOrStdout()
 	took := time.Since(started)
-	if _, err := fmt.Fprintf(out, "%d messages of %d customers sent in %v (%.0f a second): %d new, %d known already, %d rejected\n",
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%d messages of %d customers sent in %v (%.0f a second): %d new, %d known already, %d rejected\n",
 		sent.Messages, config.Customers, took.Round(10*time.Millisecond), float64(sent.Messages)/took.Seconds(),
-		sent.Accepted(), sent.Known, sent.Rejected); err != nil {
-		return err
-	}
-	if !wait {
-		return nil
-	}
-	return waitForViews(c, cl, sent)
+		sent.Accepted(), sent.Known, sent.Rejected)
+	return sent, err
 }
 
 // waitForViews returns when the views hold what was sent.

@@ -33,6 +33,7 @@ func newImport() *cobra.Command {
 			"is resumed by starting it again. The exit status is 3 where rows could not be used.",
 		Args: oneArg("the file to import"),
 	}
+	c.AddCommand(newImportBalances())
 	r.flags(c.Flags())
 	c.Flags().StringVar(&format, "format", "", "csv or jsonl")
 	c.Flags().StringVar(&mapping, "mapping", "", "YAML `file` that says what the columns mean")
@@ -154,7 +155,7 @@ func (i *importRun) send(s *client.Sender, in io.Reader, format importer.Format,
 		var row *importer.RowError
 		if errors.As(err, &row) {
 			i.unusable++
-			i.problem(row.Line, row.Err.Error()+"; left out")
+			i.say(row.Error() + "; left out")
 			continue
 		}
 		if err != nil {
@@ -176,8 +177,11 @@ func (i *importRun) send(s *client.Sender, in io.Reader, format importer.Format,
 	return nil
 }
 
-// problem prints what is wrong with a row, and stops printing after a while.
-func (i *importRun) problem(line int, text string) {
+// problem prints what is wrong with a row.
+func (i *importRun) problem(line int, text string) { i.say(fmt.Sprintf("line %d: %s", line, text)) }
+
+// say prints what is wrong, and stops printing after a while.
+func (i *importRun) say(text string) {
 	i.printed++
 	if i.printed > i.maxPrinted+1 {
 		return
@@ -185,8 +189,6 @@ func (i *importRun) problem(line int, text string) {
 	i.progress.clear()
 	if i.printed == i.maxPrinted+1 {
 		text = "more problems are counted, not printed"
-	} else {
-		text = fmt.Sprintf("line %d: %s", line, text)
 	}
 	// A terminal that has gone holds nothing up.
 	_, _ = fmt.Fprintln(i.c.ErrOrStderr(), text)

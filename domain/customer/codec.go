@@ -10,11 +10,14 @@ import (
 	"sojourn/domain/lifecycle"
 )
 
-// The binary form of Facts, version 1: the version; first and last seen as zig-zag
+// The binary form of Facts, version 2: the version; first and last seen as zig-zag
 // varints; the numbers of touchpoints and of traits as varints; each trait's key
 // and value (a length as a varint and the bytes, nothing for a tombstone), its time
-// as a zig-zag varint and 16 bytes of id; and to the end the lifecycle's facts.
-const factsVersion = 1
+// as a zig-zag varint and 16 bytes of id; a byte that says which of loyalty and
+// satisfaction have facts, and of each its length in four bytes and the facts; and
+// to the end the lifecycle's facts. That a customer was first seen is a fact of the
+// lifecycle and not kept twice.
+const factsVersion = 2
 
 // Append appends the binary form of the facts to buf. Equal sets give equal bytes.
 func (f *Facts) Append(buf []byte) []byte {
@@ -31,7 +34,41 @@ func (f *Facts) Append(buf []byte) []byte {
 		buf = binary.AppendVarint(buf, int64(t.Ref.At))
 		buf = append(buf, t.Ref.ID[:]...)
 	}
+	parts := Changes(0)
+	if !f.Loyalty.JustSeen() {
+		parts |= Loyalty
+	}
+	if !f.Satisfaction.Empty() {
+		parts |= Satisfaction
+	}
+	buf = append(buf, byte(parts))
+	if parts&Loyalty != 0 {
+		buf = appendPart(buf, f.Loyalty.Append)
+	}
+	if parts&Satisfaction != 0 {
+		buf = appendPart(buf, f.Satisfaction.Append)
+	}
 	return f.Lifecycle.Append(buf)
+}
+
+// appendPart appends what a part appends, with its length before it.
+func appendPart(buf []byte, part func([]byte) []byte) []byte {
+	start := len(buf)
+	buf = part(append(buf, 0, 0, 0, 0))
+	binary.BigEndian.PutUint32(buf[start:], uint32(len(buf)-start-4))
+	return buf
+}
+
+// takePart hands the bytes of a part to its parser and returns what follows.
+func takePart(b []byte, parse func([]byte) error) ([]byte, error) {
+	if len(b) < 4 {
+		return nil, errDamaged
+	}
+	n := binary.BigEndian.Uint32(b)
+	if b = b[4:]; uint64(n) > uint64(len(b)) {
+		return nil, errDamaged
+	}
+	return b[n:], parse(b[:n])
 }
 
 var errDamaged = errors.New("customer facts are cut short or damaged")
@@ -87,8 +124,27 @@ func (f *Facts) Parse(b []byte) error {
 			return errDamaged
 		}
 	}
+	if len(b) == 0 || Changes(b[0])&^(Loyalty|Satisfaction) != 0 {
+		return errDamaged
+	}
+	parts := Changes(b[0])
+	b = b[1:]
+	var err error
+	if parts&Loyalty != 0 {
+		if b, err = takePart(b, n.Loyalty.Parse); err != nil {
+			return err
+		}
+	}
+	if parts&Satisfaction != 0 {
+		if b, err = takePart(b, n.Satisfaction.Parse); err != nil {
+			return err
+		}
+	}
 	if err := n.Lifecycle.Parse(b); err != nil {
 		return err
+	}
+	if first, ok := n.Lifecycle.First(); ok {
+		n.Loyalty.See(first)
 	}
 	*f = n
 	return nil

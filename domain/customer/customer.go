@@ -10,7 +10,9 @@ import (
 
 	"sojourn/domain"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
+	"sojourn/domain/satisfaction"
 )
 
 // Facts are what the answers need of a set of touchpoints: one subject's, and
@@ -22,9 +24,33 @@ type Facts struct {
 	FirstSeen, LastSeen domain.Millis
 	Touchpoints         uint64
 	// Traits are sorted by key; those removed by a null stay as tombstones.
-	Traits    []Trait
-	Lifecycle lifecycle.Facts
+	Traits       []Trait
+	Lifecycle    lifecycle.Facts
+	Loyalty      loyalty.Facts
+	Satisfaction satisfaction.Facts
 }
+
+// Touch is what the facts take of a touchpoint.
+type Touch struct {
+	lifecycle.Touch
+	// Traits are those that it gives. Their Ref is the touchpoint's whatever they
+	// say; keys and values are copied.
+	Traits []Trait
+	// Loyalty is nil where it can neither give nor take points, Satisfaction where
+	// it is not about satisfaction.
+	Loyalty      *loyalty.Touch
+	Satisfaction *satisfaction.Event
+}
+
+// Changes says which answers may have changed.
+type Changes uint8
+
+// The answers: stage, transitions and totals; points and tiers; satisfaction.
+const (
+	Stage Changes = 1 << iota
+	Loyalty
+	Satisfaction
+)
 
 // Trait is one trait as an identify gave it.
 type Trait struct {
@@ -48,11 +74,11 @@ type View struct {
 	Traits     []Trait // sorted by key, without tombstones; values are the facts' own
 }
 
-// Add adds a touchpoint that the set does not hold yet, in any order, with the
-// traits it gives: their Ref is the touchpoint's whatever they say, their keys and
-// values are copied. It reports whether stage, transitions or totals may have
-// changed; FirstSeen, LastSeen and Traits may have changed even where it is false.
-func (f *Facts) Add(t lifecycle.Touch, traits []Trait) bool {
+// Add adds a touchpoint that the set does not hold yet, in any order. It reports
+// what may have changed; FirstSeen, LastSeen and Traits may have changed even where
+// that is nothing. Of events it keeps those that give points under the rules, so
+// facts are added anew where these change.
+func (f *Facts) Add(t *Touch, rules *loyalty.Rulebook) (c Changes) {
 	if f.Touchpoints == 0 || t.At < f.FirstSeen {
 		f.FirstSeen = t.At
 	}
@@ -60,11 +86,20 @@ func (f *Facts) Add(t lifecycle.Touch, traits []Trait) bool {
 		f.LastSeen = t.At
 	}
 	f.Touchpoints++
-	for _, trait := range traits {
+	for _, trait := range t.Traits {
 		trait.Ref = t.Ref
 		f.setTrait(trait, true)
 	}
-	return f.Lifecycle.Add(t)
+	if f.Lifecycle.Add(t.Touch) {
+		c = Stage
+	}
+	if t.Loyalty == nil && f.Loyalty.See(t.Ref) || t.Loyalty != nil && f.Loyalty.Add(*t.Loyalty, rules) {
+		c |= Loyalty
+	}
+	if t.Satisfaction != nil && f.Satisfaction.Add(satisfaction.Touch{Ref: t.Ref, Event: *t.Satisfaction}) {
+		c |= Satisfaction
+	}
+	return c
 }
 
 func (f *Facts) setTrait(t Trait, copied bool) {
@@ -92,6 +127,7 @@ func (f *Facts) setTrait(t Trait, copied bool) {
 // Merge adds the touchpoints of o, none of which f may hold; o stays as it is, and
 // the bytes of its traits are shared.
 func (f *Facts) Merge(o *Facts) {
+	f.Loyalty.Merge(&o.Loyalty) // commands may stand without a touchpoint
 	if o.Touchpoints == 0 {
 		return
 	}
@@ -106,6 +142,7 @@ func (f *Facts) Merge(o *Facts) {
 		f.setTrait(t, false)
 	}
 	f.Lifecycle.Merge(&o.Lifecycle)
+	f.Satisfaction.Merge(&o.Satisfaction)
 }
 
 // Clone returns a copy that shares nothing that changes.
@@ -113,6 +150,8 @@ func (f *Facts) Clone() *Facts {
 	c := *f
 	c.Traits = slices.Clone(f.Traits)
 	c.Lifecycle = f.Lifecycle.Clone()
+	c.Loyalty = f.Loyalty.Clone()
+	c.Satisfaction = f.Satisfaction.Clone()
 	return &c
 }
 

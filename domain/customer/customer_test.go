@@ -31,7 +31,7 @@ type event struct {
 func fold(events []event) *customer.Facts {
 	var f customer.Facts
 	for _, e := range events {
-		f.Add(e.touch, e.traits)
+		f.Add(&customer.Touch{Touch: e.touch, Traits: e.traits}, nil)
 	}
 	return &f
 }
@@ -98,8 +98,8 @@ func TestACloneIsAnotherSet(t *testing.T) {
 	f := fold([]event{identify(start, 1, "name", `"Ada"`)})
 	before := string(f.Append(nil))
 	c := f.Clone()
-	c.Add(identify(start+1, 2, "name", `"Eve"`).touch, traits("name", `"Eve"`, "age", `5`))
-	c.Add(lifecycle.Touch{Ref: ref(start-1, 3), Meaning: policy.Purchase}, nil)
+	c.Add(&customer.Touch{Touch: identify(start+1, 2, "name", `"Eve"`).touch, Traits: traits("name", `"Eve"`, "age", `5`)}, nil)
+	c.Add(&customer.Touch{Touch: lifecycle.Touch{Ref: ref(start-1, 3), Meaning: policy.Purchase}}, nil)
 	if string(f.Append(nil)) != before {
 		t.Error("adding to a clone changed the original")
 	}
@@ -210,7 +210,7 @@ func FuzzParse(f *testing.F) {
 
 func BenchmarkAdd(b *testing.B) {
 	f := fold([]event{identify(start, 1, "name", `"Ada"`)})
-	view := lifecycle.Touch{Ref: ref(start+1, 2), Meaning: policy.Engagement, UnderUser: true}
+	view := &customer.Touch{Touch: lifecycle.Touch{Ref: ref(start+1, 2), Meaning: policy.Engagement, UnderUser: true}}
 	b.ReportAllocs()
 	for b.Loop() {
 		f.Add(view, nil)

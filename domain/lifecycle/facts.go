@@ -112,6 +112,9 @@ func (f *Facts) Add(t Touch) bool {
 	return changed
 }
 
+// First is the earliest touchpoint of the set; ok is false where it is empty.
+func (f *Facts) First() (first Ref, ok bool) { return f.visitor.ref, f.visitor.set }
+
 func (f *Facts) addOrder(t Touch, kind orderKind) {
 	if n := len(f.orders); n > 0 && f.orders[n-1].ref.Compare(t.Ref) > 0 {
 		f.unsorted = true

@@ -27,6 +27,7 @@ func TestDiff(t *testing.T) {
 lifecycle.at_risk_days: 60 -> 30
 identity.join: ["user","anon","email"] -> ["user","email"]
 identity.limits.email:  -> 3
+loyalty.programmes[default].currency: "USD" -> "EUR"
 events[track "Invoice Paid" from erp]: purchase -> refund by server
 events[page]: lead -> 
 events[track "Paid" from erp]:  -> refund by server

@@ -9,11 +9,12 @@ import (
 )
 
 // Expanded is the policy with the standard names and channel rules written out
-// behind its own, and Standard off, and with all limits that are not those of any
-// kind. A standard name gives way to an own mapping
+// behind its own, and Standard off, with all limits that are not those of any
+// kind and all that the loyalty programmes leave out. A standard name gives way to an own mapping
 // of the same name, spelt in whatever way, that is for any source.
 func (p Policy) Expanded() Policy {
 	p.Identity = p.Identity.complete()
+	p.Loyalty = p.Loyalty.complete(p.Currency)
 	p.Satisfaction = p.Satisfaction.complete()
 	if !p.Standard {
 		return p

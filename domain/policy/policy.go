@@ -59,6 +59,8 @@ type Policy struct {
 	Lifecycle Lifecycle `json:"lifecycle" yaml:"lifecycle"`
 	// Identity says who is one customer.
 	Identity Identities `json:"identity" yaml:"identity"`
+	// Loyalty holds the loyalty programmes.
+	Loyalty Loyalty `json:"loyalty" yaml:"loyalty"`
 	// Satisfaction says how opinions and service are judged.
 	Satisfaction Satisfaction `json:"satisfaction" yaml:"satisfaction"`
 	// Standard has the names of Segment's specs and the standard channel rules

@@ -131,15 +131,15 @@ type Span struct {
 // Weekdays are the names of the days, from Sunday as in package time.
 var Weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
-// Always and Business are how a clock runs.
+// RoundTheClock and Business are how a clock runs.
 const (
-	Always   = "always"
-	Business = "business"
+	RoundTheClock = "always"
+	Business      = "business"
 )
 
 // Clocks says how service is timed.
 type Clocks struct {
-	FirstResponse string `json:"first_response" yaml:"first_response"` // Always or Business
+	FirstResponse string `json:"first_response" yaml:"first_response"` // RoundTheClock or Business
 	Resolution    string `json:"resolution" yaml:"resolution"`
 	// PauseWaiting stops the clock of a resolution while a case waits for the
 	// customer.
@@ -229,7 +229,7 @@ func defaultSatisfaction() Satisfaction {
 		Status:       StatusBounds{Delighted: 85, Satisfied: 65, Neutral: 45},
 		CESEasy:      High,
 		Hours:        Hours{Zone: "UTC"},
-		Clocks:       Clocks{FirstResponse: Always, Resolution: Always},
+		Clocks:       Clocks{FirstResponse: RoundTheClock, Resolution: RoundTheClock},
 		Voice:        Voice{Standard: true},
 		Service:      ServiceLevels{Default: "standard"},
 	}
@@ -396,8 +396,8 @@ func (s Satisfaction) validate(v *validator) {
 	}
 	choice(s.CESEasy, []string{High, Low}, "ces_easy")
 	s.Hours.validate(v, at)
-	choice(s.Clocks.FirstResponse, []string{Always, Business}, "clocks", "first_response")
-	choice(s.Clocks.Resolution, []string{Always, Business}, "clocks", "resolution")
+	choice(s.Clocks.FirstResponse, []string{RoundTheClock, Business}, "clocks", "first_response")
+	choice(s.Clocks.Resolution, []string{RoundTheClock, Business}, "clocks", "resolution")
 	for i, t := range s.Targets {
 		n := fmt.Sprint(i)
 		choice(t.Case, Cases, "targets", n, "case")

@@ -41,7 +41,7 @@ func TestSatisfactionOfADocument(t *testing.T) {
 	for _, c := range []*policy.Compiled{p.Compile(), read.Compile()} {
 		s := c.Satisfaction()
 		if s.HalfLifeDays != 30 || s.Weights != (policy.SignalWeights{NPS: 1, CSAT: 1, CES: 1, Review: 0.5, Custom: 0.5}) || s.CESEasy != policy.Low ||
-			s.Floor != 0.25 || s.Clocks != (policy.Clocks{FirstResponse: policy.Always, Resolution: policy.Business}) {
+			s.Floor != 0.25 || s.Clocks != (policy.Clocks{FirstResponse: policy.RoundTheClock, Resolution: policy.Business}) {
 			t.Errorf("%+v", s)
 		}
 		if want := []policy.Target{{Case: "chat", FirstResponseMinutes: 1}}; !reflect.DeepEqual(s.Targets, want) {
@@ -110,7 +110,7 @@ func TestSatisfactionMistakes(t *testing.T) {
 		},
 		Holidays: []string{"12-25", "02-30", "2026-02-29", "02-29"},
 	}
-	s.Clocks = policy.Clocks{FirstResponse: "buziness", Resolution: policy.Always}
+	s.Clocks = policy.Clocks{FirstResponse: "buziness", Resolution: policy.RoundTheClock}
 	s.Targets = []policy.Target{{Case: "tickets", Priority: "High", FirstResponseMinutes: -1}}
 	s.Voice.Rules = []policy.VoiceRule{
 		{},

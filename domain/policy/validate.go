@@ -72,11 +72,14 @@ const (
 // Validate returns nil or Problems: everything that is wrong.
 func (p Policy) Validate() error {
 	v := &validator{}
-	if len(p.Currency) != 3 || strings.Trim(p.Currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-		v.add([]string{"currency"}, "%q is no currency: write its three letters in upper case, such as USD", p.Currency)
-	}
+	validCurrency(v, []string{"currency"}, p.Currency)
 	p.Lifecycle.validate(v)
 	p.Identity.validate(v)
+	currency := p.Currency
+	if len(v.problems) > 0 {
+		currency = Default().Currency // what is wrong is said once
+	}
+	p.Loyalty.complete(currency).validate(v)
 	p.Satisfaction.validate(v)
 	seen := map[[3]string]string{}
 	for i, m := range p.Events {
@@ -90,6 +93,14 @@ func (p Policy) Validate() error {
 	}
 	return v.problems
 }
+
+func validCurrency(v *validator, path []string, currency string) {
+	if len(currency) != 3 || strings.Trim(currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		v.add(path, "%q is no currency: write its three letters in upper case, such as USD", currency)
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func (l Lifecycle) validate(v *validator) {
 	at := func(key string) []string { return []string{"lifecycle", key} }
@@ -137,7 +148,7 @@ func (i Identities) validate(v *validator) {
 			v.add(path, "%q is listed already", name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(i.Limits)) {
+	for _, name := range sortedKeys(i.Limits) {
 		path := at("limits", name)
 		if kind(path, name) && i.Limits[name] < 0 {
 			v.add(path, "%d is below zero: write 0 for any number", i.Limits[name])

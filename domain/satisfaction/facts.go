@@ -162,6 +162,9 @@ func (f *Facts) Clone() Facts {
 	return Facts{slices.Clone(f.list), f.unsorted}
 }
 
+// Len is the number of touchpoints that matter.
+func (f *Facts) Len() int { return len(f.list) }
+
 // Empty reports whether the set holds no touchpoint that matters.
 func (f *Facts) Empty() bool { return len(f.list) == 0 }
 

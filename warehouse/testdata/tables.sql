@@ -141,6 +141,254 @@ ENGINE = ReplacingMergeTree(version)
 ORDER BY (account_id, subject_id)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
+CREATE TABLE IF NOT EXISTS loyalty_status_g7
+(
+    customer_id     UUID,
+    programme       LowCardinality(String),
+    enrolled_at     Nullable(DateTime64(3, 'UTC')),
+    tier            LowCardinality(String),
+    tier_since      Nullable(DateTime64(3, 'UTC')),
+    tier_until      Nullable(DateTime64(3, 'UTC')),
+    tier_by         LowCardinality(String),
+    tier_total      Decimal(38, 4),
+    next_tier       LowCardinality(String),
+    tier_missing    Decimal(38, 4),
+    available       Int64,
+    pending         Int64,
+    debt            Int64,
+    earned          Int64,
+    adjusted_in     Int64,
+    transferred_in  Int64,
+    redeemed        Int64,
+    expired         Int64,
+    reversed        Int64,
+    adjusted_out    Int64,
+    transferred_out Int64,
+    expiring_at     Nullable(DateTime64(3, 'UTC')),
+    expiring        Int64,
+    point_value     Decimal(18, 4),
+    currency        LowCardinality(String),
+    position        UInt64,
+    clock           DateTime64(3, 'UTC'),
+    removed         UInt8,
+    version         UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (customer_id, programme)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS loyalty_ledger_g7
+(
+    customer_id       UUID,
+    programme         LowCardinality(String),
+    seq               UInt32,
+    at                DateTime64(3, 'UTC'),
+    kind              LowCardinality(String),
+    points            Int64,
+    available         Int64,
+    pending           Int64,
+    debt              Int64,
+    balance_available Int64,
+    balance_pending   Int64,
+    balance_debt      Int64,
+    lot               Nullable(Int32),
+    order_id          String,
+    value             Decimal(18, 4),
+    currency          LowCardinality(String),
+    cause             String,
+    note              String,
+    position          UInt64,
+    clock             DateTime64(3, 'UTC'),
+    removed           UInt8,
+    version           UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (customer_id, programme, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS tier_transitions_g7
+(
+    customer_id    UUID,
+    programme      LowCardinality(String),
+    seq            UInt32,
+    from_tier      LowCardinality(String),
+    to_tier        LowCardinality(String),
+    at             DateTime64(3, 'UTC'),
+    until          Nullable(DateTime64(3, 'UTC')),
+    reason         String,
+    cause          String,
+    policy_version UInt32,
+    position       UInt64,
+    clock          DateTime64(3, 'UTC'),
+    removed        UInt8,
+    version        UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (customer_id, programme, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS satisfaction_g7
+(
+    customer_id        UUID,
+    status             LowCardinality(String),
+    since              Nullable(DateTime64(3, 'UTC')),
+    satisfaction_index Nullable(Float64),
+    uncapped_index     Nullable(Float64),
+    unknown_from       Nullable(DateTime64(3, 'UTC')),
+    signals            UInt32,
+    nps_answers        UInt32,
+    nps_score          Nullable(Decimal(18, 4)),
+    nps_at             Nullable(DateTime64(3, 'UTC')),
+    nps_change         Nullable(Float64),
+    csat_answers       UInt32,
+    csat_score         Nullable(Decimal(18, 4)),
+    csat_at            Nullable(DateTime64(3, 'UTC')),
+    csat_change        Nullable(Float64),
+    ces_answers        UInt32,
+    ces_score          Nullable(Decimal(18, 4)),
+    ces_at             Nullable(DateTime64(3, 'UTC')),
+    ces_change         Nullable(Float64),
+    review_answers     UInt32,
+    review_score       Nullable(Decimal(18, 4)),
+    review_at          Nullable(DateTime64(3, 'UTC')),
+    review_change      Nullable(Float64),
+    flagged            UInt32,
+    open_complaints    UInt32,
+    open_tickets       UInt32,
+    position           UInt64,
+    clock              DateTime64(3, 'UTC'),
+    removed            UInt8,
+    version            UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY customer_id
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS satisfaction_transitions_g7
+(
+    customer_id        UUID,
+    seq                UInt32,
+    from_status        LowCardinality(String),
+    to_status          LowCardinality(String),
+    at                 DateTime64(3, 'UTC'),
+    satisfaction_index Nullable(Float64),
+    reason             String,
+    cause              String,
+    policy_version     UInt32,
+    position           UInt64,
+    clock              DateTime64(3, 'UTC'),
+    removed            UInt8,
+    version            UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (customer_id, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS cases_g7
+(
+    customer_id        UUID,
+    seq                UInt32,
+    kind               LowCardinality(String),
+    case_id            String,
+    opened_at          Nullable(DateTime64(3, 'UTC')),
+    event_id           Nullable(UUID),
+    open               Bool,
+    escalated          Bool,
+    reopened           UInt32,
+    priority           LowCardinality(String),
+    response_at        Nullable(DateTime64(3, 'UTC')),
+    response_took      Nullable(Int64),
+    response_target    Nullable(Int64),
+    response_due       Nullable(DateTime64(3, 'UTC')),
+    response_verdict   LowCardinality(String),
+    resolution_at      Nullable(DateTime64(3, 'UTC')),
+    resolution_took    Nullable(Int64),
+    resolution_target  Nullable(Int64),
+    resolution_due     Nullable(DateTime64(3, 'UTC')),
+    resolution_verdict LowCardinality(String),
+    position           UInt64,
+    clock              DateTime64(3, 'UTC'),
+    removed            UInt8,
+    version            UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (customer_id, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS surveys_g7
+(
+    customer_id UUID,
+    seq         UInt32,
+    event_id    UUID,
+    sent_at     DateTime64(3, 'UTC'),
+    kind        LowCardinality(String),
+    survey      String,
+    campaign    String,
+    channel     LowCardinality(String),
+    source      LowCardinality(String),
+    answer_id   Nullable(UUID),
+    answered_at Nullable(DateTime64(3, 'UTC')),
+    position    UInt64,
+    clock       DateTime64(3, 'UTC'),
+    removed     UInt8,
+    version     UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (customer_id, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS feedback_g7
+(
+    event_id    UUID,
+    subject_id  UUID,
+    subject_no  UInt64,
+    subject     String,
+    occurred_at DateTime64(3, 'UTC'),
+    position    UInt64,
+    act         LowCardinality(String),
+    kind        LowCardinality(String),
+    channel     LowCardinality(String),
+    source      LowCardinality(String),
+    score       Nullable(Decimal(18, 4)),
+    scale_low   Int32,
+    scale_high  Int32,
+    flag        LowCardinality(String),
+    points      Nullable(Float64),
+    good        Bool,
+    bad         Bool,
+    ease        Nullable(UInt8),
+    question    String CODEC(ZSTD(1)),
+    comment     String CODEC(ZSTD(1)),
+    survey      String,
+    campaign    String,
+    case_id     String,
+    product     String,
+    topics      Array(String),
+    need        LowCardinality(String),
+    priority    LowCardinality(String)
+)
+ENGINE = ReplacingMergeTree(position)
+ORDER BY (toYYYYMM(occurred_at), subject, event_id)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS feedback_handling_g7
+(
+    event_id UUID,
+    revision UInt64,
+    status   LowCardinality(String),
+    assignee String,
+    sorted   Bool,
+    topics   Array(String),
+    need     LowCardinality(String),
+    priority LowCardinality(String),
+    answer   String CODEC(ZSTD(1)),
+    author   String,
+    at       DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(revision)
+ORDER BY event_id
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
 CREATE OR REPLACE DICTIONARY moved_g7
 (
     subject_no  UInt64,

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
+	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
 	"sojourn/eventstore/storebench"
@@ -48,7 +49,7 @@ func (d *data) first(ctx context.Context, n int) (s ending, events int, err erro
 	return s, events, nil
 }
 
-func rules() *projections.Rules { return projections.NewRules(1, policy.Default()) }
+func rules() *projections.Rules { return projections.NewRules(loyalty.AppliedPolicy{Policy: policy.Default()}) }
 
 // stateDir is an empty folder for the state of a replay.
 func (b *bench) stateDir() (string, error) { return os.MkdirTemp(b.dir, "state-") }

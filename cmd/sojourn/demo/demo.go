@@ -1,7 +1,9 @@
 // Package demo makes the tracking messages of a shop that never was: visitors
 // that come anonymously and log in some day, customers who buy at rates of their
-// own and drop out unseen, weekends and a Christmas season, refunds, tickets,
-// surveys, and leads that never buy.
+// own and drop out unseen, weekends and a Christmas season, refunds of orders and
+// of parts of them, people who buy for their companies, tickets, chats, calls,
+// complaints, surveys and reviews in English and Chinese, and leads that never
+// buy. Who was treated badly gives low scores and tends not to come back.
 //
 // Everything follows from the configuration alone: the same seed and the same
 // end give the same messages with the same message ids, so that sending them
@@ -124,7 +126,7 @@ func (s *shop) random(n uint64) event {
 	case r < 98:
 		e.kind = chatStarted
 	case r < 99:
-		e.kind = surveyAnswered
+		e.kind, e.value = surveyAnswered, nps<<4|uint8(salt>>24%11)
 	default:
 		e.kind = productSearched
 	}

@@ -133,7 +133,7 @@ func TestBelievable(t *testing.T) {
 			if at, ok := l.orderAt[m.Properties.OrderID]; !ok || m.Timestamp.Before(at) {
 				t.Fatalf("a refund before its order: %s", b)
 			}
-		case "Ticket Created", "Live Chat Conversation Started":
+		case "Ticket Opened", "Live Chat Conversation Started", "Call Started":
 			tickets++
 		case "Survey Answered":
 			surveys++

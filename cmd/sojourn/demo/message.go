@@ -19,12 +19,25 @@ var eventNames = [...]string{
 	signedUp:          "Signed Up",
 	emailOpened:       "Email Opened",
 	emailClicked:      "Email Link Clicked",
-	chatStarted:       "Live Chat Conversation Started",
-	chatEnded:         "Live Chat Conversation Ended",
-	ticketCreated:     "Ticket Created",
-	ticketSolved:      "Ticket Solved",
+	surveySent:        "Survey Sent",
 	surveyAnswered:    "Survey Answered",
 	productReviewed:   "Product Reviewed",
+	complaintOpened:   "Complaint Opened",
+	complaintUpdated:  "Complaint Updated",
+	complaintResolved: "Complaint Resolved",
+	ticketOpened:      "Ticket Opened",
+	ticketReplied:     "Ticket Replied",
+	ticketEscalated:   "Ticket Escalated",
+	ticketResolved:    "Ticket Resolved",
+	ticketReopened:    "Ticket Reopened",
+	chatStarted:       "Live Chat Conversation Started",
+	chatSent:          "Live Chat Message Sent",
+	chatReceived:      "Live Chat Message Received",
+	chatEnded:         "Live Chat Conversation Ended",
+	callStarted:       "Call Started",
+	callAnswered:      "Call Answered",
+	callMissed:        "Call Missed",
+	callEnded:         "Call Ended",
 }
 
 // appendMessage writes an event as a message of the tracking API. All text is
@@ -39,6 +52,8 @@ func (s *shop) appendMessage(b []byte, e event) []byte {
 		b = append(b, "screen"...)
 	case identified:
 		b = append(b, "identify"...)
+	case grouped:
+		b = append(b, "group"...)
 	default:
 		b = append(b, `track","event":"`...)
 		b = append(b, eventNames[e.kind]...)
@@ -65,10 +80,16 @@ func (s *shop) appendMessage(b []byte, e event) []byte {
 		b = append(b, '"')
 	case identified:
 		b = appendTraits(b, e, p)
+	case grouped:
+		b = s.appendAccount(b, p)
 	}
-	if e.kind != identified {
+	if e.kind != identified && e.kind != grouped {
 		b = append(b, `,"properties":{`...)
-		b = s.appendProperties(b, e, p)
+		if e.kind < surveySent {
+			b = s.appendProperties(b, e, p)
+		} else {
+			b = s.appendService(b, e, p)
+		}
 		b = append(b, '}')
 	}
 	b = append(b, `,"context":{`...)
@@ -136,6 +157,9 @@ func (p person) order(n uint32) (lines []line, cents int) {
 	for i := range 1 + h>>3%3 {
 		h = mix(h)
 		l := line{&products[h%uint64(len(products))], 1 + int(h>>32%8/6)}
+		if p.company {
+			l.quantity += 1 + int(h>>40%4)
+		}
 		buf[i] = l
 		lines = buf[:i+1]
 		cents += l.product.cents * l.quantity
@@ -143,15 +167,41 @@ func (p person) order(n uint32) (lines []line, cents int) {
 	return lines, cents
 }
 
-// appendOrderID names an order; another history has other orders.
-func (s *shop) appendOrderID(b []byte, e event) []byte {
-	b = append(b, `"order_id":"`...)
+// appendID names an order, a case or a survey; another history has others. key is
+// the property with its quotes, colon, and what the id begins with.
+func (s *shop) appendID(b []byte, key string, e event) []byte {
+	b = append(b, key...)
 	b = strconv.AppendUint(b, 46656+s.seed%46656, 36)
 	b = append(b, '-')
 	b = strconv.AppendUint(b, uint64(e.customer), 10)
 	b = append(b, '-')
 	b = strconv.AppendUint(b, uint64(e.order), 10)
 	return append(b, '"')
+}
+
+const orderID = `"order_id":"`
+
+// appendText writes a property of text.
+func appendText(b []byte, key, value string) []byte {
+	if b[len(b)-1] != '{' {
+		b = append(b, ',')
+	}
+	b = append(append(append(b, '"'), key...), `":"`...)
+	return append(append(b, value...), '"')
+}
+
+// appendLines writes the products of an order or a refund.
+func appendLines(b []byte, lines []line) []byte {
+	b = append(b, `,"products":[`...)
+	for i, l := range lines {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendProduct(append(b, '{'), l.product)
+		b = append(b, `,"quantity":`...)
+		b = append(strconv.AppendInt(b, int64(l.quantity), 10), '}')
+	}
+	return append(b, ']')
 }
 
 func appendProduct(b []byte, p *product) []byte {
@@ -167,13 +217,7 @@ func appendProduct(b []byte, p *product) []byte {
 
 func (s *shop) appendProperties(b []byte, e event, p person) []byte {
 	pr := &products[e.salt>>20%uint64(len(products))]
-	text := func(key, value string) {
-		if b[len(b)-1] != '{' {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, '"'), key...), `":"`...)
-		b = append(append(b, value...), '"')
-	}
+	text := func(key, value string) { b = appendText(b, key, value) }
 	switch e.kind {
 	case pageViewed, screenViewed:
 		page := pages[e.salt>>20%uint64(len(pages))]
@@ -190,43 +234,40 @@ func (s *shop) appendProperties(b []byte, e event, p person) []byte {
 	case productViewed, productAdded:
 		b = appendProduct(b, pr)
 		b = append(b, `,"quantity":1`...)
-		text("currency", currencies[p.country])
+		text("currency", countries[p.country].currency)
 	case cartViewed:
 		h := mix(e.salt)
 		text("cart_id", strconv.FormatUint(h%1e9, 36))
 	case checkoutStarted, orderCompleted:
 		lines, cents := p.order(e.order)
-		b = s.appendOrderID(b, e)
+		b = s.appendID(b, orderID, e)
 		b = append(b, `,"total":`...)
 		b = appendCents(b, cents)
-		text("currency", currencies[p.country])
-		b = append(b, `,"products":[`...)
-		for i, l := range lines {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendProduct(append(b, '{'), l.product)
-			b = append(b, `,"quantity":`...)
-			b = append(strconv.AppendInt(b, int64(l.quantity), 10), '}')
-		}
-		b = append(b, ']')
+		text("currency", countries[p.country].currency)
+		b = appendLines(b, lines)
 	case orderUpdated:
 		_, cents := p.order(e.order)
-		b = s.appendOrderID(b, e)
+		b = s.appendID(b, orderID, e)
 		b = append(b, `,"total":`...)
 		b = appendCents(b, cents*9/10)
-		text("currency", currencies[p.country])
+		text("currency", countries[p.country].currency)
 	case orderRefunded:
-		_, cents := p.order(e.order)
-		if e.flags&partial != 0 {
-			cents /= 2
+		lines, cents := p.order(e.order)
+		part := e.flags&partial != 0
+		if part && len(lines) > 1 {
+			cents = lines[0].product.cents * lines[0].quantity
+		} else if part {
+			cents /= 2 // for a scratch
 		}
-		b = s.appendOrderID(b, e)
+		b = s.appendID(b, orderID, e)
 		b = append(b, `,"total":`...)
 		b = appendCents(b, cents)
-		text("currency", currencies[p.country])
+		text("currency", countries[p.country].currency)
+		if part && len(lines) > 1 {
+			b = appendLines(b, lines[:1])
+		}
 	case orderCancelled:
-		b = s.appendOrderID(b, e)
+		b = s.appendID(b, orderID, e)
 		text("reason", "changed my mind")
 	case signedUp:
 		text("username", nameOf(p))
@@ -236,29 +277,14 @@ func (s *shop) appendProperties(b []byte, e event, p person) []byte {
 		if e.kind == emailClicked {
 			text("link_url", "https://shop.example/sale")
 		}
-	case chatStarted, chatEnded, ticketCreated, ticketSolved:
-		h := mix(p.salt ^ uint64(e.order))
-		text("ticket_id", strconv.FormatUint(h>>20, 36))
-		text("subject", [...]string{"delivery", "return", "defect", "invoice"}[h%4])
-	case surveyAnswered:
-		text("survey", "nps")
-		b = append(b, `,"score":`...)
-		// Two thirds are content.
-		score := 10 - e.salt>>20%3
-		if e.salt>>30%3 == 0 {
-			score = e.salt >> 20 % 8
-		}
-		b = strconv.AppendUint(b, score, 10)
-	case productReviewed:
-		lines, _ := p.order(e.order)
-		text("product_id", lines[0].product.sku)
-		b = append(b, `,"rating":`...)
-		b = strconv.AppendUint(b, 5-min(e.salt>>20%7, 4)%5, 10)
 	}
 	return b
 }
 
 func nameOf(p person) string {
+	if p.chinese() {
+		return zhSurnames[p.salt>>12%uint64(len(zhSurnames))] + zhGivenNames[p.salt>>4%uint64(len(zhGivenNames))]
+	}
 	return firstNames[p.salt>>4%uint64(len(firstNames))] + " " + lastNames[p.salt>>12%uint64(len(lastNames))]
 }
 
@@ -268,9 +294,14 @@ func appendTraits(b []byte, e event, p person) []byte {
 	b = append(b, `","email":"`...)
 	b = appendUser(b, e.customer)
 	b = append(b, `@example.com","country":"`...)
-	b = append(b, locales[p.country][3:]...)
+	b = append(b, countries[p.country].locale[3:]...)
 	b = append(b, `","newsletter":`...)
 	b = strconv.AppendBool(b, p.salt>>50%2 == 0)
+	if h := mix(p.salt + 1<<33); h%10 < 7 {
+		b = append(b, `,"birthday":"`...)
+		born := time.Date(1950+int(h>>8%56), time.January, 1+int(h>>16%365), 0, 0, 0, 0, time.UTC)
+		b = append(born.AppendFormat(b, time.DateOnly), '"')
+	}
 	return append(b, '}')
 }
 
@@ -295,7 +326,7 @@ func appendContext(b []byte, e event, p person) []byte {
 	b = append(b, `","version":"`...)
 	b = append(b, d.version...)
 	b = append(b, `"},"locale":"`...)
-	b = append(b, locales[p.country]...)
+	b = append(b, countries[p.country].locale...)
 	b = append(b, `","userAgent":"`...)
 	b = append(b, d.agent...)
 	b = append(b, '"')

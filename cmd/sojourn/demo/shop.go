@@ -89,7 +89,29 @@ var lastNames = [...]string{
 	"Nguyen", "Okafor", "Patel", "Quinn", "Rossi", "Silva", "Tanaka", "Ueda", "Varga", "Weber", "Xu", "Yilmaz", "Zimmer",
 }
 
-var locales = [...]string{"en-US", "en-GB", "de-DE", "fr-FR", "es-ES", "nl-NL"}
+var zhSurnames = [...]string{"王", "李", "张", "刘", "陈", "杨", "黄", "赵", "吴", "周"}
 
-// A customer pays in the currency of the country.
-var currencies = [...]string{"USD", "GBP", "EUR", "EUR", "EUR", "EUR"}
+var zhGivenNames = [...]string{"伟", "芳", "秀英", "敏", "静", "磊", "洋", "艳", "勇", "娜", "子涵", "浩然", "雨桐", "思远"}
+
+// The weights say how many customers of a hundred are at home where. The shop
+// has branches that sell for pounds and euros; others pay in dollars.
+var countries = [...]struct {
+	locale, currency string
+	weight           int
+}{
+	{"en-US", "USD", 52},
+	{"zh-CN", "USD", 20},
+	{"en-GB", "GBP", 10},
+	{"de-DE", "EUR", 7},
+	{"fr-FR", "EUR", 5},
+	{"es-ES", "EUR", 3},
+	{"nl-NL", "EUR", 3},
+}
+
+// A company is named by two words.
+var companyNames = [2][8]string{
+	{"North", "Harbour", "Green", "Silver", "Old Town", "River", "Sunrise", "Maple"},
+	{"Hotels", "Interiors", "Offices", "Cafés", "Catering", "Studios", "Events", "Clinics"},
+}
+
+var industries = [...]string{"hospitality", "retail", "health", "events", "architecture"}

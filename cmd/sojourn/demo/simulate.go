@@ -33,12 +33,26 @@ const (
 	identified
 	emailOpened
 	emailClicked
-	chatStarted
-	chatEnded
-	ticketCreated
-	ticketSolved
+	grouped
+	surveySent
 	surveyAnswered
 	productReviewed
+	complaintOpened
+	complaintUpdated
+	complaintResolved
+	ticketOpened
+	ticketReplied
+	ticketEscalated
+	ticketResolved
+	ticketReopened
+	chatStarted
+	chatSent
+	chatReceived
+	chatEnded
+	callStarted
+	callAnswered
+	callMissed
+	callEnded
 )
 
 const (
@@ -53,10 +67,11 @@ type event struct {
 	salt     uint64
 	customer uint32
 	seq      uint32
-	order    uint32 // number of the customer's order
+	order    uint32 // number of the customer's order, case or survey
 	kind     kind
 	device   uint8 // 0 or 1: the person's first or second device
 	flags    uint8
+	value    uint8 // a score, who replied, or minutes, by the kind
 }
 
 type shop struct {
@@ -101,11 +116,12 @@ type person struct {
 	country uint8
 	never   bool // stays anonymous
 	lead    bool // makes an account and never buys
+	company bool // buys for a company, more at a time
 }
 
 func (s *shop) person(i int) person {
 	h := mix(s.seed + mix(uint64(i)))
-	p := person{salt: h, country: uint8(h >> 40 % uint64(len(locales)))}
+	p := person{salt: h, country: country(int(h >> 40 % 100))}
 	p.devices[0] = uint8(h % 4)
 	p.devices[1] = uint8(2 + h>>8%4)
 	if p.devices[1] == p.devices[0] {
@@ -116,8 +132,19 @@ func (s *shop) person(i int) person {
 		p.never = true
 	case r < 44:
 		p.lead = true
+	case r < 48:
+		p.company = true
 	}
 	return p
+}
+
+func country(r int) uint8 {
+	for i := range countries {
+		if r -= countries[i].weight; r < 0 {
+			return uint8(i)
+		}
+	}
+	return 0
 }
 
 // source makes a customer's random numbers.
@@ -162,8 +189,11 @@ func (s *shop) simulate(es []event, i int) []event {
 	}
 	born = born/day*day + hourOfDay(r)
 	perDay := gamma(r, 0.9, 1.0/32)                 // purchases
-	life := r.ExpFloat64() / gamma(r, 0.8, 1.0/170) // days until the drop-out
+	life := r.ExpFloat64() / gamma(r, 0.8, 1.0/200) // days until the drop-out
 	visitsPerDay := 0.02 + gamma(r, 1.1, 1.0/45)    // visits without a purchase
+	if p.company {
+		perDay, life = perDay*2, life*2
+	}
 	if p.never {
 		life = min(life, 5+r.ExpFloat64()*20)
 	}
@@ -174,12 +204,17 @@ func (s *shop) simulate(es []event, i int) []event {
 	if l := life * float64(day); l < float64(s.end-born) {
 		died = born + int64(l)
 	}
-	v := visitor{s: s, p: p, r: r, customer: uint32(i), es: es, from: from, account: !p.never, loginAfter: r.IntN(4)}
+	v := visitor{s: s, p: p, r: r, customer: uint32(i), es: es, from: from, died: died, account: !p.never, loginAfter: r.IntN(4)}
+	v.temper = clamp(0.84 + 0.08*r.NormFloat64())
+	if r.Float64() < 0.22 {
+		v.temper = clamp(0.5 + 0.16*r.NormFloat64())
+	}
+	v.mood = v.temper
 	v.visit(born, p.lead || r.Float64() < 0.3*min(1, perDay*60))
 	rate := visitsPerDay + perDay
 	for at := born; ; {
 		at += int64(r.ExpFloat64() / rate * float64(day))
-		if at >= died || at < 0 {
+		if at >= v.died || at < 0 {
 			break
 		}
 		// Thinning: quiet days and hours lose some of their visits.
@@ -187,7 +222,7 @@ func (s *shop) simulate(es []event, i int) []event {
 			continue
 		}
 		start := at/day*day + hourOfDay(r)
-		if start < v.last || start >= died {
+		if start < v.last || start >= v.died {
 			continue
 		}
 		v.visit(start, r.Float64() < perDay/rate)
@@ -221,19 +256,26 @@ type visitor struct {
 	es         []event
 	from       int   // where the customer's messages begin in es
 	last       int64 // end of the last visit
+	died       int64 // no visit begins from then on
 	orders     uint32
-	account    bool // will have one some day
-	user       bool // has logged in on the first device
-	second     bool // has logged in on the second
-	loginAfter int  // visits before the first login without a purchase
+	cases      uint32
+	surveys    uint32
+	temper     float64 // what the mood returns to, 0 to 1
+	mood       float64 // how content the customer is, 0 to 1
+	account    bool    // will have one some day
+	user       bool    // has logged in on the first device
+	second     bool    // has logged in on the second
+	loginAfter int     // visits before the first login without a purchase
 }
 
-func (v *visitor) add(at int64, k kind, dev, flags uint8, order uint32) {
+// add appends a message; what it returns is valid until the next one.
+func (v *visitor) add(at int64, k kind, dev, flags uint8, order uint32) *event {
 	n := uint32(len(v.es) - v.from)
 	v.es = append(v.es, event{
 		at: at, salt: mix(v.p.salt ^ mix(uint64(n)<<20^uint64(at))), customer: v.customer, seq: n,
 		order: order, kind: k, device: dev, flags: flags,
 	})
+	return &v.es[len(v.es)-1]
 }
 
 // visit is one session: some looking round, and perhaps a login or a purchase.
@@ -284,6 +326,10 @@ func (v *visitor) visit(at int64, buys bool) {
 			at += 200
 		}
 		v.add(at, identified, dev, loggedIn, 0)
+		if v.p.company && !v.user {
+			at += 300
+			v.add(at, grouped, dev, loggedIn, 0)
+		}
 		known = true
 		v.user = true
 		if dev == 1 {
@@ -307,6 +353,7 @@ func (v *visitor) visit(at int64, buys bool) {
 		v.purchase(at, dev)
 	}
 	v.last = at
+	v.mood += 0.15 * (v.temper - v.mood)
 	if v.user && r.Float64() < 0.015 {
 		v.service(at + int64(r.ExpFloat64()*float64(day)))
 	}
@@ -325,28 +372,29 @@ func (v *visitor) purchase(at int64, dev uint8) {
 	switch x := r.Float64(); {
 	case x < 0.05:
 		v.add(later(6), orderRefunded, 0, loggedIn|fromServer, order)
+		v.feel(-0.1)
 	case x < 0.08:
 		v.add(later(6), orderRefunded, 0, loggedIn|fromServer|partial, order)
+		v.feel(-0.05)
 	case x < 0.09:
 		v.add(later(0.2), orderCancelled, 0, loggedIn|fromServer, order)
 	case x < 0.10:
 		v.add(later(0.1), orderUpdated, 0, loggedIn|fromServer, order)
-	case x < 0.22:
-		v.add(later(9), surveyAnswered, dev, loggedIn, order)
-	case x < 0.28:
-		v.add(later(14), productReviewed, dev, loggedIn, order)
-	case x < 0.33:
+	}
+	switch x := r.Float64(); {
+	case x < 0.07:
 		v.service(later(5))
+	case x < 0.07+0.08*(1-v.mood):
+		v.complain(later(6))
+	default:
+		v.feel(0.01)
 	}
-}
-
-// service is a request for help, by chat or by ticket.
-func (v *visitor) service(at int64) {
-	if v.r.Float64() < 0.5 {
-		v.add(at, chatStarted, 0, loggedIn, v.orders)
-		v.add(at+minute+int64(v.r.ExpFloat64()*float64(8*minute)), chatEnded, 0, loggedIn, v.orders)
-		return
+	switch x := r.Float64(); {
+	case x < 0.22:
+		v.survey(later(9), nps, dev)
+	case x < 0.26:
+		v.survey(later(0.1), ces, dev)
+	case x < 0.34:
+		v.add(later(14), productReviewed, dev, loggedIn, order).value = v.score(1, 5)
 	}
-	v.add(at, ticketCreated, 0, loggedIn|fromServer, v.orders)
-	v.add(at+hour+int64(v.r.ExpFloat64()*float64(2*day)), ticketSolved, 0, loggedIn|fromServer, v.orders)
 }

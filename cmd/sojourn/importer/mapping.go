@@ -227,22 +227,27 @@ func (t Time) parser() (func(string) (time.Time, error), error) {
 			return time.UnixMilli(int64(math.Round(f))).UTC(), nil
 		}
 	}
-	layout := t.Format
 	switch t.Format {
-	case "", "rfc3339":
-		layout = time.RFC3339
 	case "unix":
 		return unix(1000), nil
 	case "unix_ms":
 		return unix(1), nil
-	default:
-		if strings.Contains(layout, "YY") {
-			layout = pattern.Replace(layout)
-		}
 	}
+	layout := t.layout()
 	// A layout without a single element reads nothing but itself.
 	if time.Date(2001, 12, 29, 13, 14, 15, 0, time.UTC).Format(layout) == layout {
 		return nil, fmt.Errorf("%q is no format: use rfc3339, unix, unix_ms, a pattern such as YYYY-MM-DD hh:mm:ss, or a Go layout", t.Format)
 	}
 	return func(s string) (time.Time, error) { return time.ParseInLocation(layout, s, loc) }, nil
+}
+
+// layout is the Go layout of a format that has one.
+func (t Time) layout() string {
+	switch {
+	case t.Format == "" || t.Format == "rfc3339":
+		return time.RFC3339
+	case strings.Contains(t.Format, "YY"):
+		return pattern.Replace(t.Format)
+	}
+	return t.Format
 }

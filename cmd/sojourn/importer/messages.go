@@ -9,7 +9,6 @@ import (
 	"io"
 	"iter"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,17 +44,10 @@ func Messages(r io.Reader, format Format, m *Mapping) iter.Seq2[Message, error] 
 			yield(Message{}, err)
 			return
 		}
-		var rs rows
-		switch format {
-		case CSV:
-			sep, err := separator(m.Separator)
-			if err != nil {
-				yield(Message{}, err)
-				return
-			}
-			rs = csvRows(r, sep, m.Header)
-		case JSONL:
-			rs = jsonRows(r)
+		rs, err := rowsOf(r, format, m.Separator, m.Header)
+		if err != nil {
+			yield(Message{}, err)
+			return
 		}
 		for row, err := range rs(w.resolve) {
 			if err != nil {
@@ -101,9 +93,6 @@ type group struct {
 }
 
 func newWriter(format Format, m *Mapping) (*writer, error) {
-	if format != CSV && format != JSONL {
-		return nil, fmt.Errorf("%q is no format: use csv or jsonl", format)
-	}
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
@@ -118,30 +107,9 @@ func newWriter(format Format, m *Mapping) (*writer, error) {
 // file has none.
 func (w *writer) resolve(header []string) error {
 	var errs []error
-	names := slices.Clone(header)
-	for i := range names {
-		names[i] = strings.TrimSpace(names[i])
-	}
 	find := func(name string) column {
-		c := column{name: name, index: -1}
-		if w.format == JSONL {
-			return c
-		}
-		if c.index = slices.Index(names, name); c.index >= 0 {
-			return c
-		}
-		n, err := strconv.Atoi(name)
-		switch {
-		case err == nil && n >= 1:
-			c.index = n - 1
-			if header != nil && n > len(names) {
-				errs = append(errs, fmt.Errorf("the mapping names column %d, the file has %d", n, len(names)))
-			}
-		case header == nil:
-			errs = append(errs, fmt.Errorf("the mapping names column %q, but the file has no header; use its number", name))
-		default:
-			errs = append(errs, fmt.Errorf("the mapping names column %q, the file has %s", name, strings.Join(names, ", ")))
-		}
+		c, err := locate(w.format, header, name)
+		errs = append(errs, err)
 		return c
 	}
 	optional := func(name string) *column {

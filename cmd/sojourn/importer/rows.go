@@ -39,18 +39,64 @@ type column struct {
 	index int // -1 for a JSON key
 }
 
-// RowError is a row that gives no message. Reading goes on behind it.
-type RowError struct {
-	Line int // from 1
-	Err  error
+// locate finds a column that a mapping names by its name in the header or by its
+// number. header is nil where the file has none.
+func locate(format Format, header []string, name string) (column, error) {
+	c := column{name: name, index: -1}
+	if format == JSONL {
+		return c, nil
+	}
+	for i, h := range header {
+		if strings.TrimSpace(h) == name {
+			c.index = i
+			return c, nil
+		}
+	}
+	n, err := strconv.Atoi(name)
+	switch {
+	case err == nil && n >= 1:
+		c.index = n - 1
+		if header != nil && n > len(header) {
+			return c, fmt.Errorf("the mapping names column %d, the file has %d", n, len(header))
+		}
+	case header == nil:
+		return c, fmt.Errorf("the mapping names column %q, but the file has no header; use its number", name)
+	default:
+		return c, fmt.Errorf("the mapping names column %q, the file has %s", name, strings.Join(header, ", "))
+	}
+	return c, nil
 }
 
-func (e *RowError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
+// RowError is a row that cannot be used. Reading goes on behind it.
+type RowError struct {
+	Line   int    // from 1
+	Column string // as the mapping names it; empty where the row as a whole is meant
+	Err    error
+}
+
+func (e *RowError) Error() string {
+	if e.Column != "" {
+		return fmt.Sprintf("line %d, column %s: %v", e.Line, e.Column, e.Err)
+	}
+	return fmt.Sprintf("line %d: %v", e.Line, e.Err)
+}
 func (e *RowError) Unwrap() error { return e.Err }
 
 // rows yields the rows of a file. A *RowError is for one row; any other error is
 // the end.
 type rows func(resolve func(header []string) error) iter.Seq2[row, error]
+
+// rowsOf reads a file in its format.
+func rowsOf(r io.Reader, format Format, sep string, header bool) (rows, error) {
+	switch format {
+	case CSV:
+		c, err := separator(sep)
+		return csvRows(r, c, header), err
+	case JSONL:
+		return jsonRows(r), nil
+	}
+	return nil, fmt.Errorf("%q is no format: use csv or jsonl", format)
+}
 
 func csvRows(r io.Reader, sep rune, header bool) rows {
 	if sep == spaces {
@@ -72,7 +118,7 @@ func csvRows(r io.Reader, sep rune, header bool) rows {
 				}
 				var pe *csv.ParseError
 				if errors.As(err, &pe) && named {
-					if !yield(row{}, &RowError{pe.StartLine, pe.Err}) {
+					if !yield(row{}, &RowError{Line: pe.StartLine, Err: pe.Err}) {
 						return
 					}
 					continue
@@ -156,7 +202,7 @@ func jsonRows(r io.Reader) rows {
 					if err == nil {
 						err = errors.New("no JSON object")
 					}
-					if !yield(row{}, &RowError{l.number, err}) {
+					if !yield(row{}, &RowError{Line: l.number, Err: err}) {
 						return
 					}
 					continue
@@ -289,9 +335,9 @@ func lines(r io.Reader) iter.Seq2[textLine, error] {
 			var ok bool
 			switch {
 			case tooLong || len(text) > maxLine:
-				ok = yield(textLine{}, &RowError{number, fmt.Errorf("longer than %d bytes", maxLine)})
+				ok = yield(textLine{}, &RowError{Line: number, Err: fmt.Errorf("longer than %d bytes", maxLine)})
 			case !utf8.Valid(text):
-				ok = yield(textLine{}, &RowError{number, errors.New("no UTF-8")})
+				ok = yield(textLine{}, &RowError{Line: number, Err: errors.New("no UTF-8")})
 			default:
 				ok = yield(textLine{number, text}, nil)
 			}

@@ -177,6 +177,8 @@ func (d *Document) check(n ast.Node, t reflect.Type, path string) []error {
 			}
 		}
 		return []error{d.at(n, "this should be a time such as 500ms")}
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[yaml.BytesUnmarshaler]()):
+		// It reads its value itself.
 	case t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64:
 		// The decoder would cut 1.5 to 1.
 		if !whole(n) {

@@ -1,0 +1,20 @@
+CREATE TABLE IF NOT EXISTS tier_transitions_{gen}
+(
+    customer_id    UUID,
+    programme      LowCardinality(String),
+    seq            UInt32,
+    from_tier      LowCardinality(String),
+    to_tier        LowCardinality(String),
+    at             DateTime64(3, 'UTC'),
+    until          Nullable(DateTime64(3, 'UTC')),
+    reason         String,
+    cause          String,
+    policy_version UInt32,
+    position       UInt64,
+    clock          DateTime64(3, 'UTC'),
+    removed        UInt8,
+    version        UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (customer_id, programme, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1

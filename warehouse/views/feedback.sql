@@ -1,0 +1,37 @@
+CREATE OR REPLACE VIEW feedback AS
+SELECT
+    f.event_id AS event_id,
+    if(dictGet('{database}.moved_{gen}', 'customer_id', f.subject_no) AS moved_to = toUUID('00000000-0000-0000-0000-000000000000'), f.subject_id, moved_to) AS customer_id,
+    f.subject AS subject,
+    f.occurred_at AS occurred_at,
+    f.position AS position,
+    f.act AS act,
+    f.kind AS kind,
+    f.channel AS channel,
+    f.source AS source,
+    f.score AS score,
+    f.scale_low AS scale_low,
+    f.scale_high AS scale_high,
+    f.flag AS flag,
+    f.points AS points,
+    f.good AS good,
+    f.bad AS bad,
+    f.ease AS ease,
+    f.question AS question,
+    f.comment AS comment,
+    f.survey AS survey,
+    f.campaign AS campaign,
+    f.case_id AS case_id,
+    f.product AS product,
+    multiIf(ifNull(h.revision, 0) > 0, ifNull(h.status, ''), f.act IN ('complaint_opened', 'ticket_opened') OR f.comment != '' AND (f.kind != '' OR f.act IN ('complaint_updated', 'ticket_reopened')), 'open', '') AS status,
+    ifNull(h.assignee, '') AS assignee,
+    ifNull(h.sorted, false) AS sorted,
+    if(ifNull(h.sorted, false), h.topics, f.topics) AS topics,
+    if(ifNull(h.sorted, false), ifNull(h.need, ''), f.need) AS need,
+    if(ifNull(h.sorted, false), ifNull(h.priority, ''), f.priority) AS priority,
+    ifNull(h.answer, '') AS answer,
+    ifNull(h.author, '') AS handled_by,
+    if(ifNull(h.revision, 0) > 0, h.at, NULL) AS handled_at
+FROM {database}.feedback_{gen} AS f FINAL
+LEFT JOIN (SELECT * FROM {database}.feedback_handling_{gen} FINAL) AS h ON h.event_id = f.event_id
+COMMENT '{gen}'
