@@ -30,6 +30,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"sojourn/eventstore"
 	"sojourn/eventstore/esdbserver"
@@ -679,5 +680,90 @@ func TestClusterFailsOver(t *testing.T) {
 	}
 	if second.asked.Load() == 0 {
 		t.Error("the new leader was not asked")
+	}
+}
+
+// holding keeps the answers to appends to one stream back, as a server does that
+// is slow with it.
+type holding struct {
+	grpc.ClientStream
+	release chan struct{}
+
+	mu   sync.Mutex
+	held []*streams.BatchAppendResp
+}
+
+func (h *holding) RecvMsg(m any) error {
+	resp, ok := m.(*streams.BatchAppendResp)
+	for {
+		h.mu.Lock()
+		select {
+		case <-h.release:
+			if ok && len(h.held) > 0 {
+				proto.Merge(resp, h.held[0])
+				h.held = h.held[1:]
+				h.mu.Unlock()
+				return nil
+			}
+		default:
+		}
+		h.mu.Unlock()
+		err := h.ClientStream.RecvMsg(m)
+		if err != nil || !ok || string(resp.GetStreamIdentifier().GetStreamName()) != "slow" {
+			return err
+		}
+		h.mu.Lock()
+		h.held = append(h.held, proto.CloneOf(resp))
+		h.mu.Unlock()
+		proto.Reset(resp)
+	}
+}
+
+// TestSlowStream appends to many streams while one is not answered: the others
+// do not wait for it.
+func TestSlowStream(t *testing.T) {
+	t.Parallel()
+	_, address := behind(t)
+	release := make(chan struct{})
+	s := open(t, Config{Connection: address, DialOptions: []grpc.DialOption{grpc.WithStreamInterceptor(
+		func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			c, err := streamer(ctx, desc, cc, method, opts...)
+			if err != nil || !strings.HasSuffix(method, "BatchAppend") {
+				return c, err
+			}
+			return &holding{ClientStream: c, release: release}, nil
+		})}})
+	slow := make(chan error, 1)
+	go func() {
+		_, err := s.Append(t.Context(), "slow", nil, event("slow"))
+		slow <- err
+	}()
+	// It is there, but not answered.
+	if err := s.Wait(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 20 {
+				if _, err := s.Append(t.Context(), fmt.Sprint("s", w), nil, event(fmt.Sprint(w, "-", i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-slow:
+		t.Errorf("the slow append was answered: %v", err)
+	default:
+	}
+	close(release)
+	// The next answer brings it along.
+	if _, err := s.Append(t.Context(), "s0", nil, event("last")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-slow; err != nil {
+		t.Error(err)
 	}
 }
