@@ -168,7 +168,7 @@ func (x *index) belongs(ctx context.Context, s *Store, head eventstore.Position)
 	}
 	known := false
 	err := s.do(ctx, "compare the index with the log", false, func(ctx context.Context, n *node) (bool, error) {
-		return false, s.read(ctx, n, allRequest(x.last-1, 2), func(e *eventstore.Recorded) error {
+		return false, s.read(ctx, n, allRequest(x.last, 1), func(e *eventstore.Recorded) error {
 			if e.Position != x.last {
 				return nil
 			}

@@ -40,8 +40,8 @@ func options() *streams.ReadReq_Options {
 	}}
 }
 
-// allRequest reads the log from behind a position. The server may begin with the
-// event at that position.
+// allRequest reads the log from a position on, which must be an event's: that
+// event comes first.
 func allRequest(after eventstore.Position, count uint64) *streams.ReadReq {
 	o := options()
 	all := &streams.ReadReq_Options_AllOptions{AllOption: &streams.ReadReq_Options_AllOptions_Start{Start: &shared.Empty{}}}
@@ -199,7 +199,8 @@ func (s *Store) ReadStream(ctx context.Context, stream string, from uint64, dir 
 	}
 }
 
-// ReadAll yields the events of the log.
+// ReadAll yields the events of the log. EventStoreDB asks that after be 0 or the
+// position of an event.
 func (s *Store) ReadAll(ctx context.Context, after eventstore.Position) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		after := after
