@@ -767,3 +767,46 @@ func TestSlowStream(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFollowingEnds takes the store's rights away while it follows the log: what
+// waits hears of it, because nothing comes any more.
+func TestFollowingEnds(t *testing.T) {
+	t.Parallel()
+	log := memory(t)
+	var denied atomic.Bool
+	server, err := esdbserver.New(esdbserver.Config{Store: log, Authorize: func(string, string) esdbserver.Access {
+		if denied.Load() {
+			return esdbserver.Denied
+		}
+		return esdbserver.Outside
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Stop(time.Second)
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	p, address := newProxy(t, "esdb://"+l.Addr().String()+"?tls=false")
+	s := open(t, Config{Connection: address})
+	if _, err := log.Append(t.Context(), "s", nil, event("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- s.Wait(t.Context(), eventstore.Position(1<<62)) }()
+	denied.Store(true)
+	p.cut(false)
+	if err := <-waiting; !errors.Is(err, ErrDenied) || !errors.Is(err, eventstore.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+}
