@@ -35,6 +35,16 @@ type Config struct {
 	// Policy is the file of the policy. Without it the default policy holds.
 	Policy string `yaml:"policy"`
 
+	// Store is the connection string of the EventStoreDB that keeps the log, in
+	// place of the data directory.
+	Store string `yaml:"store"`
+	// ESDBListen is the address at which the log is open to EventStoreDB's clients
+	// and tools; empty for none. ESDBInsecure serves them without TLS, on loopback
+	// only, and ESDBWritable lets everybody there write Sojourn's own streams.
+	ESDBListen   string `yaml:"esdb_listen"`
+	ESDBInsecure bool   `yaml:"esdb_insecure"`
+	ESDBWritable bool   `yaml:"esdb_writable"`
+
 	// ClickHouse is the DSN of a ClickHouse server to keep the views in, in place
 	// of the embedded engine.
 	ClickHouse string `yaml:"clickhouse"`
@@ -78,6 +88,10 @@ func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM `file` of the certificate; with it HTTPS is spoken")
 	fs.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM `file` of the certificate's key")
 	fs.StringVar(&c.Policy, "policy", c.Policy, "`file` of the policy; sojourn policy default prints one to start from")
+	fs.StringVar(&c.Store, "store", c.Store, "connection `string` of the EventStoreDB that keeps the log, in place of the data directory")
+	fs.StringVar(&c.ESDBListen, "esdb-listen", c.ESDBListen, "`address` at which the log is open to EventStoreDB's clients")
+	fs.BoolVar(&c.ESDBInsecure, "esdb-insecure", c.ESDBInsecure, "serve them without TLS and credentials, on loopback only")
+	fs.BoolVar(&c.ESDBWritable, "esdb-writable", c.ESDBWritable, "with --esdb-insecure, let them write Sojourn's own streams: for its own processes")
 	fs.StringVar(&c.ClickHouse, "clickhouse", c.ClickHouse, "`DSN` of a ClickHouse server, in place of the embedded engine")
 	fs.StringVar(&c.ClickHouseListen, "clickhouse-listen", c.ClickHouseListen, "`address` at which the embedded engine answers queries, or off")
 	fs.StringVar(&c.ClickHousePassword, "clickhouse-password", c.ClickHousePassword, "`password` for it; needed on any address but loopback")
@@ -149,6 +163,7 @@ func (c *Config) Validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad("tls-cert", "give tls-cert and tls-key, or neither")
 	}
+	c.validateESDB(bad)
 	if c.ClickHouse != "" {
 		u, err := url.Parse(c.ClickHouse)
 		if err != nil || u.Host == "" || u.Scheme != "clickhouse" && u.Scheme != "http" && u.Scheme != "https" {

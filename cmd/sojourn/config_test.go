@@ -89,6 +89,13 @@ func TestConfigMistakes(t *testing.T) {
 		{args: []string{"--log-level", "loud"}, want: `log-level: "loud" is not`},
 		{args: []string{"--log-format", "xml"}, want: `log-format: "xml" is not`},
 		{args: []string{"--tls-key", "k"}, want: "give tls-cert and tls-key, or neither"},
+		{args: []string{"--store", "http://x"}, want: "store: this is no connection string such as esdb://"},
+		{args: []string{"--esdb-listen", "x"}, want: `esdb-listen: "x" is no address`},
+		{args: []string{"--esdb-listen", "127.0.0.1:2113"}, want: "esdb-listen: give tls-cert and tls-key, or esdb-insecure on 127.0.0.1"},
+		{args: []string{"--esdb-listen", "0.0.0.0:2113", "--esdb-insecure"}, want: "esdb-insecure: 0.0.0.0:2113 can be reached from the network"},
+		{args: []string{"--esdb-listen", "[::]:2113", "--esdb-insecure", "--esdb-writable", "--tls-cert", "c", "--tls-key", "k"}, want: "can be reached from the network"},
+		{args: []string{"--esdb-listen", "0.0.0.0:2113", "--esdb-writable", "--tls-cert", "c", "--tls-key", "k"}, want: "esdb-writable: it goes with esdb-insecure"},
+		{args: []string{"--esdb-insecure"}, want: "esdb-insecure: it says how --esdb-listen listens"},
 	} {
 		_, err := load(t, c.args, c.env, c.file)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

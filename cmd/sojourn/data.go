@@ -16,7 +16,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"sojourn/domain"
-	"sojourn/eventstore/pebblestore"
+	"sojourn/eventstore"
 	"sojourn/projections"
 	"sojourn/warehouse"
 	"sojourn/warehouse/chdb"
@@ -147,11 +147,6 @@ func writeDurably(path string, data []byte) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// openStore opens the log.
-func (d *dataDir) openStore(log *slog.Logger) (*pebblestore.Store, error) {
-	return pebblestore.Open(filepath.Join(d.path, logDir), pebblestore.Options{Logger: log})
-}
-
 // openWarehouse connects to ClickHouse: to the server that the configuration
 // names, else to an embedded engine, which is started. engine is nil for a
 // server. public is what the engine answers on to the outside, and closes; nil
@@ -184,7 +179,7 @@ func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public *net.TCPL
 }
 
 // startViews starts the projections.
-func (d *dataDir) startViews(ctx context.Context, c *Config, store *pebblestore.Store, db *warehouse.DB, keyer domain.Keyer, log *slog.Logger) (*projections.Views, error) {
+func (d *dataDir) startViews(ctx context.Context, c *Config, store eventstore.Store, db *warehouse.DB, keyer domain.Keyer, log *slog.Logger) (*projections.Views, error) {
 	return projections.Start(ctx, projections.Config{
 		Store: store, DB: db, Keyer: keyer, Dir: filepath.Join(d.path, viewsDir),
 		FlushInterval: c.FlushInterval, Now: time.Now, Logger: log,

@@ -148,7 +148,7 @@ func withViews(ctx context.Context, data *dataDir, config Config, do func(*proje
 	if err != nil {
 		return result, err
 	}
-	store, err := data.openStore(log)
+	store, err := data.openStore(ctx, &config, log)
 	if err != nil {
 		return result, err
 	}

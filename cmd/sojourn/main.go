@@ -137,7 +137,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(), newDemo(), newImport(), newTail(), newKeys(),
-		newRebuild(), newVerify(), newBench(), newPolicy(), newVersion(),
+		newRebuild(), newVerify(), newCopy(), newBench(), newPolicy(), newVersion(),
 	)
 	return root
 }

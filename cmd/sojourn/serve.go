@@ -91,6 +91,13 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 			stopping.add("clickhouse listener", func() error { return ignoreClosed(public.Close()) })
 		}
 	}
+	var esdb *net.TCPListener
+	if c.ESDBListen != "" {
+		if esdb, err = listen(ctx, c.ESDBListen, log); err != nil {
+			return err
+		}
+		stopping.add("esdb listener", func() error { return ignoreClosed(esdb.Close()) })
+	}
 	keyer, err := data.keyer()
 	if err != nil {
 		return err
@@ -103,7 +110,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 
 	// The log.
-	store, err := data.openStore(log)
+	store, err := data.openStore(ctx, &c, log)
 	if err != nil {
 		return err
 	}
@@ -162,9 +169,17 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		return err
 	}
 	server := newServer(tracking, admin, certificate, log)
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- server.serve(listener) }()
 	stopping.add("http server", server.stop)
+	if esdb != nil {
+		clients, err := data.newESDBServer(&c, store, token, certificate, log)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- clients.Serve(esdb) }()
+		stopping.add("esdb server", func() error { clients.Stop(drainTimeout); return nil })
+	}
 
 	url := serverURL(c, listener.Addr())
 	if err := data.announce(url); err != nil {
@@ -174,7 +189,11 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if engine != nil && engine.PublicAddr() != "" {
 		clickhouse = "http://" + reachable(engine.PublicAddr())
 	}
-	greet(out, c, url, clickhouse, madeToken, time.Since(started))
+	connection := ""
+	if esdb != nil {
+		connection = esdbURL(c, esdb.Addr())
+	}
+	greet(out, c, url, clickhouse, connection, madeToken, time.Since(started))
 
 	// A log that has failed refuses everything until it is opened anew: that is a
 	// start's work, so the server ends and says why.
@@ -292,7 +311,7 @@ func reachable(addr string) string {
 }
 
 // greet says where everything is, and what to try.
-func greet(out io.Writer, c Config, url, clickhouse string, madeToken bool, took time.Duration) {
+func greet(out io.Writer, c Config, url, clickhouse, esdb string, madeToken bool, took time.Duration) {
 	tokenFile := filepath.Join(c.Data, api.TokenFile)
 	token, where := fmt.Sprintf("$(cat %s)", tokenFile), tokenFile
 	if c.AdminToken != "" {
@@ -305,6 +324,9 @@ func greet(out io.Writer, c Config, url, clickhouse string, madeToken bool, took
 	fmt.Fprintf(&b, "  Address      %s\n  Admin token  %s\n", url, where)
 	if clickhouse != "" {
 		fmt.Fprintf(&b, "  ClickHouse   %s (reads only)\n", clickhouse)
+	}
+	if esdb != "" {
+		fmt.Fprintf(&b, "  EventStoreDB %s\n", esdb)
 	}
 	fmt.Fprintf(&b, "\nTry:\n  sojourn demo --data %s\n", c.Data)
 	fmt.Fprintf(&b, "  curl -s -H \"Authorization: Bearer %s\" %s/api/v1/stages\n", token, url)
