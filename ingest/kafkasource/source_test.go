@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -20,7 +21,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 
 	"sojourn/domain"
 	"sojourn/eventstore"
@@ -28,75 +28,19 @@ import (
 	"sojourn/ingest/internal/ingesttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// within bounds every wait of these tests.
-const within = 60 * time.Second
-
-type broker struct {
-	*kfake.Cluster
-	t    *testing.T
-	opts []kgo.Opt
-}
-
-func newBroker(t *testing.T, topics []string, opts ...kfake.Opt) *broker {
-	t.Helper()
-	c, err := kfake.NewCluster(append([]kfake.Opt{
-		kfake.NumBrokers(1), kfake.SeedTopics(3, topics...), kfake.GroupMinSessionTimeout(100 * time.Millisecond),
-	}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return &broker{Cluster: c, t: t}
-}
-
-func (b *broker) client(opts ...kgo.Opt) *kgo.Client {
-	b.t.Helper()
-	c, err := kgo.NewClient(append(append([]kgo.Opt{
-		kgo.SeedBrokers(b.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-	}, b.opts...), opts...)...)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(c.Close)
-	return c
-}
-
-func (b *broker) produce(records ...*kgo.Record) {
-	b.t.Helper()
-	produce(b.t, b.client(), records...)
-}
-
-func produce(t *testing.T, c *kgo.Client, records ...*kgo.Record) {
-	t.Helper()
-	if err := c.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// committed is the group's offset of a partition, -1 where there is none.
-func (b *broker) committed(group, topic string, partition int32) int64 {
-	info := b.GroupInfo(group)
-	if info == nil {
-		return -1
-	}
-	if o, ok := info.Commits[topic][partition]; ok {
-		return o.Offset
-	}
-	return -1
-}
-
 func config(b *broker, service *ingest.Service, topics ...Topic) Config {
 	return Config{
-		Service: service, Brokers: b.ListenAddrs(), Group: "sojourn", Topics: topics,
-		CommitInterval: 20 * time.Millisecond, SessionTimeout: 3 * time.Second,
+		Service: service, Brokers: b.addrs, Group: "sojourn", Topics: topics,
+		CommitInterval: 20 * time.Millisecond, SessionTimeout: 6 * time.Second,
 	}
 }
 
 // start runs a source until stop, or the end of the test.
 func start(t *testing.T, c Config) (stop func()) {
 	t.Helper()
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -114,21 +58,6 @@ func start(t *testing.T, c Config) (stop func()) {
 	return stop
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(within)
-	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatal("still not: " + what)
-		}
-	}
-}
-
 func message(n int) []byte {
 	return fmt.Appendf(nil, `{"type":"track","messageId":"m%d","userId":"u%d","event":"Viewed","timestamp":"2026-02-01T10:00:00.000Z"}`, n, n%7)
 }
@@ -136,7 +65,10 @@ func message(n int) []byte {
 var shop = Topic{Name: "events", Source: "shop"}
 
 func TestSegmentMessages(t *testing.T) {
-	b := newBroker(t, []string{"events"})
+	brokers(t, []string{"events"}, testSegmentMessages)
+}
+
+func testSegmentMessages(t *testing.T, b *broker) {
 	e := ingesttest.Start(t)
 	at := ingesttest.Now.Add(-time.Hour)
 	b.produce(
@@ -201,7 +133,10 @@ func (s *slow) asked() bool {
 }
 
 func TestCommittedOnlyWhenDurable(t *testing.T) {
-	b := newBroker(t, []string{"events"})
+	brokers(t, []string{"events"}, testCommittedOnlyWhenDurable)
+}
+
+func testCommittedOnlyWhenDurable(t *testing.T, b *broker) {
 	store := &slow{Store: ingesttest.NewMemory()}
 	e := ingesttest.Over(t, store)
 	store.set(eventstore.ErrUnavailable, nil)
@@ -242,7 +177,10 @@ func TestStopCommitsWhatIsUnderWay(t *testing.T) {
 }
 
 func TestPoison(t *testing.T) {
-	b := newBroker(t, []string{"events"})
+	brokers(t, []string{"events"}, testPoison)
+}
+
+func testPoison(t *testing.T, b *broker) {
 	e := ingesttest.Start(t)
 	registry := prometheus.NewRegistry()
 	long := strings.Repeat("x", 40_000)
@@ -359,7 +297,10 @@ func transact(t *testing.T, c *kgo.Client, end kgo.TransactionEndTry, values ...
 }
 
 func TestTransactions(t *testing.T) {
-	b := newBroker(t, []string{"events"})
+	brokers(t, []string{"events"}, testTransactions)
+}
+
+func testTransactions(t *testing.T, b *broker) {
 	e := ingesttest.Start(t)
 	one, two := b.transactional("one"), b.transactional("two")
 	b.produce(&kgo.Record{Topic: "events", Value: message(1)})
@@ -378,9 +319,12 @@ func TestTransactions(t *testing.T) {
 	}
 	transact(t, two, kgo.TryCommit, message(6))
 	transact(t, one, kgo.TryAbort, message(104))
-	end := b.PartitionInfo("events", 0).HighWatermark
 	start(t, config(b, e.Service, shop))
-	eventually(t, "the partition read to its end, the last marker too", func() bool { return b.committed("sojourn", "events", 0) == end })
+	eventually(t, "the partition read to its end, the last marker too", func() bool {
+		// A broker writes the marker after it has answered.
+		end := b.end("events", 0)
+		return end == 17 && b.committed("sojourn", "events", 0) == end
+	})
 	var got []string
 	for _, tp := range e.Touchpoints(t) {
 		got = append(got, tp.MessageID)
@@ -406,8 +350,11 @@ func TestTransactions(t *testing.T) {
 }
 
 func TestRebalance(t *testing.T) {
+	brokers(t, []string{"events", "more"}, testRebalance)
+}
+
+func testRebalance(t *testing.T, b *broker) {
 	const messages = 3000
-	b := newBroker(t, []string{"events", "more"})
 	e := ingesttest.Start(t)
 	topics := []Topic{shop, {Name: "more", Source: "shop"}}
 	var stops []func()
@@ -425,24 +372,16 @@ func TestRebalance(t *testing.T) {
 		}
 		produce(t, client, records...)
 	}
-	stable := func(members int) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), within)
-		defer cancel()
-		if _, err := b.WaitGroupStable(ctx, "sojourn", members); err != nil {
-			t.Fatal(err)
-		}
-	}
 	member()
 	send(messages / 4)
-	stable(1)
+	b.stable("sojourn", 1)
 	member()
 	member()
 	send(messages / 2)
-	stable(3)
+	b.stable("sojourn", 3)
 	send(messages * 3 / 4)
 	stops[0]()
-	stable(2)
+	b.stable("sojourn", 2)
 	send(messages)
 	eventually(t, "all touchpoints", func() bool { return len(e.Touchpoints(t)) >= messages })
 	// ingesttest.Touchpoints fails where the log holds an event id twice.
@@ -453,8 +392,8 @@ func TestRebalance(t *testing.T) {
 		stop()
 	}
 	for _, topic := range []string{"events", "more"} {
-		for p := range int32(3) {
-			if at, end := b.committed("sojourn", topic, p), b.PartitionInfo(topic, p).HighWatermark; at != end {
+		for p := range 3 {
+			if at, end := b.committed("sojourn", topic, p), b.end(topic, p); at != end {
 				t.Errorf("%s/%d: offset %d is committed, want %d", topic, p, at, end)
 			}
 		}
@@ -544,7 +483,7 @@ func TestCompactedTopic(t *testing.T) {
 		produce(t, client, records...)
 	}
 	b.Compact()
-	end := b.PartitionInfo("events", 0).HighWatermark
+	end := b.end("events", 0)
 	start(t, config(b, e.Service, shop))
 	eventually(t, "the partition read to its end", func() bool { return b.committed("sojourn", "events", 0) == end })
 	if n := len(e.Touchpoints(t)); n == 0 || n == 200 {
@@ -614,7 +553,7 @@ func TestAuthentication(t *testing.T) {
 			var log output
 			c.Logger = log.logger()
 			stop := start(t, c)
-			eventually(t, "a refusal in the log", func() bool { return strings.Contains(log.String(), "kafka topics not read") })
+			eventually(t, "a refusal in the log", func() bool { return log.has("kafka topics not read") })
 			stop()
 			if b.GroupInfo("sojourn") != nil {
 				t.Error("the group was joined with a wrong password")
@@ -625,7 +564,7 @@ func TestAuthentication(t *testing.T) {
 				info := b.GroupInfo("sojourn")
 				return info != nil && len(info.Members) == 1
 			})
-			if strings.Contains(log.String(), "secret") {
+			if log.has("secret") {
 				t.Error("the log holds the password")
 			}
 		})
