@@ -36,13 +36,13 @@ const within = 60 * time.Second
 // broker is one of kfake in this process, or a real one.
 type broker struct {
 	*kfake.Cluster // nil for a real one
-	t              *testing.T
+	t              testing.TB
 	addrs          []string
 	sasl           string // the address that asks for SASL; of a real one
 	admin          *kafka.Client
 }
 
-func newBroker(t *testing.T, topics []string, opts ...kfake.Opt) *broker {
+func newBroker(t testing.TB, topics []string, opts ...kfake.Opt) *broker {
 	t.Helper()
 	c, err := kfake.NewCluster(append([]kfake.Opt{
 		kfake.NumBrokers(1), kfake.SeedTopics(3, topics...), kfake.GroupMinSessionTimeout(100 * time.Millisecond),
@@ -57,7 +57,7 @@ func newBroker(t *testing.T, topics []string, opts ...kfake.Opt) *broker {
 }
 
 // needsKafka skips a test that needs a real broker where none is wanted.
-func needsKafka(t *testing.T) {
+func needsKafka(t testing.TB) {
 	t.Helper()
 	if os.Getenv("SOJOURN_TEST_KAFKA") == "" {
 		t.Skip("make test-kafka runs this")
@@ -123,7 +123,7 @@ func freePorts(n int) (first int, err error) {
 
 // newKafka gives a test the real broker, with the topics empty and without the
 // group sojourn.
-func newKafka(t *testing.T, topics ...string) *broker {
+func newKafka(t testing.TB, topics ...string) *broker {
 	t.Helper()
 	needsKafka(t)
 	if real.once.Do(startReal); real.err != nil {
@@ -179,7 +179,7 @@ func (b *broker) produce(records ...*kgo.Record) {
 	produce(b.t, b.client(), records...)
 }
 
-func produce(t *testing.T, c *kgo.Client, records ...*kgo.Record) {
+func produce(t testing.TB, c *kgo.Client, records ...*kgo.Record) {
 	t.Helper()
 	if err := c.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func (b *broker) stable(group string, members int) {
 	})
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()

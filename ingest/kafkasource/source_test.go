@@ -36,7 +36,7 @@ func config(b *broker, service *ingest.Service, topics ...Topic) Config {
 }
 
 // start runs a source until stop, or the end of the test.
-func start(t *testing.T, c Config) (stop func()) {
+func start(t testing.TB, c Config) (stop func()) {
 	t.Helper()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
