@@ -22,7 +22,7 @@ import (
 	"sojourn/ingest"
 )
 
-const benchMessages = 400_000
+const benchMessages = 200_000
 
 // BenchmarkKafka measures the way from a real broker to a durable log beside two
 // consumers on kafka-go's own Reader: one that parses the same JSON into the same
@@ -32,6 +32,7 @@ const benchMessages = 400_000
 func BenchmarkKafka(b *testing.B) {
 	k := newKafka(b, "dense", "sparse")
 	client := k.client()
+	began := time.Now().Add(-benchMessages * time.Millisecond)
 	for _, topic := range []string{"dense", "sparse"} {
 		var first kgo.FirstErrPromise
 		for n := range benchMessages {
@@ -41,7 +42,7 @@ func BenchmarkKafka(b *testing.B) {
 				uuid.NewString(), n%20_000, uuid.NewString(), n%500, n%500)}
 			if topic == "sparse" {
 				// A message a millisecond: no two of a partition have one time of receipt.
-				r.Timestamp = time.UnixMilli(1_700_000_000_000 + int64(n))
+				r.Timestamp = began.Add(time.Duration(n) * time.Millisecond)
 			}
 			client.Produce(b.Context(), r, first.Promise())
 		}
@@ -108,7 +109,11 @@ func ours(b *testing.B, k *broker, group, topic string, beside *atomic.Int64) ti
 	stop := start(b, Config{
 		Service: service, Brokers: k.addrs, Group: group, Topics: []Topic{{Name: topic, Source: "shop"}}, Logger: slog.New(slog.DiscardHandler),
 	})
-	<-w.done
+	select {
+	case <-w.done:
+	case <-time.After(2 * time.Minute):
+		b.Fatalf("%d of %d messages are durable", w.count.Load(), benchMessages)
+	}
 	// What the store knows is written out before the clock stops.
 	if err := store.FlushIndexes(b.Context()); err != nil {
 		b.Fatal(err)

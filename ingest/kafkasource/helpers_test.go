@@ -132,12 +132,12 @@ func newKafka(t testing.TB, topics ...string) *broker {
 	b := &broker{t: t, addrs: []string{fmt.Sprintf("127.0.0.1:%d", real.port)}, sasl: fmt.Sprintf("127.0.0.1:%d", real.port+2)}
 	b.connect()
 	for _, name := range topics {
-		answer, err := b.admin.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{
-			Topics: []kafka.TopicConfig{{Topic: name, NumPartitions: 3, ReplicationFactor: 1}},
+		eventually(t, "the topic "+name, func() bool {
+			answer, err := b.admin.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{
+				Topics: []kafka.TopicConfig{{Topic: name, NumPartitions: 3, ReplicationFactor: 1}},
+			})
+			return err == nil && (answer.Errors[name] == nil || errors.Is(answer.Errors[name], kafka.TopicAlreadyExists))
 		})
-		if err != nil || answer.Errors[name] != nil {
-			t.Fatal(err, answer.Errors)
-		}
 	}
 	t.Cleanup(func() {
 		if _, err := b.admin.DeleteTopics(context.Background(), &kafka.DeleteTopicsRequest{Topics: topics}); err != nil {
