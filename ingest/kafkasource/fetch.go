@@ -16,7 +16,7 @@ import (
 
 // The limits of a fetch.
 const (
-	fetchBytes = 1 << 20
+	fetchBytes = 2 << 20
 	fetchWait  = 500 * time.Millisecond
 	// fetchTimeout ends a fetch that a broker does not answer.
 	fetchTimeout = fetchWait + 10*time.Second

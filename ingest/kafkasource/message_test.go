@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 	"testing"
 	"time"
 
@@ -208,11 +209,10 @@ func TestMessages(t *testing.T) {
 			p := &partition{topic: made, id: 3, source: &Source{}}
 			e := ingesttest.Start(t)
 			p.source.service = e.Service
-			lanes := p.parse(&fetched{records: []record{c.record}})
-			for i := range lanes {
-				if _, ok := p.lane(t.Context(), &lanes[i]); !ok {
-					t.Fatal("not ingested")
-				}
+			f := &parsed{}
+			f.waves, f.refusals = p.parse(&fetched{records: []record{c.record}})
+			if _, ok := p.store(t.Context(), f); !ok {
+				t.Fatal("not stored")
 			}
 			if c.reject != "" {
 				rejects := e.Rejects(t)
@@ -260,49 +260,71 @@ func generic(t *testing.T, b []byte) (v any) {
 	return v
 }
 
-// Within a key the order stays, however many lanes there are, and no lane mixes
-// times of receipt in one call.
-func TestLanes(t *testing.T) {
+// Within a key the order stays, and no call mixes times of receipt. Messages with
+// other keys wait for nothing.
+func TestWaves(t *testing.T) {
 	e := ingesttest.Start(t)
 	made, err := newTopic(&Topic{Name: "t", Source: "shop"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &partition{topic: made, source: &Source{service: e.Service}}
-	for _, perMilli := range []int{1, 10, 1000} {
+	const n = 1000
+	for _, c := range []struct{ perMilli, keys, waves int }{
+		{perMilli: 1, keys: 1, waves: n},      // one behind the other
+		{perMilli: 1, keys: 10, waves: n / 10}, // ten side by side
+		{perMilli: 1, keys: n, waves: 1},
+		{perMilli: 10, keys: 10, waves: n / 10},
+		{perMilli: n, keys: 10, waves: 1}, // one call
+		{perMilli: 1, keys: 0, waves: 1},
+	} {
 		f := &fetched{}
-		for i := range 1000 {
-			f.records = append(f.records, record{
-				offset: int64(i), time: stamp.Add(time.Duration(i/perMilli) * time.Millisecond), key: fmt.Append(nil, i%10),
-				value: fmt.Appendf(nil, `{"type":"page","userId":"u%d","messageId":"%d-%d"}`, i%10, perMilli, i),
-			})
+		for i := range n {
+			r := record{
+				offset: int64(i), time: stamp.Add(time.Duration(i/c.perMilli) * time.Millisecond),
+				value: fmt.Appendf(nil, `{"type":"page","userId":"u","messageId":"%d"}`, i),
+			}
+			if c.keys > 0 {
+				r.key = fmt.Append(nil, i%c.keys)
+			}
+			f.records = append(f.records, r)
 		}
-		lanes := p.parse(f)
-		seen, last := 0, make(map[string]int)
-		for i := range lanes {
-			for _, r := range lanes[i].runs {
+		waves, refusals := p.parse(f)
+		if len(waves) != c.waves || len(refusals) != 0 {
+			t.Errorf("%+v: %d waves, %d refusals", c, len(waves), len(refusals))
+		}
+		seen, last := 0, make(map[int]int) // by key: the wave, and in it the message, that came last
+		for level, w := range waves {
+			inWave := make(map[int]*run)
+			for _, r := range w {
 				for _, m := range r.messages {
-					var v struct{ UserID, MessageID string }
+					var v struct{ MessageID string }
 					if err := json.Unmarshal(m.Raw, &v); err != nil {
 						t.Fatal(err)
 					}
-					var n, of int
-					if _, err := fmt.Sscanf(v.MessageID, "%d-%d", &of, &n); err != nil {
+					i, err := strconv.Atoi(v.MessageID)
+					if err != nil {
 						t.Fatal(err)
 					}
-					if before, ok := last[v.UserID]; ok && n <= before {
-						t.Fatalf("%s: %d came after %d", v.UserID, n, before)
+					if want := domain.MillisOf(f.records[i].time); r.at != want {
+						t.Fatalf("message %d is received at %s, want %s", i, r.at, want)
 					}
-					if want := domain.MillisOf(f.records[n].time); r.at != want {
-						t.Fatalf("message %d is received at %s, want %s", n, r.at, want)
+					if seen++; c.keys == 0 {
+						continue
 					}
-					last[v.UserID] = n
-					seen++
+					key := i % c.keys
+					if other, ok := inWave[key]; ok && other != r {
+						t.Fatalf("%+v: two calls of wave %d have the key %d", c, level, key)
+					}
+					if before, ok := last[key]; ok && i <= before {
+						t.Fatalf("%+v: %d comes behind %d", c, i, before)
+					}
+					inWave[key], last[key] = r, i
 				}
 			}
 		}
-		if seen != 1000 {
-			t.Errorf("%d messages, want 1000", seen)
+		if seen != n {
+			t.Errorf("%+v: %d messages", c, seen)
 		}
 	}
 }

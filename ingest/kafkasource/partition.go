@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/errgroup"
 
 	"sojourn/domain"
 	"sojourn/eventstore"
@@ -51,7 +52,8 @@ func (s *Source) newPartition(t *topic, a kafka.PartitionAssignment, c *commits)
 // parsed is what a fetch found, as messages.
 type parsed struct {
 	fetched
-	lanes []lane
+	waves    []wave
+	refusals []ingest.Refusal // values that are no message at all
 }
 
 // run reads the partition until the context ends: the next fetch is read and
@@ -91,8 +93,10 @@ func (p *partition) read(ctx context.Context, ready chan<- *parsed) {
 			continue
 		}
 		p.offset = f.next
+		next := &parsed{fetched: *f}
+		next.waves, next.refusals = p.parse(f)
 		select {
-		case ready <- &parsed{fetched: *f, lanes: p.parse(f)}:
+		case ready <- next:
 		case <-ctx.Done():
 		}
 	}
@@ -124,57 +128,68 @@ func (p *partition) next(ctx context.Context) (*fetched, error) {
 	return p.source.fetch(ctx, p.Name, p.id, p.offset)
 }
 
-// lane is messages of a fetch that are ingested one run after the other.
-type lane struct {
-	runs     []run
-	refusals []ingest.Refusal
-}
-
-// run is messages that reached Kafka in the same millisecond: a call to ingest
-// has one time of receipt.
+// run is messages that reached Kafka in the same millisecond, one behind the
+// other: a call to ingest has one time of receipt.
 type run struct {
 	at       domain.Millis
 	messages []ingest.Message
 }
 
-const maxLanes = 64
+// wave is runs that are ingested side by side: no two of them have a key in
+// common. They share the store's commits.
+type wave []*run
 
-var laneSeed = maphash.MakeSeed()
+// maxCalls is how many calls to ingest a partition makes side by side.
+const maxCalls = 256
 
-// parse reads the messages of a fetch and puts them into lanes, by their key, so
-// that the order within a key stays. The lanes are ingested side by side and
-// share the store's commits: the more runs there are, the more lanes.
-func (p *partition) parse(f *fetched) []lane {
+var keySeed = maphash.MakeSeed()
+
+// parse reads the messages of a fetch and puts them into waves, which are
+// ingested one after the other: a run comes in a later wave than those before it
+// that have one of its keys, so that the order within a key stays. Messages
+// without a key have no order.
+func (p *partition) parse(f *fetched) (waves []wave, refusals []ingest.Refusal) {
 	now := p.source.service.Now()
-	runs, last := 0, domain.Millis(0)
-	for i := range f.records {
-		if at := receivedAt(&f.records[i], now); i == 0 || at != last {
-			runs, last = runs+1, at
+	next := make(map[uint64]int, len(f.records)) // by key: the first wave that may have it
+	var open *run
+	var keys []uint64
+	level := 0
+	end := func() {
+		if open == nil {
+			return
 		}
+		if level == len(waves) {
+			waves = append(waves, nil)
+		}
+		waves[level] = append(waves[level], open)
+		for _, k := range keys {
+			next[k] = level + 1
+		}
+		open, keys, level = nil, keys[:0], 0
 	}
-	lanes := make([]lane, min(max(maxLanes*runs/max(len(f.records), 1), 2), maxLanes))
 	for i := range f.records {
 		r := &f.records[i]
 		at := receivedAt(r, now)
-		l := &lanes[i%len(lanes)]
-		if r.key != nil {
-			l = &lanes[maphash.Bytes(laneSeed, r.key)%uint64(len(lanes))]
-		}
 		m, refused := p.message(r, p.id)
 		if refused != "" {
-			l.refusals = append(l.refusals, ingest.Refusal{
+			refusals = append(refusals, ingest.Refusal{
 				Source: p.Source, Code: codeNoJSON, Reason: refused + "; it stands at " + placeID(p.Name, p.id, r.offset),
 				ReceivedAt: at, Body: r.value,
 			})
 			continue
 		}
-		if n := len(l.runs); n == 0 || l.runs[n-1].at != at {
-			l.runs = append(l.runs, run{at: at})
+		if open == nil || open.at != at {
+			end()
+			open = &run{at: at}
 		}
-		last := &l.runs[len(l.runs)-1]
-		last.messages = append(last.messages, m)
+		open.messages = append(open.messages, m)
+		if r.key != nil {
+			k := maphash.Bytes(keySeed, r.key)
+			keys, level = append(keys, k), max(level, next[k])
+		}
 	}
-	return lanes
+	end()
+	return waves, refusals
 }
 
 // maxReserved is how much a fetch asks for of the room that ingest has; one that
@@ -189,24 +204,8 @@ func (p *partition) ingest(ctx context.Context, f *parsed) bool {
 		return false
 	}
 	defer room.Release()
-	var working sync.WaitGroup
-	var mu sync.Mutex
-	var sum ingest.Outcome
-	done := true
-	for i := range f.lanes {
-		if l := &f.lanes[i]; len(l.runs)+len(l.refusals) > 0 {
-			working.Go(func() {
-				out, ok := p.lane(ctx, l)
-				mu.Lock()
-				defer mu.Unlock()
-				sum.Duplicates += out.Duplicates
-				sum.Rejected += out.Rejected
-				done = done && ok
-			})
-		}
-	}
-	working.Wait()
-	if !done {
+	sum, ok := p.store(ctx, f)
+	if !ok {
 		return false
 	}
 	p.commits.add(p.Name, p.id, f.next)
@@ -218,27 +217,47 @@ func (p *partition) ingest(ctx context.Context, f *parsed) bool {
 	return true
 }
 
-// lane ingests a lane in order. ok is false where the context ended while the
+// store makes a fetch durable. It is false where the context ended while the
 // store took nothing.
-func (p *partition) lane(ctx context.Context, l *lane) (sum ingest.Outcome, ok bool) {
-	for i := range l.runs {
-		batch := &ingest.Batch{Source: p.Source, ReceivedAt: l.runs[i].at, Messages: l.runs[i].messages}
-		if !p.insist(ctx, func() error {
-			out, err := p.source.service.Ingest(ctx, batch, 0)
-			sum.Duplicates += out.Duplicates
-			sum.Rejected += out.Rejected
-			return err
-		}) {
+func (p *partition) store(ctx context.Context, f *parsed) (sum ingest.Outcome, ok bool) {
+	var mu sync.Mutex
+	ok = true
+	done := func(out ingest.Outcome, stored bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		sum.Duplicates += out.Duplicates
+		sum.Rejected += out.Rejected
+		ok = ok && stored
+	}
+	var calls errgroup.Group
+	calls.SetLimit(maxCalls)
+	for _, w := range f.waves {
+		for _, r := range w {
+			calls.Go(func() error {
+				batch := &ingest.Batch{Source: p.Source, ReceivedAt: r.at, Messages: r.messages}
+				var out ingest.Outcome
+				stored := p.insist(ctx, func() (err error) {
+					out, err = p.source.service.Ingest(ctx, batch, 0)
+					return err
+				})
+				done(out, stored)
+				return nil
+			})
+		}
+		// Nothing behind a message that is not stored may be stored before it.
+		if _ = calls.Wait(); !ok { // the calls return no error
 			return sum, false
 		}
 	}
-	for _, r := range l.refusals {
-		if !p.insist(ctx, func() error { return p.source.service.Refuse(ctx, r) }) {
-			return sum, false
-		}
-		sum.Rejected++
+	for _, r := range f.refusals {
+		calls.Go(func() error {
+			stored := p.insist(ctx, func() error { return p.source.service.Refuse(ctx, r) })
+			done(ingest.Outcome{Rejected: 1}, stored)
+			return nil
+		})
 	}
-	return sum, true
+	_ = calls.Wait() // as above
+	return sum, ok
 }
 
 // reserve waits until ingest has room.
