@@ -66,9 +66,9 @@ func TestKafkaConfigMistakes(t *testing.T) {
 		good + "  sasl: {mechanism: GSSAPI}\n":                          `kafka.sasl.mechanism: "GSSAPI" is not`,
 		good + "  sasl: {mechanism: PLAIN, user: x}\n":                  "kafka.sasl: PLAIN needs user and password (or SOJOURN_KAFKA_PASSWORD)",
 		good + "  sasl: {mechanism: OAUTHBEARER}\n":                     "kafka.sasl.token_file",
-		strings.Replace(good, "source: b", "source: b, format: x", 1):    `kafka.topics[0].format: "x" is not`,
-		strings.Replace(good, "source: b", "source: b, maping: {}", 1):   `unknown key "maping" under kafka.topics[0]; did you mean "mapping"?`,
-		strings.Replace(good, "source: b", "source: b, mapping: {}", 1):  "kafka.topics[0].mapping: a Segment message needs none",
+		strings.Replace(good, "source: b", "source: b, format: x", 1):   `kafka.topics[0].format: "x" is not`,
+		strings.Replace(good, "source: b", "source: b, maping: {}", 1):  `unknown key "maping" under kafka.topics[0]; did you mean "mapping"?`,
+		strings.Replace(good, "source: b", "source: b, mapping: {}", 1): "kafka.topics[0].mapping: a Segment message needs none",
 	} {
 		if _, err := load(t, nil, nil, file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q:\ngot  %v\nwant %s", file, err, want)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,7 +54,9 @@ func BenchmarkKafka(b *testing.B) {
 	// The bytes that a message becomes in the log beside itself.
 	var beside atomic.Int64
 	for _, topic := range []string{"dense", "sparse"} {
-		b.Run("sojourn/"+topic, func(b *testing.B) { rate(b, func(group string) time.Duration { return ours(b, k, group, topic, &beside) }) })
+		b.Run("sojourn/"+topic, func(b *testing.B) {
+			rate(b, func(group string) time.Duration { return ours(b, k, group, topic, &beside) })
+		})
 	}
 	b.Run("pebble", func(b *testing.B) {
 		rate(b, func(group string) time.Duration { return intoPebble(b, k, group, int(beside.Load())) })
@@ -62,12 +65,23 @@ func BenchmarkKafka(b *testing.B) {
 }
 
 func rate(b *testing.B, run func(group string) time.Duration) {
-	total := time.Duration(0)
+	total, cpu := time.Duration(0), cpuTime(b)
 	for b.Loop() {
 		total += run(uuid.NewString())
 	}
+	// Where others use the machine too this says more than the rate.
+	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/1000/float64(b.N)/benchMessages, "cpu-µs/message")
 	b.ReportMetric(float64(b.N)*benchMessages/total.Seconds(), "messages/s")
 	b.ReportMetric(0, "ns/op")
+}
+
+// cpuTime is what this process has used of the processors.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // watched is a store that tells when the first append came and counts the events.

@@ -219,11 +219,7 @@ func closeBytes(b protocol.Bytes) error {
 // bound is the first or the last offset of a partition: kafka.FirstOffset or
 // kafka.LastOffset.
 func (s *Source) bound(ctx context.Context, topic string, partition int, which int64) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
-	answer, err := s.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics: map[string][]kafka.OffsetRequest{topic: {{Partition: partition, Timestamp: which}}},
-	})
+	answer, err := s.offsets(ctx, map[string][]kafka.OffsetRequest{topic: {{Partition: partition, Timestamp: which}}})
 	if err != nil {
 		return 0, err
 	}

@@ -60,7 +60,7 @@ func TestMessages(t *testing.T) {
 			record: record{value: []byte(` {"type":"page","userId":"u","messageId":"m","x":1.00} `)},
 			want:   `{"type":"page","userId":"u","messageId":"m","x":1.00}`, id: "m",
 		},
-		"segment without an id":  {record: record{offset: 7, value: []byte(`{"type":"page","userId":"u"}`)}, want: `{"type":"page","userId":"u"}`, id: "kafka/t/3/7"},
+		"segment without an id":   {record: record{offset: 7, value: []byte(`{"type":"page","userId":"u"}`)}, want: `{"type":"page","userId":"u"}`, id: "kafka/t/3/7"},
 		"segment that is no JSON": {record: record{value: []byte(`{`)}, reject: "the value is not valid JSON; it stands at kafka/t/3/0"},
 		"structured": {
 			topic:  Topic{Format: CloudEvents},
@@ -271,7 +271,7 @@ func TestWaves(t *testing.T) {
 	p := &partition{topic: made, source: &Source{service: e.Service}}
 	const n = 1000
 	for _, c := range []struct{ perMilli, keys, waves int }{
-		{perMilli: 1, keys: 1, waves: n},      // one behind the other
+		{perMilli: 1, keys: 1, waves: n},       // one behind the other
 		{perMilli: 1, keys: 10, waves: n / 10}, // ten side by side
 		{perMilli: 1, keys: n, waves: 1},
 		{perMilli: 10, keys: 10, waves: n / 10},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,7 @@ type partition struct {
 	offset  int64 // to read next, or kafka.FirstOffset or kafka.LastOffset
 	commits *commits
 	logger  *slog.Logger
+	durable atomic.Int64 // the offset behind the last message that is durable; below 0 where unknown
 
 	messages, bytes, duplicates, rejects, lost prometheus.Counter
 	lag                                        prometheus.Gauge
@@ -40,12 +42,21 @@ type partition struct {
 func (s *Source) newPartition(t *topic, a kafka.PartitionAssignment, c *commits) *partition {
 	id := strconv.Itoa(a.ID)
 	m := s.metrics
-	return &partition{
+	p := &partition{
 		topic: t, source: s, id: a.ID, offset: a.Offset, commits: c,
 		logger:   s.logger.With(slog.String("topic", t.Name), slog.Int("partition", a.ID)),
 		messages: m.messages.WithLabelValues(t.Name, id), bytes: m.bytes.WithLabelValues(t.Name, id),
 		duplicates: m.duplicates.WithLabelValues(t.Name, id), rejects: m.rejects.WithLabelValues(t.Name, id),
 		lost: m.lost.WithLabelValues(t.Name, id), lag: m.lag.WithLabelValues(t.Name, id),
+	}
+	p.durable.Store(a.Offset)
+	return p
+}
+
+// behind sets the lag, where the partition ends at an offset.
+func (p *partition) behind(end int64) {
+	if at := p.durable.Load(); at >= 0 {
+		p.lag.Set(float64(max(end-at, 0)))
 	}
 }
 
@@ -89,7 +100,7 @@ func (p *partition) read(ctx context.Context, ready chan<- *parsed) {
 		}
 		wait = backoff{}
 		if f.next == p.offset {
-			p.lag.Set(float64(max(f.high-f.next, 0)))
+			p.behind(f.high)
 			continue
 		}
 		p.offset = f.next
@@ -111,6 +122,7 @@ func (p *partition) next(ctx context.Context) (*fetched, error) {
 			return nil, err
 		}
 		p.offset = at
+		p.durable.Store(at)
 		p.commits.add(p.Name, p.id, at)
 	}
 	f, err := p.source.fetch(ctx, p.Name, p.id, p.offset)
@@ -125,6 +137,7 @@ func (p *partition) next(ctx context.Context) (*fetched, error) {
 		slog.Int64("wanted", p.offset), slog.Int64("first", first))
 	p.lost.Add(float64(max(first-p.offset, 0)))
 	p.offset = first
+	p.durable.Store(first)
 	return p.source.fetch(ctx, p.Name, p.id, p.offset)
 }
 
@@ -208,12 +221,13 @@ func (p *partition) ingest(ctx context.Context, f *parsed) bool {
 	if !ok {
 		return false
 	}
+	p.durable.Store(f.next)
 	p.commits.add(p.Name, p.id, f.next)
 	p.messages.Add(float64(len(f.records)))
 	p.bytes.Add(float64(f.bytes))
 	p.duplicates.Add(float64(sum.Duplicates))
 	p.rejects.Add(float64(sum.Rejected))
-	p.lag.Set(float64(max(f.high-f.next, 0)))
+	p.behind(f.high)
 	return true
 }
 
@@ -301,4 +315,3 @@ func (b *backoff) sleep(ctx context.Context) {
 	case <-ctx.Done():
 	}
 }
-

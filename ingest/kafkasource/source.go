@@ -95,6 +95,7 @@ const (
 	rebalanceTimeout = 30 * time.Second
 	joinBackoff      = time.Second
 	watchInterval    = 3 * time.Second // for new topics and partitions
+	lagInterval      = 2 * time.Second
 )
 
 // Source is a member of a consumer group. It may be run once.
@@ -283,6 +284,7 @@ func (s *Source) generation(ctx context.Context, gen *kafka.Generation) {
 	}
 	s.logger.LogAttrs(ctx, slog.LevelInfo, "kafka partitions assigned",
 		slog.String("group", s.config.Group), slog.Int("generation", int(gen.ID)), slog.String("partitions", assignments(gen)))
+	workers.Go(func() { s.measure(ctx, mine) })
 	commit := time.NewTicker(s.config.CommitInterval)
 	defer commit.Stop()
 	for ctx.Err() == nil {
@@ -297,6 +299,41 @@ func (s *Source) generation(ctx context.Context, gen *kafka.Generation) {
 	for _, p := range mine {
 		s.metrics.forget(p.Name, p.id)
 	}
+}
+
+// measure keeps the lag of partitions right while they are not fetched, because
+// the store takes nothing.
+func (s *Source) measure(ctx context.Context, mine []*partition) {
+	ends := make(map[string][]kafka.OffsetRequest)
+	for _, p := range mine {
+		ends[p.Name] = append(ends[p.Name], kafka.LastOffsetOf(p.id))
+	}
+	tick := time.NewTicker(lagInterval)
+	defer tick.Stop()
+	for len(mine) > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		answer, err := s.offsets(ctx, ends)
+		if err != nil {
+			continue // the fetches say so
+		}
+		for _, p := range mine {
+			for _, o := range answer.Topics[p.Name] {
+				if o.Partition == p.id && o.Error == nil {
+					p.behind(o.LastOffset)
+				}
+			}
+		}
+	}
+}
+
+func (s *Source) offsets(ctx context.Context, of map[string][]kafka.OffsetRequest) (*kafka.ListOffsetsResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	return s.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: of})
 }
 
 func assignments(gen *kafka.Generation) string {
