@@ -64,7 +64,12 @@ kafka-down: ## Stop it and delete what it holds
 
 .PHONY: test-kafka
 test-kafka: build ## Run the tests that need a real Kafka broker, which they start themselves
-	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run Kafka ./ingest/kafkasource/ ./e2e/
+	SOJOURN_TEST_KAFKA=1 $(GO) test -count 1 -timeout 10m ./ingest/kafkasource/
+	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run '^TestKafka' ./e2e/
+
+.PHONY: bench-kafka
+bench-kafka: ## Measure the way from a real Kafka broker to the log
+	SOJOURN_TEST_KAFKA=1 $(GO) test -run '^$$' -bench Kafka -benchtime 3x ./ingest/kafkasource/
 
 .PHONY: clean
 clean: ## Remove what was built (not ./data)
