@@ -2,16 +2,19 @@ package kafkasource
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
 
 	"sojourn/domain"
+	"sojourn/ingest"
 	"sojourn/ingest/internal/ingesttest"
 )
 
@@ -326,5 +329,32 @@ func TestWaves(t *testing.T) {
 		if seen != n {
 			t.Errorf("%+v: %d messages", c, seen)
 		}
+	}
+}
+
+// A fetch that is compressed well may be far larger than the store takes at once.
+func TestLargeFetch(t *testing.T) {
+	e := ingesttest.Start(t)
+	made, err := newTopic(&Topic{Name: "t", Source: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &partition{topic: made, source: &Source{service: e.Service}}
+	f := &parsed{}
+	value := func(size int) []byte { return fmt.Appendf(nil, `{"type":"page","x":"%s"}`, strings.Repeat("x", size)) }
+	for i := range 80 {
+		f.records = append(f.records, record{offset: int64(i), time: stamp, key: []byte("k"), value: value(1 << 20)})
+	}
+	f.records = append(f.records, record{offset: 80, time: stamp, value: value(20 << 20)}, record{offset: 81, time: stamp, value: message(1)})
+	f.waves, f.refusals = p.parse(&f.fetched)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // each call is tried once
+	sum, ok := p.store(ctx, f)
+	if !ok || sum.Rejected != 81 || len(e.Touchpoints(t)) != 1 {
+		t.Fatalf("%v, %+v, %d touchpoints", ok, sum, len(e.Touchpoints(t)))
+	}
+	page, err := e.Service.Rejects(t.Context(), "", 1)
+	if err != nil || page.Rejects[0].Code != ingest.CodeTooLarge || !page.Rejects[0].Refused || page.Rejects[0].Size != len(f.records[80].value) {
+		t.Errorf("%v, %+v", err, page.Rejects[0].Reason)
 	}
 }

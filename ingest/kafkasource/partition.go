@@ -3,6 +3,7 @@ package kafkasource
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"strconv"
@@ -152,6 +153,15 @@ type run struct {
 // common. They share the store's commits.
 type wave []*run
 
+const (
+	// maxCall is how many bytes of messages go into a call to ingest, one message
+	// at least: the store bounds an append.
+	maxCall = 8 << 20
+	// maxValue is the size of a value that the rejects hold whole; it is far above
+	// that of a message that can be used.
+	maxValue = 4 << 20
+)
+
 // maxCalls is how many calls to ingest a partition makes side by side.
 const maxCalls = 256
 
@@ -166,7 +176,7 @@ func (p *partition) parse(f *fetched) (waves []wave, refusals []ingest.Refusal) 
 	next := make(map[uint64]int, len(f.records)) // by key: the first wave that may have it
 	var open *run
 	var keys []uint64
-	level := 0
+	level, size := 0, 0
 	end := func() {
 		if open == nil {
 			return
@@ -178,21 +188,28 @@ func (p *partition) parse(f *fetched) (waves []wave, refusals []ingest.Refusal) 
 		for _, k := range keys {
 			next[k] = level + 1
 		}
-		open, keys, level = nil, keys[:0], 0
+		open, keys, level, size = nil, keys[:0], 0, 0
 	}
 	for i := range f.records {
 		r := &f.records[i]
 		at := receivedAt(r, now)
-		m, refused := p.message(r, p.id)
+		var m ingest.Message
+		code, refused := codeNoJSON, ""
+		if len(r.value) > maxValue {
+			code, refused = ingest.CodeTooLarge, fmt.Sprintf("the value has more than %d bytes", maxValue)
+		} else {
+			m, refused = p.message(r, p.id)
+		}
 		if refused != "" {
 			refusals = append(refusals, ingest.Refusal{
-				Source: p.Source, Code: codeNoJSON, Reason: refused + "; it stands at " + placeID(p.Name, p.id, r.offset),
+				Source: p.Source, Code: code, Reason: refused + "; it stands at " + placeID(p.Name, p.id, r.offset),
 				ReceivedAt: at, Body: r.value,
 			})
 			continue
 		}
-		if open == nil || open.at != at {
+		if size += len(m.Raw); open == nil || open.at != at || size > maxCall {
 			end()
+			size = len(m.Raw)
 			open = &run{at: at}
 		}
 		open.messages = append(open.messages, m)
