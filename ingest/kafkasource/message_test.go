@@ -332,7 +332,8 @@ func TestWaves(t *testing.T) {
 	}
 }
 
-// A fetch that is compressed well may be far larger than the store takes at once.
+// A value larger than the store takes is a reject too, and a fetch that was
+// compressed well may be far larger than that.
 func TestLargeFetch(t *testing.T) {
 	e := ingesttest.Start(t)
 	made, err := newTopic(&Topic{Name: "t", Source: "shop"})

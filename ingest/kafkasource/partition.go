@@ -153,14 +153,9 @@ type run struct {
 // common. They share the store's commits.
 type wave []*run
 
-const (
-	// maxCall is how many bytes of messages go into a call to ingest, one message
-	// at least: the store bounds an append.
-	maxCall = 8 << 20
-	// maxValue is the size of a value that the rejects hold whole; it is far above
-	// that of a message that can be used.
-	maxValue = 4 << 20
-)
+// maxValue is the size of a value that the rejects hold whole; it is far above
+// that of a message that can be used, and below what the store takes.
+const maxValue = 4 << 20
 
 // maxCalls is how many calls to ingest a partition makes side by side.
 const maxCalls = 256
@@ -176,7 +171,7 @@ func (p *partition) parse(f *fetched) (waves []wave, refusals []ingest.Refusal) 
 	next := make(map[uint64]int, len(f.records)) // by key: the first wave that may have it
 	var open *run
 	var keys []uint64
-	level, size := 0, 0
+	level := 0
 	end := func() {
 		if open == nil {
 			return
@@ -188,7 +183,7 @@ func (p *partition) parse(f *fetched) (waves []wave, refusals []ingest.Refusal) 
 		for _, k := range keys {
 			next[k] = level + 1
 		}
-		open, keys, level, size = nil, keys[:0], 0, 0
+		open, keys, level = nil, keys[:0], 0
 	}
 	for i := range f.records {
 		r := &f.records[i]
@@ -207,9 +202,8 @@ func (p *partition) parse(f *fetched) (waves []wave, refusals []ingest.Refusal) 
 			})
 			continue
 		}
-		if size += len(m.Raw); open == nil || open.at != at || size > maxCall {
+		if open == nil || open.at != at {
 			end()
-			size = len(m.Raw)
 			open = &run{at: at}
 		}
 		open.messages = append(open.messages, m)
