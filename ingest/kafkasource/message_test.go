@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -213,7 +212,7 @@ func TestMessages(t *testing.T) {
 			e := ingesttest.Start(t)
 			p.source.service = e.Service
 			f := &parsed{}
-			f.waves, f.refusals = p.parse(&fetched{records: []record{c.record}})
+			f.messages, f.refusals = p.parse(&fetched{records: []record{c.record}})
 			if _, ok := p.store(t.Context(), f); !ok {
 				t.Fatal("not stored")
 			}
@@ -263,75 +262,6 @@ func generic(t *testing.T, b []byte) (v any) {
 	return v
 }
 
-// Within a key the order stays, and no call mixes times of receipt. Messages with
-// other keys wait for nothing.
-func TestWaves(t *testing.T) {
-	e := ingesttest.Start(t)
-	made, err := newTopic(&Topic{Name: "t", Source: "shop"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &partition{topic: made, source: &Source{service: e.Service}}
-	const n = 1000
-	for _, c := range []struct{ perMilli, keys, waves int }{
-		{perMilli: 1, keys: 1, waves: n},       // one behind the other
-		{perMilli: 1, keys: 10, waves: n / 10}, // ten side by side
-		{perMilli: 1, keys: n, waves: 1},
-		{perMilli: 10, keys: 10, waves: n / 10},
-		{perMilli: n, keys: 10, waves: 1}, // one call
-		{perMilli: 1, keys: 0, waves: 1},
-	} {
-		f := &fetched{}
-		for i := range n {
-			r := record{
-				offset: int64(i), time: stamp.Add(time.Duration(i/c.perMilli) * time.Millisecond),
-				value: fmt.Appendf(nil, `{"type":"page","userId":"u","messageId":"%d"}`, i),
-			}
-			if c.keys > 0 {
-				r.key = fmt.Append(nil, i%c.keys)
-			}
-			f.records = append(f.records, r)
-		}
-		waves, refusals := p.parse(f)
-		if len(waves) != c.waves || len(refusals) != 0 {
-			t.Errorf("%+v: %d waves, %d refusals", c, len(waves), len(refusals))
-		}
-		seen, last := 0, make(map[int]int) // by key: the wave, and in it the message, that came last
-		for level, w := range waves {
-			inWave := make(map[int]*run)
-			for _, r := range w {
-				for _, m := range r.messages {
-					var v struct{ MessageID string }
-					if err := json.Unmarshal(m.Raw, &v); err != nil {
-						t.Fatal(err)
-					}
-					i, err := strconv.Atoi(v.MessageID)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if want := domain.MillisOf(f.records[i].time); r.at != want {
-						t.Fatalf("message %d is received at %s, want %s", i, r.at, want)
-					}
-					if seen++; c.keys == 0 {
-						continue
-					}
-					key := i % c.keys
-					if other, ok := inWave[key]; ok && other != r {
-						t.Fatalf("%+v: two calls of wave %d have the key %d", c, level, key)
-					}
-					if before, ok := last[key]; ok && i <= before {
-						t.Fatalf("%+v: %d comes behind %d", c, i, before)
-					}
-					inWave[key], last[key] = r, i
-				}
-			}
-		}
-		if seen != n {
-			t.Errorf("%+v: %d messages", c, seen)
-		}
-	}
-}
-
 // A value larger than the store takes is a reject too, and a fetch that was
 // compressed well may be far larger than that.
 func TestLargeFetch(t *testing.T) {
@@ -347,7 +277,7 @@ func TestLargeFetch(t *testing.T) {
 		f.records = append(f.records, record{offset: int64(i), time: stamp, key: []byte("k"), value: value(1 << 20)})
 	}
 	f.records = append(f.records, record{offset: 80, time: stamp, value: value(20 << 20)}, record{offset: 81, time: stamp, value: message(1)})
-	f.waves, f.refusals = p.parse(&f.fetched)
+	f.messages, f.refusals = p.parse(&f.fetched)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // each call is tried once
 	sum, ok := p.store(ctx, f)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"github.com/segmentio/kafka-go"
 	"golang.org/x/sync/errgroup"
 
-	"sojourn/domain"
 	"sojourn/eventstore"
 	"sojourn/ingest"
 )
@@ -64,7 +62,7 @@ func (p *partition) behind(end int64) {
 // parsed is what a fetch found, as messages.
 type parsed struct {
 	fetched
-	waves    []wave
+	messages []ingest.Message
 	refusals []ingest.Refusal // values that are no message at all
 }
 
@@ -106,7 +104,7 @@ func (p *partition) read(ctx context.Context, ready chan<- *parsed) {
 		}
 		p.offset = f.next
 		next := &parsed{fetched: *f}
-		next.waves, next.refusals = p.parse(f)
+		next.messages, next.refusals = p.parse(f)
 		select {
 		case ready <- next:
 		case <-ctx.Done():
@@ -142,49 +140,18 @@ func (p *partition) next(ctx context.Context) (*fetched, error) {
 	return p.source.fetch(ctx, p.Name, p.id, p.offset)
 }
 
-// run is messages that reached Kafka in the same millisecond, one behind the
-// other: a call to ingest has one time of receipt.
-type run struct {
-	at       domain.Millis
-	messages []ingest.Message
-}
-
-// wave is runs that are ingested side by side: no two of them have a key in
-// common. They share the store's commits.
-type wave []*run
-
 // maxValue is the size of a value that the rejects hold whole; it is far above
 // that of a message that can be used, and below what the store takes.
 const maxValue = 4 << 20
 
-// maxCalls is how many calls to ingest a partition makes side by side.
-const maxCalls = 256
+// maxRefusals is how many values that are no message a partition stores side by
+// side.
+const maxRefusals = 64
 
-var keySeed = maphash.MakeSeed()
-
-// parse reads the messages of a fetch and puts them into waves, which are
-// ingested one after the other: a run comes in a later wave than those before it
-// that have one of its keys, so that the order within a key stays. Messages
-// without a key have no order.
-func (p *partition) parse(f *fetched) (waves []wave, refusals []ingest.Refusal) {
+// parse reads the messages of a fetch.
+func (p *partition) parse(f *fetched) (messages []ingest.Message, refusals []ingest.Refusal) {
 	now := p.source.service.Now()
-	next := make(map[uint64]int, len(f.records)) // by key: the first wave that may have it
-	var open *run
-	var keys []uint64
-	level := 0
-	end := func() {
-		if open == nil {
-			return
-		}
-		if level == len(waves) {
-			waves = append(waves, nil)
-		}
-		waves[level] = append(waves[level], open)
-		for _, k := range keys {
-			next[k] = level + 1
-		}
-		open, keys, level = nil, keys[:0], 0
-	}
+	messages = make([]ingest.Message, 0, len(f.records))
 	for i := range f.records {
 		r := &f.records[i]
 		at := receivedAt(r, now)
@@ -202,18 +169,10 @@ func (p *partition) parse(f *fetched) (waves []wave, refusals []ingest.Refusal) 
 			})
 			continue
 		}
-		if open == nil || open.at != at {
-			end()
-			open = &run{at: at}
-		}
-		open.messages = append(open.messages, m)
-		if r.key != nil {
-			k := maphash.Bytes(keySeed, r.key)
-			keys, level = append(keys, k), max(level, next[k])
-		}
+		m.ReceivedAt = at
+		messages = append(messages, m)
 	}
-	end()
-	return waves, refusals
+	return messages, refusals
 }
 
 // maxReserved is how much a fetch asks for of the room that ingest has; one that
@@ -245,44 +204,27 @@ func (p *partition) ingest(ctx context.Context, f *parsed) bool {
 // store makes a fetch durable. It is false where the context ended while the
 // store took nothing.
 func (p *partition) store(ctx context.Context, f *parsed) (sum ingest.Outcome, ok bool) {
-	var mu sync.Mutex
-	ok = true
-	done := func(out ingest.Outcome, stored bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		sum.Duplicates += out.Duplicates
-		sum.Rejected += out.Rejected
-		ok = ok && stored
+	batch := &ingest.Batch{Source: p.Source, Messages: f.messages}
+	if !p.insist(ctx, func() (err error) {
+		sum, err = p.source.service.Ingest(ctx, batch, 0)
+		return err
+	}) {
+		return sum, false
 	}
 	var calls errgroup.Group
-	calls.SetLimit(maxCalls)
-	for _, w := range f.waves {
-		for _, r := range w {
-			calls.Go(func() error {
-				batch := &ingest.Batch{Source: p.Source, ReceivedAt: r.at, Messages: r.messages}
-				var out ingest.Outcome
-				stored := p.insist(ctx, func() (err error) {
-					out, err = p.source.service.Ingest(ctx, batch, 0)
-					return err
-				})
-				done(out, stored)
-				return nil
-			})
-		}
-		// Nothing behind a message that is not stored may be stored before it.
-		if _ = calls.Wait(); !ok { // the calls return no error
-			return sum, false
-		}
-	}
+	calls.SetLimit(maxRefusals)
+	var stored atomic.Int64
 	for _, r := range f.refusals {
 		calls.Go(func() error {
-			stored := p.insist(ctx, func() error { return p.source.service.Refuse(ctx, r) })
-			done(ingest.Outcome{Rejected: 1}, stored)
+			if p.insist(ctx, func() error { return p.source.service.Refuse(ctx, r) }) {
+				stored.Add(1)
+			}
 			return nil
 		})
 	}
-	_ = calls.Wait() // as above
-	return sum, ok
+	_ = calls.Wait() // they return no error
+	sum.Rejected += int(stored.Load())
+	return sum, int(stored.Load()) == len(f.refusals)
 }
 
 // reserve waits until ingest has room.
