@@ -92,12 +92,15 @@ func flagByte(b bool) byte {
 func shownKey(id [16]byte) []byte { return append([]byte{'v'}, id[:]...) }
 
 // loadShown loads what the tables have of the customers to be flushed, where that
-// will be compared.
-func (f *fold) loadShown() error {
+// will be compared, and counts those whose points are.
+func (f *fold) loadShown() (due int, err error) {
 	if f.plain {
-		return nil
+		return 0, nil
 	}
 	for _, c := range f.changed {
+		if c.due&customer.Loyalty != 0 {
+			due++
+		}
 		if c.shown != nil || c.due == 0 && len(c.members) > 0 {
 			continue
 		}
@@ -111,10 +114,10 @@ func (f *fold) loadShown() error {
 			c.shown, err = parseShown(b)
 		}
 		if err != nil {
-			return fmt.Errorf("state of customer %s: %w", c.id, err)
+			return 0, fmt.Errorf("state of customer %s: %w", c.id, err)
 		}
 	}
-	return nil
+	return due, nil
 }
 
 // differ writes the rows of a numbered list of which the tables show others, and
@@ -196,6 +199,7 @@ func (c *cust) pack(p *piece) error {
 	if !c.shown.empty() {
 		c.packed = c.shown.append(c.packed)
 	}
+	c.shown = nil // the record takes less room
 	if len(c.packed) > maxPacked {
 		c.apart = true
 		err := p.state.Set(shownKey(c.id), c.packed, nil)
