@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-
 	"sojourn/domain"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
