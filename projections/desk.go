@@ -391,7 +391,8 @@ func (d *desk) release(g *generation) {
 	}
 }
 
-// catchUp brings the tail to the end of the log as it is now.
+// catchUp brings the tail to the end of the log as it is now. Where the views are far
+// behind, it lets them come nearer first.
 func (d *desk) catchUp(ctx context.Context) error {
 	v := d.views
 	for {
@@ -401,31 +402,29 @@ func (d *desk) catchUp(ctx context.Context) error {
 		t := d.tail
 		clear(t.taken)
 		clear(t.clearing)
-		for e, err := range v.cfg.Store.ReadAll(ctx, t.fold.position) {
-			if err != nil {
-				return fmt.Errorf("read the log: %w", err)
-			}
-			if err := t.take(&e); err != nil {
-				return err
-			}
-			if t.events >= maxTail {
-				break
-			}
-		}
-		if t.events < maxTail {
-			return nil
-		}
-		// The views come nearer first.
-		behind := t.generation.state.checkpoint().Position + 1
 		head, err := v.cfg.Store.Head(ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("read the log: %w", err)
 		}
-		if head > maxTail/2 {
-			behind = max(behind, head-maxTail/2)
+		if head <= t.fold.position+maxTail {
+			for e, err := range v.cfg.Store.ReadAll(ctx, t.fold.position) {
+				if err != nil {
+					return fmt.Errorf("read the log: %w", err)
+				}
+				if err := t.take(&e); err != nil {
+					return err
+				}
+				if t.events >= maxTail {
+					break
+				}
+			}
+			if t.events < maxTail {
+				return nil
+			}
 		}
+		near := max(t.generation.state.checkpoint().Position+1, head-min(head, maxTail/2))
 		d.drop()
-		if err := v.WaitFor(ctx, behind); err != nil {
+		if err := v.WaitFor(ctx, near); err != nil {
 			return err
 		}
 	}
