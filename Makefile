@@ -54,6 +54,23 @@ soak: $(LIB) ## Hold generated organisations against the oracle for 10 minutes (
 fuzz: $(LIB) ## Fuzz each endpoint and parser for a minute
 	deploy/fuzz.sh 60s
 
+.PHONY: kafka-up
+kafka-up: ## Start a Kafka broker for development, at 127.0.0.1:9092
+	@deploy/dev/kafka/broker.sh up
+
+.PHONY: kafka-down
+kafka-down: ## Stop it and delete what it holds
+	@deploy/dev/kafka/broker.sh wipe
+
+.PHONY: test-kafka
+test-kafka: build ## Run the tests that need a real Kafka broker, which they start themselves
+	SOJOURN_TEST_KAFKA=1 $(GO) test -count 1 -timeout 10m ./ingest/kafkasource/
+	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run '^TestKafka' ./e2e/
+
+.PHONY: bench-kafka
+bench-kafka: ## Measure the way from a real Kafka broker to the log
+	SOJOURN_TEST_KAFKA=1 $(GO) test -run '^$$' -bench Kafka -benchtime 3x ./ingest/kafkasource/
+
 .PHONY: clean
 clean: ## Remove what was built (not ./data)
 	rm -rf bin

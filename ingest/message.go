@@ -26,6 +26,8 @@ type Message struct {
 	// DefaultID is the message id where the message carries none, as an intake
 	// may know a better one than the random one given otherwise.
 	DefaultID string
+	// ReceivedAt is when the message reached us; zero takes that of its batch.
+	ReceivedAt domain.Millis
 
 	object bool
 	deep   bool
@@ -181,6 +183,13 @@ func scalarText(v []byte) (s string, ok bool) {
 		return "", true
 	}
 	return "", false
+}
+
+func (m *Message) receivedAt(env *envelope) domain.Millis {
+	if m.ReceivedAt != 0 {
+		return m.ReceivedAt
+	}
+	return env.receivedAt
 }
 
 // isString reports whether a field is a JSON string.

@@ -132,7 +132,7 @@ func (m *Message) header(env *envelope, h *domain.Header, nobody func(string) bo
 		return f
 	}
 	h.Source = env.source
-	h.ReceivedAt = env.receivedAt
+	h.ReceivedAt = m.receivedAt(env)
 	h.BatchContext = alias(env.context)
 	h.BatchIntegrations = alias(env.integrations)
 	return m.times(env, h)
@@ -193,20 +193,20 @@ func (m *Message) times(env *envelope, h *domain.Header) *fault {
 		return &fault{CodeBadTime, `"sentAt" is no time that can be read (ISO 8601)`}
 	}
 	h.SentAt = sent.text
-	h.OccurredAt = env.receivedAt
+	h.OccurredAt = m.receivedAt(env)
 	if m.isSet(m.timestamp) {
 		t, _, bad := readTime(m.Raw[m.timestamp.start:m.timestamp.end])
 		if bad {
 			return &fault{CodeBadTime, `"timestamp" is no time that can be read (ISO 8601)`}
 		}
 		if sent.set {
-			t += env.receivedAt - sent.at
+			t += m.receivedAt(env) - sent.at
 		}
 		h.OccurredAt = t
 	}
 	h.Flags = 0
-	if h.OccurredAt > env.receivedAt {
-		h.OccurredAt = env.receivedAt
+	if h.OccurredAt > m.receivedAt(env) {
+		h.OccurredAt = m.receivedAt(env)
 		h.Flags |= domain.FlagFuture
 	}
 	if h.OccurredAt < domain.MinTime || h.OccurredAt > domain.MaxTime {

@@ -54,7 +54,7 @@ const rejectVersion = 1
 func (it *item) rejectEvent() (eventstore.NewEvent, error) {
 	meta := rejectMetadata{
 		Version: rejectVersion, Code: it.fault.code, Reason: it.fault.reason,
-		ReceivedAt: int64(it.env.receivedAt), Source: it.env.source, MessageID: it.messageID,
+		ReceivedAt: int64(it.msg.receivedAt(it.env)), Source: it.env.source, MessageID: it.messageID,
 		SentAt: string(it.env.sentAt), Context: string(it.env.context), Integrations: string(it.env.integrations),
 	}
 	if it.msg.Kind != 0 {

@@ -458,3 +458,29 @@ func TestRejectsPages(t *testing.T) {
 		}
 	}
 }
+
+// A message that was on its way before it came here has its own time of receipt;
+// its sender's clock is judged by that, and so is it if it becomes a reject.
+func TestAMessageWithItsOwnTimeOfReceipt(t *testing.T) {
+	e := ingesttest.Start(t)
+	msgs := parse(t,
+		`{"type":"page","messageId":"a","userId":"u","timestamp":"2026-03-01T10:00:00Z","sentAt":"2026-03-01T10:00:05Z"}`,
+		`{"type":"page","messageId":"b","userId":"u"}`, `{"type":"page","messageId":"c"}`)
+	own := domain.MillisOf(ingesttest.Now.Add(-time.Hour))
+	msgs[0].ReceivedAt, msgs[2].ReceivedAt = own, own
+	out, err := e.Service.Ingest(t.Context(), &ingest.Batch{Source: "shop", Messages: msgs}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, out, 2, 0, 1)
+	all := e.Touchpoints(t)
+	if all[0].ReceivedAt != own || all[0].OccurredAt != own-5000 {
+		t.Errorf("with its own: %+v", all[0].Header)
+	}
+	if now := domain.MillisOf(ingesttest.Now); all[1].ReceivedAt != now || all[1].OccurredAt != now {
+		t.Errorf("without: %+v", all[1].Header)
+	}
+	if r := e.Rejects(t); !r[0].ReceivedAt.Equal(own.Time()) {
+		t.Errorf("the reject: %v", r[0].ReceivedAt)
+	}
+}

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -44,10 +45,12 @@ type cust struct {
 	// nextLoyalty and nextStatus are the instants at which time alone may change
 	// them, 0 where none does.
 	nextLoyalty, nextStatus domain.Millis
-	// shown is what the tables have of them, where it is loaded; isShown says that
-	// they have anything.
-	shown   *shown
-	isShown bool
+	// shown is what the tables have of them, nil until it is looked for. packed is
+	// its record, part of the customer's; apart says that it is too long for that and
+	// has a key of its own.
+	shown  *shown
+	packed []byte
+	apart  bool
 	// Of a fold that makes statements: base are the facts as they were before the
 	// steps of this batch, nil where there were none, and lines what stood once all
 	// steps up to a change of the customer's subjects were judged, nil where none of
@@ -200,7 +203,7 @@ func (c *cust) append(buf []byte) []byte {
 	if c.hasRow {
 		row = 1
 	}
-	if c.isShown {
+	if c.apart {
 		row |= 2
 	}
 	buf = append(buf, row)
@@ -219,7 +222,8 @@ func (c *cust) append(buf []byte) []byte {
 			buf = binary.BigEndian.AppendUint64(buf, s.hash)
 		}
 	}
-	return buf
+	buf = binary.AppendUvarint(buf, uint64(len(c.packed)))
+	return append(buf, c.packed...)
 }
 
 // parse reads what append wrote; the members are left to the fold.
@@ -228,7 +232,7 @@ func (c *cust) parse(b []byte) error {
 	r.version()
 	c.root = r.string()
 	row := r.byte()
-	c.hasRow, c.isShown = row&1 != 0, row&2 != 0
+	c.hasRow, c.apart = row&1 != 0, row&2 != 0
 	c.deadline = domain.Millis(r.varint())
 	c.nextLoyalty, c.nextStatus = domain.Millis(r.varint()), domain.Millis(r.varint())
 	c.said.next = r.uvarint()
@@ -239,6 +243,9 @@ func (c *cust) parse(b []byte) error {
 		for n := r.count(); n > 0; n-- {
 			c.said.standing[i] = append(c.said.standing[i], statementRef{r.uvarint(), r.hash()})
 		}
+	}
+	if packed := r.take(r.uvarint()); len(packed) > 0 {
+		c.packed = bytes.Clone(packed)
 	}
 	return r.done()
 }

@@ -157,7 +157,8 @@ type piece struct {
 func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush, error) {
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
 	f.touchAccounts()
-	if err := f.loadShown(); err != nil {
+	due, err := f.loadShown()
+	if err != nil {
 		return nil, err
 	}
 	each := len(f.changed)/runtime.GOMAXPROCS(0) + 1
@@ -165,6 +166,12 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 		if p.rows.Customers == nil {
 			p.rows.Customers = make([]warehouse.Customer, 0, each)
 			p.rows.Transitions = make([]warehouse.Transition, 0, 2*each)
+			if due > 0 { // most rows of points are those of new customers and of orders
+				n := (due*each/len(f.changed) + 1) * len(f.rules.book.Programmes())
+				p.rows.LoyaltyStatus = make([]warehouse.LoyaltyStatus, 0, n)
+				p.rows.LoyaltyLedger = make([]warehouse.LoyaltyMovement, 0, n)
+				p.rows.TierChanges = make([]warehouse.TierChange, 0, n)
+			}
 		}
 		return f.flushRecord(c, version, p)
 	}))
@@ -228,6 +235,9 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 
 // concat puts what the pieces have one behind the other.
 func concat[T any](pieces []*piece, of func(*piece) []T) []T {
+	if len(pieces) == 1 {
+		return of(pieces[0])
+	}
 	n := 0
 	for _, p := range pieces {
 		n += len(of(p))

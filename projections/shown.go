@@ -92,28 +92,32 @@ func flagByte(b bool) byte {
 func shownKey(id [16]byte) []byte { return append([]byte{'v'}, id[:]...) }
 
 // loadShown loads what the tables have of the customers to be flushed, where that
-// will be compared.
-func (f *fold) loadShown() error {
+// will be compared, and counts those whose points are.
+func (f *fold) loadShown() (due int, err error) {
 	if f.plain {
-		return nil
+		return 0, nil
 	}
 	for _, c := range f.changed {
+		if c.due&customer.Loyalty != 0 {
+			due++
+		}
 		if c.shown != nil || c.due == 0 && len(c.members) > 0 {
 			continue
 		}
-		c.shown = &shown{}
-		if !c.isShown {
-			continue
+		b, err := c.packed, error(nil)
+		if c.apart {
+			if b, err = f.state.load(shownKey(c.id)); b == nil && err == nil {
+				err = errState
+			}
 		}
-		b, err := f.state.load(shownKey(c.id))
-		if err == nil {
+		if c.shown = (&shown{}); err == nil && len(b) > 0 {
 			c.shown, err = parseShown(b)
 		}
 		if err != nil {
-			return fmt.Errorf("state of customer %s: %w", c.id, err)
+			return 0, fmt.Errorf("state of customer %s: %w", c.id, err)
 		}
 	}
-	return nil
+	return due, nil
 }
 
 // differ writes the rows of a numbered list of which the tables show others, and
@@ -183,11 +187,30 @@ func (f *fold) flushLines(c *cust, version warehouse.Version, p *piece, sp *spee
 		f.speak(c, clock, sp)
 	}
 	c.due, c.base, c.steps, c.lines = 0, nil, nil, nil
-	if c.isShown = !c.shown.empty(); !c.isShown {
-		return p.state.Delete(shownKey(c.id), nil)
+	return c.pack(p)
+}
+
+// maxPacked is how many bytes of what is shown are kept in the customer's record.
+const maxPacked = 512
+
+// pack encodes what is shown, into the customer's record where it is short.
+func (c *cust) pack(p *piece) error {
+	c.packed = c.packed[:0]
+	if !c.shown.empty() {
+		c.packed = c.shown.append(c.packed)
 	}
-	p.buf = c.shown.append(p.buf[:0])
-	return p.state.Set(shownKey(c.id), p.buf, nil)
+	c.shown = nil // the record takes less room
+	if len(c.packed) > maxPacked {
+		c.apart = true
+		err := p.state.Set(shownKey(c.id), c.packed, nil)
+		c.packed = nil
+		return err
+	}
+	if !c.apart {
+		return nil
+	}
+	c.apart = false
+	return p.state.Delete(shownKey(c.id), nil)
 }
 
 // speak puts what is to be said of a customer's lines into a speech, where that is

@@ -63,6 +63,9 @@ type Config struct {
 	LogLevel  string `yaml:"log_level"`
 	LogFormat string `yaml:"log_format"`
 
+	// Kafka are topics to consume; nil for none. It stands in the file alone.
+	Kafka *KafkaConfig `yaml:"kafka"`
+
 	// AdminToken is for the API. It comes from SOJOURN_ADMIN_TOKEN alone, so that
 	// it shows in no process list; without it one is made at the first start.
 	AdminToken string `yaml:"-"`
@@ -139,6 +142,9 @@ func loadConfig(given *pflag.FlagSet, file string, getenv func(string) (string, 
 		}
 	})
 	c.AdminToken, _ = getenv("SOJOURN_ADMIN_TOKEN")
+	if password, ok := getenv(kafkaPassword); ok && c.Kafka != nil {
+		c.Kafka.SASL.Password = password
+	}
 	return c, errors.Join(append(errs, c.Validate())...)
 }
 
@@ -188,6 +194,9 @@ func (c *Config) Validate() error {
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		bad("log-format", "%q is not text or json", c.LogFormat)
+	}
+	if c.Kafka != nil {
+		errs = append(errs, c.Kafka.Validate())
 	}
 	return errors.Join(errs...)
 }

@@ -160,6 +160,11 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	stopKafka, err := startKafka(c.Kafka, intake, registry, log)
+	if err != nil {
+		return err
+	}
+	stopping.add("kafka consumer", stopKafka)
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, Points: views, WriteKeys: keys, Rejects: intake,
 		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sojourn/ingest/kafkasource"
+)
+
+func TestKafkaConfig(t *testing.T) {
+	c, err := load(t, nil, map[string]string{kafkaPassword: "from the environment"}, `kafka:
+  brokers: [127.0.0.1:9092, kafka.example.com:9093]
+  start: newest
+  tls: {enabled: true, server_name: kafka}
+  sasl: {mechanism: SCRAM-SHA-512, user: sojourn, password: from the file}
+  topics:
+    - {name: events, source: shop}
+    - name: orders
+      source: erp
+      format: json
+      mapping:
+        user: customer.id
+        event: {value: Order Completed}
+        identity: [$key]
+        properties: {total: {field: sum, kind: number}, currency: {value: EUR}, retries: {value: 3}}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := c.Kafka
+	source := k.source()
+	if source.Group != "sojourn" || !source.FromEnd || len(source.Brokers) != 2 || len(source.Topics) != 2 {
+		t.Errorf("%+v", source)
+	}
+	if k.SASL.Password != "from the environment" {
+		t.Errorf("password %q", k.SASL.Password)
+	}
+	if o := source.Topics[1]; o.Format != kafkasource.JSON || o.Mapping.Identity[0] != "$key" || o.Mapping.Properties["total"].Kind != "number" {
+		t.Errorf("%+v", o)
+	}
+	if m, err := k.SASL.mechanism(); err != nil || m.Name() != "SCRAM-SHA-512" {
+		t.Error(m, err)
+	}
+	if tls, err := k.TLS.config(); err != nil || tls.ServerName != "kafka" {
+		t.Error(tls, err)
+	}
+	if c, err := load(t, nil, map[string]string{kafkaPassword: "p"}, "data: x\n"); err != nil || c.Kafka != nil {
+		t.Error(c.Kafka, err)
+	}
+}
+
+func TestKafkaConfigMistakes(t *testing.T) {
+	const good = "kafka:\n  brokers: ['127.0.0.1:9092']\n  topics: [{name: a, source: b}]\n"
+	if _, err := load(t, nil, nil, good); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"kafka:\n  broker: []\n":                                        `c.yaml:2:3: unknown key "broker" under kafka; did you mean "brokers"?`,
+		"kafka: {}\n":                                                   "kafka.brokers: name at least one",
+		good + "  start: now\n":                                         `kafka.start: "now" is not oldest or newest`,
+		good + "  tls: {ca: x}\n":                                       "kafka.tls: set enabled: true",
+		good + "  tls: {enabled: true, cert: x}\n":                      "kafka.tls: give cert and key, or neither",
+		good + "  sasl: {user: x}\n":                                    "kafka.sasl.mechanism: name",
+		good + "  sasl: {mechanism: GSSAPI}\n":                          `kafka.sasl.mechanism: "GSSAPI" is not`,
+		good + "  sasl: {mechanism: PLAIN, user: x}\n":                  "kafka.sasl: PLAIN needs user and password (or SOJOURN_KAFKA_PASSWORD)",
+		good + "  sasl: {mechanism: OAUTHBEARER}\n":                     "kafka.sasl.token_file",
+		strings.Replace(good, "source: b", "source: b, format: x", 1):   `kafka.topics[0].format: "x" is not`,
+		strings.Replace(good, "source: b", "source: b, maping: {}", 1):  `unknown key "maping" under kafka.topics[0]; did you mean "mapping"?`,
+		strings.Replace(good, "source: b", "source: b, mapping: {}", 1): "kafka.topics[0].mapping: a Segment message needs none",
+	} {
+		if _, err := load(t, nil, nil, file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q:\ngot  %v\nwant %s", file, err, want)
+		}
+	}
+}
+
+func TestKafkaFiles(t *testing.T) {
+	dir := t.TempDir()
+	token, empty := filepath.Join(dir, "token"), filepath.Join(dir, "empty.pem")
+	for path, text := range map[string]string{token: "first\n", empty: ""} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := (&KafkaSASL{Mechanism: "OAUTHBEARER", TokenFile: token}).mechanism()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"first", "second"} {
+		if err := os.WriteFile(token, []byte(want+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, message, err := m.Start(t.Context()); err != nil || !strings.Contains(string(message), "Bearer "+want+"\x01") {
+			t.Errorf("%q, %v", message, err)
+		}
+	}
+	for want, c := range map[string]KafkaTLS{
+		"kafka.tls.ca: open":       {Enabled: true, CA: filepath.Join(dir, "nothing")},
+		"holds no PEM certificate": {Enabled: true, CA: empty},
+		"kafka.tls.cert":           {Enabled: true, Cert: empty, Key: empty},
+	} {
+		if _, err := c.config(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if none, err := (&KafkaTLS{}).config(); none != nil || err != nil {
+		t.Error(none, err)
+	}
+}
