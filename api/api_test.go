@@ -256,7 +256,7 @@ func start(t *testing.T, f *fake) (*httptest.Server, *api.API) {
 	a, err := api.New(api.Config{
 		Version: "test", Token: token, Views: f, WriteKeys: f, Rejects: f, Arrivals: f, Maintenance: f,
 		Policies: &f.policies, ParsePolicy: parsePolicy,
-		Backup: func(context.Context) (api.Backup, error) { return f, f.backupErr },
+		Backup:   func(context.Context) (api.Backup, error) { return f, f.backupErr },
 		Registry: prometheus.NewRegistry(), WaitTimeout: 20 * time.Millisecond,
 	})
 	if err != nil {

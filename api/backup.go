@@ -53,10 +53,12 @@ func (a *API) backupOperations() {
 			hctx.SetHeader("Content-Type", tarType)
 			hctx.SetHeader("Cache-Control", "no-store")
 			hctx.SetStatus(http.StatusOK)
-			_, err := b.WriteTo(&patient{w: w, rc: rc, stopping: a.streams})
+			n, err := b.WriteTo(&patient{w: w, rc: rc, stopping: a.streams})
 			if err := errors.Join(err, b.Close()); err != nil {
-				a.cfg.Log.Error("api: a backup broke off", "error", err)
+				a.cfg.Log.Error("api: a backup broke off", "bytes", n, "error", err)
+				return
 			}
+			a.cfg.Log.Info("api: a backup was taken", "bytes", n)
 		}}, nil
 	})
 }

@@ -395,7 +395,7 @@ func TestNeighbours(t *testing.T) {
 
 	var prometheus struct {
 		Scrape []struct {
-			Job     string `yaml:"job_name"`
+			Job     string                       `yaml:"job_name"`
 			Targets []struct{ Targets []string } `yaml:"static_configs"`
 		} `yaml:"scrape_configs"`
 	}
