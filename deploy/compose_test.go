@@ -450,6 +450,66 @@ func TestNeighbours(t *testing.T) {
 	}
 }
 
+// TestGrafana checks where Grafana looks for dashboards and data.
+func TestGrafana(t *testing.T) {
+	p, err := load(t, "docker-compose.yml", secrets(t)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grafana := p.Services["grafana"]
+	var dashboards struct {
+		Providers []struct{ Options struct{ Path string } }
+	}
+	var sources struct {
+		Datasources []struct {
+			Name, Type, URL string
+			JSONData        struct {
+				Host, Username  string
+				DefaultDatabase string `yaml:"defaultDatabase"`
+				Port            int
+			} `yaml:"jsonData"`
+			Secure struct{ Password string } `yaml:"secureJsonData"`
+		}
+	}
+	for file, v := range map[string]any{"dashboards": &dashboards, "datasources": &sources} {
+		mounted(t, "grafana: ", &grafana, "/etc/grafana/provisioning/"+file+"/sojourn.yml")
+		if err := yaml.Unmarshal([]byte(read(t, "deploy/grafana/provisioning/"+file+"/sojourn.yml")), v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range dashboards.Providers {
+		mounted(t, "grafana: ", &grafana, d.Options.Path+"/operation.json")
+	}
+	mounted(t, "grafana: ", &grafana, *grafana.Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+	if len(dashboards.Providers) != 1 || len(sources.Datasources) != 2 {
+		t.Fatalf("%+v %+v", dashboards, sources)
+	}
+	for _, s := range sources.Datasources {
+		switch s.Type {
+		case "prometheus":
+			u, err := url.Parse(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if target := service(t, p, u.Hostname(), grafana.DependsOn).Ports[0].Target; u.Port() != strconv.Itoa(int(target)) {
+				t.Errorf("%s: nobody answers at %s", s.Name, s.URL)
+			}
+		case "grafana-clickhouse-datasource":
+			env := service(t, p, s.JSONData.Host, grafana.DependsOn).Environment
+			name, isVariable := strings.CutPrefix(s.Secure.Password, "$")
+			if password := grafana.Environment[name]; !isVariable || password == nil || *password != *env["CLICKHOUSE_PASSWORD"] ||
+				s.JSONData.Port != 8123 || s.JSONData.Username != *env["CLICKHOUSE_USER"] || s.JSONData.DefaultDatabase != *env["CLICKHOUSE_DB"] {
+				t.Errorf("%s: it asks ClickHouse as %+v", s.Name, s)
+			}
+			if !strings.HasPrefix(*grafana.Environment["GF_PLUGINS_PREINSTALL_SYNC"], s.Type+"@") {
+				t.Errorf("%s: nobody installs %s", s.Name, s.Type)
+			}
+		default:
+			t.Errorf("%s is of type %s", s.Name, s.Type)
+		}
+	}
+}
+
 // between finds the text of the first element of a name in a part of a file.
 func between(t *testing.T, text, from, to, tag string) string {
 	t.Helper()
