@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -98,4 +99,50 @@ func TestBackupUnderLoad(t *testing.T) {
 	if status != 1 || !strings.Contains(errOut, "is in use already") {
 		t.Errorf("restored over a log: %d %s", status, errOut)
 	}
+}
+
+// TestBackupOfALogElsewhere is refused with what to do instead, by a server and
+// without one; what the log's own server gives is whole.
+func TestBackupOfALogElsewhere(t *testing.T) {
+	t.Parallel()
+	owner := newServer(t, "--esdb-listen", "127.0.0.1:0", "--esdb-insecure", "--esdb-writable")
+	address := regexp.MustCompile(`EventStoreDB (esdb://\S+)`).FindStringSubmatch(owner.out.String())
+	if address == nil {
+		t.Fatal("the start prints no address")
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(owner.dir, "stream-key"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "stream-key"), key, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir, "--store", address[1])
+	s.send(s.writeKey("shop"), message{"type": "track", "userId": "1", "event": "Product Viewed"})
+	file := filepath.Join(t.TempDir(), "b.tar")
+	status, _, errOut := sojourn(t, "backup", "--data", dir, "--to", file)
+	if status != 1 || !strings.Contains(errOut, "the log is in EventStoreDB; back it up there") {
+		t.Errorf("%d %s", status, errOut)
+	}
+	s.stop()
+	if status, _, errOut = sojourn(t, "backup", "--data", dir, "--to", file); status != 1 || !strings.Contains(errOut, "the log is in EventStoreDB") {
+		t.Errorf("%d %s", status, errOut)
+	}
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("a refused backup left a file: %v", err)
+	}
+	must(t, "backup", "--server", owner.url, "--token", owner.token(), "--to", file)
+	back := filepath.Join(t.TempDir(), "back")
+	must(t, "restore", "--from", file, "--data", back)
+	r := start(t, back)
+	r.caughtUp()
+	if n := r.count("SELECT count() FROM touchpoints"); n != 1 {
+		t.Errorf("%d touchpoints", n)
+	}
+	r.stop()
+	owner.stop()
 }

@@ -56,6 +56,9 @@ func embedded(log eventLog) (*pebblestore.Store, bool) {
 	return s, ok
 }
 
+// errLogElsewhere is about a data directory that holds no log of its own.
+var errLogElsewhere = fmt.Errorf("%w: the log is in EventStoreDB; back it up there, or copy it into a directory with sojourn copy, and keep %s", api.ErrNoBackup, keyFile)
+
 // heldBackup is a checkpoint of the log that is to be written out.
 type heldBackup struct {
 	ctx     context.Context
@@ -74,7 +77,7 @@ func (d *dataDir) backups(log eventLog) func(context.Context) (api.Backup, error
 	return func(ctx context.Context) (_ api.Backup, err error) {
 		store, ok := embedded(log)
 		if !ok {
-			return nil, fmt.Errorf("%w: the log is in EventStoreDB; back it up there, or move it into a directory with sojourn copy, and keep %s", api.ErrNoBackup, keyFile)
+			return nil, errLogElsewhere
 		}
 		if !busy.TryLock() {
 			return nil, fmt.Errorf("%w: another one is being taken", api.ErrNoBackup)
@@ -237,6 +240,9 @@ func backup(ctx context.Context, r *remote, to string, out, errOut io.Writer) (e
 		stopping := stopList{log: log}
 		defer func() { err = errors.Join(err, stopping.stop()) }()
 		stopping.add("data directory", data.close)
+		if _, err := os.Stat(filepath.Join(data.path, idIndexDir)); err == nil {
+			return errLogElsewhere
+		}
 		if _, err := os.Stat(filepath.Join(data.path, logDir)); err != nil {
 			return fmt.Errorf("%s holds no log: %w", data.path, err)
 		}
