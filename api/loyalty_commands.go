@@ -202,7 +202,7 @@ func (a *API) openingBalances() {
 		}
 	}
 	huma.Register(a.huma, operation("opening-balances", http.MethodPost, "/loyalty/opening-balances", "Loyalty",
-		"Import opening balances", "Points and tiers from another loyalty engine, dated at the programme's from. Rows that are known are left out, so a repetition is safe.", 503),
+		"Import opening balances", "Points and tiers from another loyalty engine, dated at the programme's from. Rows that are known are left out, so a repetition is safe.", 404, 503),
 		func(ctx context.Context, in *struct {
 			Body struct {
 				Programme string        `json:"programme,omitempty" doc:"The policy's first where it is missing."`

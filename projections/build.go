@@ -226,14 +226,14 @@ func (v *Views) Verify(ctx context.Context, limit int, progress Progress) (_ *Ve
 	if err := v.WaitFor(ctx, head); err != nil {
 		return nil, err
 	}
-	v.stopLoop()
-	defer v.startLoop()
-	at := v.active.state.checkpoint()
 	g, err := v.create(ctx, v.active.rules)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, v.discard(g)) }()
+	v.stopLoop()
+	defer v.startLoop() // before discard, which waits for a command that may wait for the views
+	at := v.active.state.checkpoint()
 	if err := g.runTo(ctx, at.Position, at.Clock, progress.upTo(at.Position)); err != nil {
 		return nil, errors.Join(err, g.settle())
 	}

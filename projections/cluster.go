@@ -533,6 +533,9 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 		c := f.attach(h)
 		if c == nil && i < len(groups) {
 			for _, m := range groups[i] {
+				if id, ok := was[m]; ok {
+					m.was(id) // a command may name it all the same
+				}
 				m.lone = true
 				f.dirty(m)
 			}

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -53,6 +55,8 @@ type errand struct {
 	parts    []eventstore.Append
 	made     *command // what the first part is, taken into the tail already
 	result   CommandResult
+	tries    int // how often others came before it
+	ended    bool
 	err      error
 	finished chan struct{}
 }
@@ -70,6 +74,8 @@ type tail struct {
 	// come by; a decided command moves its own.
 	guards map[uuid.UUID]guard
 	taken  map[uuid.UUID]bool // commands decided but not yet appended
+	// clearing are the customers whose guard streams this round puts in order.
+	clearing map[uuid.UUID]bool
 }
 
 // guard is the end of a guard stream.
@@ -85,6 +91,9 @@ const (
 	maxTailAge  = 30 * time.Second
 	maxErrands  = 500 // decided together
 	maxAttempts = 50  // to decide a command that others come before
+	// maxRound is how long commands are decided before what is decided is appended,
+	// so that a customer with a long history does not hold up everybody.
+	maxRound = 100 * time.Millisecond
 )
 
 // errBehind says that the log has grown past what was decided on.
@@ -130,8 +139,11 @@ func (d *desk) run(ctx context.Context) {
 			d.mu.Lock()
 			idle := len(d.waiting) == 0
 			d.mu.Unlock()
-			if idle && d.begun && len(d.unfinished) == 0 {
-				continue
+			if idle {
+				d.letGo()
+				if d.begun && len(d.unfinished) == 0 {
+					continue
+				}
 			}
 		}
 		for d.serve(ctx) {
@@ -147,15 +159,14 @@ func (d *desk) close() {
 	d.waiting = nil
 	d.mu.Unlock()
 	for _, e := range all {
-		e.err = errClosed
-		close(e.finished)
+		e.end(errClosed)
 	}
 	d.work.Lock()
 	defer d.work.Unlock()
 	d.drop()
 }
 
-// serve decides what waits, and reports whether anything did.
+// serve decides some of what waits, and reports whether anything did.
 func (d *desk) serve(ctx context.Context) bool {
 	d.mu.Lock()
 	n := min(len(d.waiting), maxErrands)
@@ -168,139 +179,187 @@ func (d *desk) serve(ctx context.Context) bool {
 		d.views.logger.Warn("transfers of points not finished yet", "error", err)
 		d.drop()
 	}
-	for attempt := 0; len(some) > 0; attempt++ {
-		if err := ctx.Err(); err != nil || attempt == maxAttempts {
-			for _, e := range some {
-				e.end(fmt.Errorf("decide about points: %w", errors.Join(err, ErrContended)))
-			}
-			break
-		}
-		some = d.decide(ctx, some)
+	if n == 0 {
+		return false
 	}
-	return n > 0
+	again := d.decide(ctx, some)
+	again = slices.DeleteFunc(again, func(e *errand) bool {
+		if e.tries < maxAttempts && ctx.Err() == nil {
+			return false
+		}
+		e.end(fmt.Errorf("decide about points: %w", errors.Join(ctx.Err(), ErrContended)))
+		return true
+	})
+	d.mu.Lock()
+	d.waiting = append(again, d.waiting...)
+	d.mu.Unlock()
+	return true
 }
 
+// end answers an errand, once.
 func (e *errand) end(err error) {
-	e.err = err
-	close(e.finished)
+	if !e.ended {
+		e.err, e.ended = err, true
+		close(e.finished)
+	}
 }
 
 // decide decides errands and returns those that are to be decided again.
 func (d *desk) decide(ctx context.Context, some []*errand) (again []*errand) {
-	fail := func(err error) []*errand {
+	if err := d.catchUp(ctx); err != nil {
 		d.drop()
 		for _, e := range some {
 			e.end(err)
 		}
 		return nil
 	}
-	if err := d.catchUp(ctx); err != nil {
-		return fail(err)
-	}
-	var parts []eventstore.Append
-	var of []*errand
-	for _, e := range some {
-		if err := e.ctx.Err(); err != nil {
-			e.end(err)
-			continue
-		}
-		if e.id != uuid.Nil && d.tail.taken[e.id] {
-			again = append(again, e) // the same key once more: what it says is told from the log
-			continue
-		}
-		e.parts, e.made, e.result = nil, nil, CommandResult{}
-		err := e.decide(d.tail, e)
-		if err == nil {
-			err = d.tail.fold.err
-		}
-		if d.tail.fold.err != nil {
-			return fail(err)
-		}
-		switch {
-		case errors.Is(err, errBehind):
-			again = append(again, e)
-		case err != nil:
-			e.end(err)
-		case len(e.parts) == 0:
-			e.end(nil)
-		default:
-			for range e.parts {
-				of = append(of, e)
-			}
-			parts = append(parts, e.parts...)
-			if e.made != nil {
-				d.tail.taken[e.id] = true
-			}
-		}
-	}
+	parts, of, again := d.decideAll(some)
 	if len(parts) == 0 {
 		return again
 	}
 	results, err := d.views.cfg.Store.AppendMany(ctx, parts)
 	if err != nil {
 		// What became of them is not known; the same keys will tell.
-		for i, e := range of {
-			if i == 0 || of[i-1] != e {
-				e.end(fmt.Errorf("append a command about points: %w", err))
-			}
+		for _, e := range of {
+			e.end(fmt.Errorf("append a command about points: %w", err))
 		}
 		d.drop()
 		return again
 	}
-	lost := false
-	outcome := map[*errand]error{}
-	for i, r := range results {
-		if e := of[i]; r.Err != nil && outcome[e] == nil {
-			outcome[e] = r.Err
-		} else if r.Err == nil {
-			e.result.Position = r.Position
+	made, lost := d.recorded(of, results)
+	again = append(again, lost...)
+	if err := d.confirm(ctx, made); err != nil {
+		d.drop()
+		for _, e := range made {
+			e.end(fmt.Errorf("the command stands, but what became of it cannot be told yet: %w", err))
 		}
 	}
-	var made []*errand
-	for _, e := range slices.Compact(of) {
-		switch err := outcome[e]; {
-		case errors.Is(err, eventstore.ErrWrongRevision):
-			lost = true
+	for _, e := range made {
+		if !e.ended {
+			again = append(again, e) // another server has had the key for another customer
+		}
+	}
+	return again
+}
+
+// decideAll has errands decided one behind the other, for as long as a round may
+// take. It returns what is to be appended, of whom each part is, and who is to come
+// again.
+func (d *desk) decideAll(some []*errand) (parts []eventstore.Append, of, again []*errand) {
+	t := d.tail
+	began := time.Now()
+	for i, e := range some {
+		if time.Since(began) > maxRound {
+			return parts, of, append(again, some[i:]...)
+		}
+		if err := e.ctx.Err(); err != nil {
+			e.end(err)
+			continue
+		}
+		if t.taken[e.id] {
+			again = append(again, e) // the same key once more: the log will tell
+			continue
+		}
+		e.parts, e.made, e.result = nil, nil, CommandResult{}
+		err := e.decide(t, e)
+		if t.fold.err != nil {
+			err = t.fold.err
+			d.drop()
+			for _, e := range some {
+				e.end(err)
+			}
+			return nil, nil, nil
+		}
+		switch {
+		case errors.Is(err, errBehind):
+			e.tries++
 			again = append(again, e)
-		case err != nil:
-			lost = true
-			e.end(fmt.Errorf("append a command about points: %w", err))
-		case e.made == nil:
-			again = append(again, e) // its guard stands now
+		case err != nil, len(e.parts) == 0:
+			e.end(err)
 		default:
-			made = append(made, e)
-			if e.made.Kind == loyalty.TransferOut {
-				e.made.position = e.result.Position
-				d.unfinished[e.id] = e.made
+			for range e.parts {
+				of = append(of, e)
+			}
+			parts = append(parts, e.parts...)
+			if e.made != nil {
+				t.taken[e.id] = true
 			}
 		}
 	}
-	if lost {
+	return parts, of, again
+}
+
+// recorded goes through the results of an append: made are those whose commands the
+// log has taken, lost those that are to be decided again.
+func (d *desk) recorded(of []*errand, results []eventstore.Result) (made, lost []*errand) {
+	outcome := map[*errand]error{}
+	stale := false
+	for i, r := range results {
+		e := of[i]
+		switch {
+		case r.Err != nil:
+			outcome[e] = cmp.Or(outcome[e], r.Err)
+		case r.Appended == 0:
+			// The guard stream holds an event of this id: another server was told the
+			// same key, and perhaps something else under it.
+			outcome[e] = cmp.Or(outcome[e], error(eventstore.ErrWrongRevision))
+		}
+		e.result.Position = r.Position
+	}
+	for _, e := range slices.Compact(of) {
+		switch err := outcome[e]; {
+		case errors.Is(err, eventstore.ErrWrongRevision):
+			stale = true
+			e.tries++
+			lost = append(lost, e)
+		case err != nil:
+			stale = true
+			e.end(fmt.Errorf("append a command about points: %w", err))
+		case e.made == nil:
+			lost = append(lost, e) // its guard stands now
+		default:
+			made = append(made, e)
+		}
+	}
+	if stale {
 		// The tail holds commands that the log does not.
 		d.drop()
 	}
-	err = d.catchUp(ctx)
-	if err == nil {
-		err = d.finish(ctx)
+	return made, lost
+}
+
+// confirm looks after an append which of the commands stand, finishes the transfers
+// among them, and answers.
+func (d *desk) confirm(ctx context.Context, made []*errand) error {
+	if len(made) == 0 {
+		return nil
 	}
+	if err := d.catchUp(ctx); err != nil {
+		return err
+	}
+	var stand []*errand
 	for _, e := range made {
-		var at eventstore.Position
-		if err == nil {
-			at, err = d.tail.positionOf(e.id)
+		at, err := d.tail.positionOf(e.id)
+		if err != nil {
+			return err
 		}
-		switch {
-		case err != nil:
-			e.end(fmt.Errorf("the command stands, but what became of it cannot be told yet: %w", err))
-		case at != e.result.Position:
-			again = append(again, e) // another server has had the key for another customer
-		default:
-			e.end(nil)
+		if at != e.result.Position {
+			e.tries++
+			continue
+		}
+		stand = append(stand, e)
+		if e.made.Kind == loyalty.TransferOut {
+			e.made.position = at
+			d.unfinished[e.id] = e.made
 		}
 	}
-	if err != nil {
-		d.drop()
+	if err := d.finish(ctx); err != nil {
+		return err
 	}
-	return again
+	for _, e := range stand {
+		e.end(nil)
+	}
+	return nil
 }
 
 // drop forgets the tail.
@@ -312,6 +371,15 @@ func (d *desk) drop() {
 		d.views.logger.Warn("snapshot not closed", "error", err)
 	}
 	d.tail = nil
+}
+
+// letGo forgets a tail that nobody has asked for a while.
+func (d *desk) letGo() {
+	d.work.Lock()
+	defer d.work.Unlock()
+	if d.tail != nil && time.Since(d.tail.opened) > maxTailAge {
+		d.drop()
+	}
 }
 
 // release lets go of a generation's state, which is about to be closed.
@@ -332,6 +400,7 @@ func (d *desk) catchUp(ctx context.Context) error {
 		}
 		t := d.tail
 		clear(t.taken)
+		clear(t.clearing)
 		for e, err := range v.cfg.Store.ReadAll(ctx, t.fold.position) {
 			if err != nil {
 				return fmt.Errorf("read the log: %w", err)
@@ -348,6 +417,13 @@ func (d *desk) catchUp(ctx context.Context) error {
 		}
 		// The views come nearer first.
 		behind := t.generation.state.checkpoint().Position + 1
+		head, err := v.cfg.Store.Head(ctx)
+		if err != nil {
+			return err
+		}
+		if head > maxTail/2 {
+			behind = max(behind, head-maxTail/2)
+		}
 		d.drop()
 		if err := v.WaitFor(ctx, behind); err != nil {
 			return err
@@ -378,7 +454,7 @@ func (d *desk) open() error {
 		generation: g, snapshot: db, opened: time.Now(),
 		fold:    newFold(g.rules, v.cfg.Keyer, snapshot{db}, v.logger),
 		decoder: &decoder{rules: g.rules, keyer: v.cfg.Keyer, logger: v.logger},
-		fresh:   map[uuid.UUID]string{}, guards: map[uuid.UUID]guard{}, taken: map[uuid.UUID]bool{},
+		fresh:   map[uuid.UUID]string{}, guards: map[uuid.UUID]guard{}, taken: map[uuid.UUID]bool{}, clearing: map[uuid.UUID]bool{},
 	}
 	t.fold.silent = true
 	t.fold.position, t.fold.clock = cp.Position, cp.Clock
@@ -392,7 +468,8 @@ func (t *tail) take(e *eventstore.Recorded) error {
 	if id, ok := domain.GuardCustomer(e.Stream); ok {
 		g, err := guardOf(e)
 		if err != nil {
-			return err
+			// As if it were closed: the next command looks anew.
+			t.fold.logger.Error("entry of a guard stream cannot be read", "error", err)
 		}
 		t.guards[id] = g
 	}
@@ -428,11 +505,11 @@ func (t *tail) guard(ctx context.Context, id uuid.UUID) (guard, error) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {
 			break
 		}
-		if err == nil {
-			g, err = guardOf(&e)
-		}
 		if err != nil {
 			return g, fmt.Errorf("read the commands of a customer: %w", err)
+		}
+		if g, err = guardOf(&e); err != nil {
+			t.fold.logger.Error("entry of a guard stream cannot be read", "error", err)
 		}
 		break
 	}
@@ -515,30 +592,87 @@ func (t *tail) holder(ref string) (*holder, error) {
 	return h, nil
 }
 
-// fingerprint identifies the set of a customer's subjects under a policy.
+// fingerprint identifies the set of a customer's subjects under a policy, whose
+// version it begins with.
 func (h *holder) fingerprint(policyVersion int) string {
 	streams := streamsOf(h.members)
 	slices.Sort(streams)
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", policyVersion, strings.Join(streams, " ")))
-	return hex.EncodeToString(sum[:16])
+	sum := sha256.Sum256([]byte(strings.Join(streams, " ")))
+	return policyPrefix(policyVersion) + hex.EncodeToString(sum[:16])
 }
+
+func policyPrefix(version int) string { return strconv.Itoa(version) + ":" }
 
 // clear makes sure that nobody decides about the customer for other subjects than
 // these: where its guard stream was last used for others, it closes those of the
 // customers that its subjects belonged to, and has the errand come again. It returns
 // the guard stream's end and the fingerprint for its next entry.
-func (t *tail) clear(h *holder, e *errand) (guard, string, bool, error) {
-	print := h.fingerprint(t.fold.rules.Version)
-	g, err := t.guard(e.ctx, h.id)
-	if err != nil {
+func (t *tail) clear(h *holder, e *errand) (g guard, print string, ok bool, err error) {
+	print = h.fingerprint(t.fold.rules.Version)
+	if t.clearing[h.id] {
+		return g, print, false, errBehind // another errand of this round sees to it
+	}
+	if g, err = t.guard(e.ctx, h.id); err != nil {
 		return g, print, false, err
 	}
 	if g.exists && g.subjects == print {
 		return g, print, true, nil
 	}
+	others, err := t.others(h, g)
+	if err != nil {
+		return g, print, false, err
+	}
+	if !g.exists && len(others) == 0 {
+		return g, print, true, nil
+	}
+	for _, id := range others {
+		o, err := t.guard(e.ctx, id)
+		if err != nil {
+			return g, print, false, err
+		}
+		if o.exists && o.subjects == "" {
+			continue // who uses it next opens it first, and then reads the log again
+		}
+		if err := e.guard(id, eventstore.Any{}, ""); err != nil {
+			return g, print, false, err
+		}
+		delete(t.guards, id) // its end is another now; the log tells which
+	}
+	if err := e.guard(h.id, g.expected(), print); err != nil {
+		return g, print, false, err
+	}
+	delete(t.guards, h.id)
+	t.clearing[h.id] = true
+	return g, print, false, nil
+}
+
+// guard has an entry appended to a guard stream.
+func (e *errand) guard(customer uuid.UUID, expected eventstore.Expected, print string) error {
+	data, err := json.Marshal(struct {
+		Guard string `json:"guard"`
+	}{print})
+	if err != nil {
+		return err
+	}
+	e.parts = append(e.parts, eventstore.Append{Stream: domain.GuardStream(customer), Expected: expected, Events: []eventstore.NewEvent{
+		{ID: uuid.New(), Type: domain.TypeLoyaltyGuard, Data: data},
+	}})
+	return nil
+}
+
+// maxTied bounds how many subjects are looked at that another policy may have made
+// one customer with these.
+const maxTied = 1000
+
+// others are the customers that somebody else may take the customer's subjects for:
+// those that they have belonged to, and where the guard stream was not used under
+// this policy, those of all subjects tied to them, which another policy may join.
+func (t *tail) others(h *holder, g guard) ([]uuid.UUID, error) {
 	var others []uuid.UUID
+	seen := map[uuid.UUID]bool{h.id: true}
 	add := func(id uuid.UUID) {
-		if id != h.id && !slices.Contains(others, id) {
+		if !seen[id] {
+			seen[id] = true
 			others = append(others, id)
 		}
 	}
@@ -550,33 +684,46 @@ func (t *tail) clear(h *holder, e *errand) (guard, string, bool, error) {
 			add(id)
 		}
 	}
-	if !g.exists && len(others) == 0 {
-		return g, print, true, nil
+	version := t.fold.rules.Version
+	if version == 1 || g.exists && strings.HasPrefix(g.subjects, policyPrefix(version)) {
+		return others, nil
 	}
-	entry := func(id uuid.UUID, expected eventstore.Expected, print string) error {
-		data, err := json.Marshal(struct {
-			Guard string `json:"guard"`
-		}{print})
-		if err != nil {
-			return err
+	found := slices.Clone(h.members)
+	known := map[*subject]bool{}
+	for _, m := range found {
+		known[m] = true
+	}
+	for i := 0; i < len(found) && len(found) < maxTied; i++ {
+		for _, s := range t.fold.tied(found[i]) {
+			if !known[s] {
+				known[s] = true
+				found = append(found, s)
+				if s.first > 0 {
+					add(s.id)
+				}
+			}
 		}
-		e.parts = append(e.parts, eventstore.Append{Stream: domain.GuardStream(id), Expected: expected, Events: []eventstore.NewEvent{
-			{ID: uuid.New(), Type: domain.TypeLoyaltyGuard, Data: data},
-		}})
+	}
+	return others, t.fold.err
+}
+
+// tied are the subjects that joins and decisions connect with one, whatever the
+// policy makes of them.
+func (f *fold) tied(s *subject) []*subject {
+	ties := f.tiesOf(s)
+	if ties == nil {
 		return nil
 	}
-	for _, id := range others {
-		if err := entry(id, eventstore.Any{}, ""); err != nil {
-			return g, print, false, err
+	streams := slices.Clone(ties.links)
+	for i := range ties.joins {
+		streams = append(streams, ties.joins[i].hub)
+	}
+	for _, p := range ties.decisions {
+		if d := f.decisionAt(p); d != nil {
+			streams = append(streams, d.streams()...)
 		}
-		// Its end is another now; the log tells which.
-		delete(t.guards, id)
 	}
-	if err := entry(h.id, g.expected(), print); err != nil {
-		return g, print, false, err
-	}
-	delete(t.guards, h.id)
-	return g, print, false, nil
+	return f.subjectsAt(streams)
 }
 
 // now is the instant of a command: behind every other of the customer, so that their
@@ -662,7 +809,10 @@ func (d *desk) finish(ctx context.Context) error {
 	var parts []eventstore.Append
 	var ids []uuid.UUID
 	for id, out := range d.unfinished {
-		if d.tail.fold.commands[out.Of] != nil {
+		switch at, err := d.tail.positionOf(out.Of); {
+		case err != nil:
+			return err
+		case at != 0:
 			delete(d.unfinished, id)
 			continue
 		}

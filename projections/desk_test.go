@@ -303,6 +303,34 @@ func TestHalfATransferIsFinished(t *testing.T) {
 	o.until("the second half", func() bool { return o.rows("SELECT sum(available) AS x FROM loyalty_status")[0] == "400" })
 }
 
+// A command that waits for the views while they are verified does not keep them
+// standing still.
+func TestACommandWaitsOutAVerification(t *testing.T) {
+	s := newSite(t)
+	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
+	var begin sync.Once
+	v, err := s.views.Verify(t.Context(), 1, func(_, _ uint64) {
+		begin.Do(func() {
+			stream, e := buy("p", "ann", day0-8*domain.Day, "200").event()
+			r, err := s.store.Append(t.Context(), stream, nil, e)
+			if err != nil {
+				t.Error(err)
+			}
+			d := s.views.desk
+			d.work.Lock() // as it is while the log is far ahead of the views
+			go func() {
+				defer d.work.Unlock()
+				if err := s.views.WaitFor(t.Context(), r.Position); err != nil {
+					t.Error(err)
+				}
+			}()
+		})
+	})
+	if err != nil || !v.Equal() {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+}
+
 // settled waits until the views hold all of the log, a minute later: commands given
 // at one instant count a millisecond after one another.
 func (s *site) settled() {

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,9 @@ type generation struct {
 	batchEvents int // of a batch; tests make it small
 	// mute: it will never make statements, and so need not know those of the log.
 	mute bool
+	// room is how many subjects and customers its fold keeps in memory, and how many
+	// subjects a batch may touch; 0 stands for maxCached and maxBatchTouched.
+	room int
 }
 
 // recover starts from the state: it finishes the batch that was begun last, if
@@ -161,7 +165,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 				b.take()
 			}
 		}
-		if limit > 0 && len(f.touched) >= maxBatchTouched {
+		if limit > 0 && len(f.touched) >= cmp.Or(g.room, maxBatchTouched) {
 			d.enough.Store(true)
 		}
 		select {
@@ -197,7 +201,7 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		return err
 	}
 	f := g.fold
-	f.evict(maxCached)
+	f.evict(cmp.Or(g.room, maxCached))
 	clock = max(clock, f.clock)
 	g.flushedAt = time.Now()
 	quiet, err := g.idle(clock)

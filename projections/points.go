@@ -106,9 +106,9 @@ func commandID(kind, key string) uuid.UUID {
 	return uuid.NewSHA1(nsCommand, []byte(kind+"\x00"+key))
 }
 
-// request is a hash of what is asked for, but for the customer.
-func (r *CommandRequest) request(programme, to string) string {
-	data, _ := json.Marshal([]any{r.Command, programme, r.Points, r.Redemption, to, r.CountsForTier, r.Reason, r.Author})
+// request is a hash of what is asked for, as it was written, but for the customer.
+func (r *CommandRequest) request() string {
+	data, _ := json.Marshal([]any{r.Command, r.Programme, r.Points, r.Redemption, r.To, r.CountsForTier, r.Reason, r.Author})
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16])
 }
@@ -174,64 +174,29 @@ func (v *Views) decideCommand(t *tail, e *errand, r *CommandRequest) error {
 	if err != nil {
 		return err
 	}
+	if before, err := t.known(e.ctx, e.id); err != nil || before != nil {
+		if err == nil {
+			err = t.again(e, before, h, r.request())
+		}
+		return err
+	}
 	p := t.fold.rules.book.Programme(r.Programme)
 	if p == nil {
 		return fmt.Errorf("%w: %s", ErrNoProgramme, domain.Excerpt(r.Programme))
-	}
-	var to *holder
-	request := r.request(p.ID, "")
-	if r.Command == "transfer" {
-		if to, err = t.holder(r.To); err != nil {
-			return fmt.Errorf("to: %w", err)
-		}
-		request = r.request(p.ID, to.subject.stream)
-	}
-	before, err := t.known(e.ctx, e.id)
-	if err != nil {
-		return err
-	}
-	if before != nil {
-		return t.again(e, before, h, r, request)
 	}
 	g, print, clear, err := t.clear(h, e)
 	if err != nil || !clear {
 		return err
 	}
 	at := t.now(h, v.cfg.Now())
-	l := loyalty.Fold(&h.facts, p, at)
 	d := &commandData{
 		Subject: h.subject.stream, Programme: p.ID, Command: r.Command, At: at.String(), Points: r.Points,
 		CountsForTier: r.CountsForTier, Reason: r.Reason, Author: r.Author, Guard: print,
 	}
-	answer := &commandAnswer{Request: request, Customer: h.id}
-	short := func(points int64) error { return &ShortError{points, l.Totals.Balance} }
-	switch r.Command {
-	case "redeem":
-		if _, ok := l.Spend(r.Points); !ok {
-			return short(r.Points)
-		}
-	case "cancel":
-		if err := cancellable(&h.facts, p.ID, r.Redemption); err != nil {
-			return err
-		}
-		d.Of = r.Redemption
-	case "adjust":
-		if r.Points < 0 && -r.Points > l.Totals.Available {
-			return short(-r.Points)
-		}
-	case "transfer":
-		if to.id == h.id {
-			return badCommand("%s and %s are one customer", r.Customer, r.To)
-		}
-		parts, ok := l.Spend(r.Points)
-		if !ok {
-			return short(r.Points)
-		}
-		for _, part := range parts {
-			d.Parts = append(d.Parts, partOfLot{part.Points, expiresOf(part.Expires)})
-		}
-		d.Command, d.Other, d.Of = "transfer_out", to.subject.stream, loyalty.TransferInID(e.id)
-	case "enroll":
+	// What time does at the command's own instant comes behind it.
+	l := loyalty.Fold(&h.facts, p, at-1)
+	if err := t.fill(d, h, r, &l, e.id); err != nil {
+		return err
 	}
 	made, err := d.command(&eventstore.Recorded{NewEvent: eventstore.NewEvent{ID: e.id}})
 	if err != nil {
@@ -240,25 +205,53 @@ func (v *Views) decideCommand(t *tail, e *errand, r *CommandRequest) error {
 	after := h.facts.Clone()
 	after.AddCommand(made)
 	behind := loyalty.Fold(&after, p, at)
-	answer.Available, answer.Pending, answer.Debt = behind.Totals.Available, behind.Totals.Pending, behind.Totals.Debt
-	if r.Command == "redeem" {
-		for _, m := range behind.Movements {
-			if m.Kind == loyalty.Redeemed && m.Cause.Touchpoint == e.id {
-				value, _ := domain.ParseDecimal(cmpOr(answer.Value, "0"))
-				answer.Value, answer.Currency = (value + m.Value).String(), m.Currency
-			}
+	d.Answer = &commandAnswer{
+		Request: r.request(), Customer: h.id,
+		Available: behind.Totals.Available, Pending: behind.Totals.Pending, Debt: behind.Totals.Debt,
+	}
+	var value domain.Decimal
+	for _, m := range behind.Movements {
+		if m.Cause != (loyalty.Cause{Touchpoint: e.id}) {
+			continue
+		}
+		if m.Debt > 0 {
+			return &ShortError{r.Points, l.Totals.Balance}
+		}
+		if m.Kind == loyalty.Redeemed {
+			value = value.Add(m.Value)
+			d.Answer.Value, d.Answer.Currency = value.String(), m.Currency
 		}
 	}
-	d.Answer = answer
 	e.result = resultOf(e.id, d, at)
 	return t.put(e, h, g, g.expected(), d)
 }
 
-func cmpOr(a, b string) string {
-	if a == "" {
-		return b
+// fill completes a command with what it asks for, or says why it cannot be.
+func (t *tail) fill(d *commandData, h *holder, r *CommandRequest, l *loyalty.Ledger, id uuid.UUID) error {
+	switch {
+	case r.Command == "redeem" && r.Points > l.Totals.Available, r.Command == "adjust" && -r.Points > l.Totals.Available:
+		return &ShortError{max(r.Points, -r.Points), l.Totals.Balance}
+	case r.Command == "cancel":
+		d.Of = r.Redemption
+		return cancellable(&h.facts, d.Programme, r.Redemption)
+	case r.Command == "transfer":
+		to, err := t.holder(r.To)
+		if err != nil {
+			return fmt.Errorf("to: %w", err)
+		}
+		if to.id == h.id {
+			return badCommand("%s and %s are one customer", r.Customer, r.To)
+		}
+		parts, ok := l.Spend(r.Points)
+		if !ok {
+			return &ShortError{r.Points, l.Totals.Balance}
+		}
+		for _, part := range parts {
+			d.Parts = append(d.Parts, partOfLot{part.Points, expiresOf(part.Expires)})
+		}
+		d.Command, d.Other, d.Of = "transfer_out", to.subject.stream, loyalty.TransferInID(id)
 	}
-	return a
+	return nil
 }
 
 // resultOf is a command as it is answered.
@@ -276,7 +269,7 @@ func resultOf(id uuid.UUID, d *commandData, at domain.Millis) CommandResult {
 }
 
 // again answers a key that was used before.
-func (t *tail) again(e *errand, before *eventstore.Recorded, h *holder, r *CommandRequest, request string) error {
+func (t *tail) again(e *errand, before *eventstore.Recorded, h *holder, request string) error {
 	var d commandData
 	if err := json.Unmarshal(before.Data, &d); err != nil {
 		return err

@@ -32,6 +32,9 @@ const (
 	// previewStateBytes is the cache of each of the two states that a preview
 	// compares.
 	previewStateBytes = 64 << 20
+	// previewRoom is how many subjects and customers each side keeps in memory. Of a
+	// larger shop those that are asked for are read from the state, one by one.
+	previewRoom = 500_000
 )
 
 var (
@@ -269,19 +272,22 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, since time.Time, r
 	defer func() { err = errors.Join(err, state.close()) }()
 	g := &generation{
 		rules: NewRules(append(history, applied)...), store: &politeStore{v.cfg.Store, v, &run.done}, keyer: v.cfg.Keyer,
-		sink: NullSink{}, state: state, mute: true, now: v.cfg.Now, logger: v.logger, changed: func() {},
+		sink: NullSink{}, state: state, mute: true, room: previewRoom, now: v.cfg.Now, logger: v.logger, changed: func() {},
 	}
 	if err := g.recover(ctx); err != nil {
 		return nil, err
 	}
 	g.fold.polite = true
-	if err := g.runTo(ctx, at.Position, at.Clock, nil); err != nil {
+	preloaded := make(chan error, 1)
+	go func() { preloaded <- before.preload(ctx) }()
+	err = g.runTo(ctx, at.Position, at.Clock, nil)
+	if err = errors.Join(err, <-preloaded); err != nil {
 		return nil, errors.Join(err, g.settle())
 	}
 	run.done.Store(uint64(at.Position))
 	folded := time.Since(started)
 	// What the fold has in memory need not be read again.
-	after := &previewSide{rules: g.rules, state: state, fold: g.fold, at: at, cached: maxCached}
+	after := &previewSide{rules: g.rules, state: state, fold: g.fold, at: at, cached: previewRoom}
 	stages, programmes, err := compareSides(ctx, before, after)
 	if err != nil {
 		return nil, err
@@ -322,6 +328,67 @@ func (v *Views) copyActive(dir string) (*previewSide, error) {
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
 	return &previewSide{rules: g.rules, state: s, fold: f, at: at, cached: 20_000}, nil
 }
+
+// preload reads the state in the order in which it stands, which is much faster than
+// one record after another as they are asked for; not where it is too large for
+// that.
+func (p *previewSide) preload(ctx context.Context) error {
+	f := p.fold
+	var b breath
+	records := 0
+	each := func(kind byte, take func(key string, value []byte) error) error {
+		return p.state.scan([]byte{kind}, []byte{kind + 1}, func(key, value []byte) error {
+			if records++; records > 3*previewRoom {
+				return errTooMany
+			}
+			if records%512 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			b.take()
+			return take(string(key[1:]), value)
+		})
+	}
+	err := each(subjectKey("")[0], func(stream string, value []byte) error {
+		s, err := parseSubject(stream, value)
+		if err != nil {
+			return fmt.Errorf("state of %s: %w", stream, err)
+		}
+		s.nobody = f.rules.compiled.Identity().Nobody(s.value)
+		f.subjects[keyOf(stream)] = s
+		return nil
+	})
+	if err == nil {
+		err = each(membersKey("")[0], func(stream string, value []byte) error {
+			if s := f.subjects[keyOf(stream)]; s != nil && s.memberCount > 0 {
+				r := reader{b: value}
+				r.version()
+				s.members = r.strings()
+				return r.done()
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		err = each(customerKey([16]byte{})[0], func(id string, value []byte) error {
+			c := &cust{}
+			copy(c.id[:], id)
+			f.customers[c.id] = c
+			return c.parse(value)
+		})
+	}
+	switch {
+	case errors.Is(err, errTooMany):
+		clear(f.subjects)
+		clear(f.customers)
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the state of the views: %w", err)
+	}
+	p.cached = previewRoom
+	return f.err
+}
+
+var errTooMany = errors.New("too many records to be kept in memory")
 
 // breath lets a goroutine that works in the background give way to everybody else:
 // it stands still for a moment now and then. To call runtime.Gosched would not do:

@@ -309,3 +309,43 @@ func TestNamedVisitorStaysWithItsUser(t *testing.T) {
 		t.Errorf("the visitor is %s, want the first user's customer %s", got, user)
 	}
 }
+
+// The state of an earlier release whose last batch was cut short does not keep the
+// views from starting.
+func TestStartOnTheStateOfAnEarlierRelease(t *testing.T) {
+	s := newSite(t)
+	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
+	s.settled()
+	dir := s.views.active.state.dir
+	s.stop()
+	st, err := openState(vfs.Default, dir, 1<<20, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, e := buy("p", "ann", day0-8*domain.Day, "200").event()
+	r, err := s.store.Append(t.Context(), stream, nil, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := st.db.NewBatch()
+	if err := st.scan([]byte{'s'}, []byte{'t'}, func(k, v []byte) error {
+		v = append([]byte{}, v...)
+		v[0] = 2
+		return b.Set(append([]byte{}, k...), v, nil)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	at := st.checkpoint()
+	at.Fold = 3
+	if err := st.commit(b, at); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.begin(intent{To: r.Position, Clock: at.Clock + 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.close(); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.until("the views", func() bool { return s.views.Status().Ready })
+}

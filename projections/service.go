@@ -213,7 +213,10 @@ func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rule
 		sink: tables{v.cfg.DB, n}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send,
 	}
 	if err := g.recover(ctx); err != nil {
-		return nil, errors.Join(err, s.close())
+		if at := s.checkpoint(); at.Fold == 0 || at.Fold == foldVersion {
+			return nil, errors.Join(err, s.close())
+		}
+		v.logger.Warn("the views of an earlier release cannot go on until they are built anew", "generation", n, "error", err)
 	}
 	return g, nil
 }

@@ -177,7 +177,7 @@ func (s *sim) items(until domain.Millis) []item {
 			if s.p.From != policy.Always {
 				it.At = s.p.From
 			}
-			enrol(it.At, it.At, Cause{Touchpoint: c.ID})
+			enrol(it.At, c.At, Cause{Touchpoint: c.ID})
 		case Enroll:
 			enrol(max(c.At, s.p.From), c.At, Cause{Touchpoint: c.ID})
 		}

@@ -66,3 +66,19 @@ func TestSame(t *testing.T) {
 		t.Error("they hold from different times")
 	}
 }
+
+// An opening balance that comes before its programme begins stands when that does,
+// and the ledger says that it will.
+func TestOpeningBeforeTheProgrammeBegins(t *testing.T) {
+	r := loyalty.Resolve(history(`{"from":"2024-03-01","earning":{"enrolment":"explicit"}}`))
+	p := r.Programme("p")
+	s := opening(1)
+	s.command.Parts = []loyalty.Part{{Points: 700, Expires: policy.Never}}
+	f := factsOf([]step{s}, r)
+	if l := loyalty.Fold(f, p, day(5)); l.Next != p.From {
+		t.Errorf("the next deadline is %s", days(l.Next))
+	}
+	if l := loyalty.Fold(f, p, p.From); l.Enrolled != p.From || l.Totals.Available != 700 {
+		t.Errorf("%+v", l.Totals)
+	}
+}

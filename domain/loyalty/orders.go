@@ -23,6 +23,10 @@ type order struct {
 	taken    domain.Decimal // the sum of the refunds' amounts
 	refunded bool           // a refund found it
 	full     bool           // nothing is left of it, for ever
+	// rest is what the first settled of the refunds leave of the lines, nil until it is
+	// asked for; an update asks anew.
+	rest    []*big.Rat
+	settled int
 
 	// The rules of its day, nil where it earns nothing; its instant, channel and
 	// the tier held just before.
@@ -116,7 +120,7 @@ func (o *order) apply(f *orderFact) bool {
 		if f.state != commerce.AmountRead || !same {
 			return false
 		}
-		o.amount, o.state = f.amount, commerce.AmountRead
+		o.amount, o.state, o.rest = f.amount, commerce.AmountRead, nil
 		if len(f.lines) > 0 {
 			o.lines = f.lines
 		}
@@ -214,18 +218,23 @@ func (o *order) sum(factor func(*Line) *big.Rat) *big.Rat {
 	if len(lines) == 0 {
 		lines = []Line{{}}
 	}
-	rest := shares(ratOf(o.amount), lines)
-	for i := range o.refunds {
-		o.refunds[i].takeFrom(rest, lines)
+	rest := o.rest
+	if rest == nil {
+		rest, o.settled = shares(ratOf(o.amount), lines), 0
+	}
+	for ; o.settled < len(o.refunds); o.settled++ {
+		o.refunds[o.settled].takeFrom(rest, lines)
+		o.rest = rest
 	}
 	sum := new(big.Rat)
 	for i := range lines {
+		n := rest[i]
 		if factor != nil {
 			if f := factor(&lines[i]); f != nil {
-				rest[i].Mul(rest[i], f)
+				n = f.Mul(f, n)
 			}
 		}
-		sum.Add(sum, rest[i])
+		sum.Add(sum, n)
 	}
 	return sum
 }
