@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(LIB): $(LIBDIR)/package.json $(LIBDIR)/package-lock.json
 	npm ci --prefix $(LIBDIR) --no-audit --no-fund --loglevel=error
@@ -44,6 +44,22 @@ lint: ## Check formatting, imports and the usual mistakes
 .PHONY: bench
 bench: build ## Measure the figures of docs/performance.md (takes minutes)
 	bin/sojourn bench
+
+.env: .env.example
+	@deploy/secrets.sh
+
+.PHONY: up
+up: .env ## Start Sojourn, EventStoreDB, Kafka, ClickHouse and Grafana (needs Docker with Compose)
+	SOJOURN_VERSION=$(VERSION) docker compose up --detach --build --wait
+
+.PHONY: down
+down: .env ## Stop them; the data stays in Docker's volumes (needs Docker)
+	docker compose down
+
+.PHONY: demo-cluster
+demo-cluster: up ## Start them and send the history of a demo shop (needs Docker)
+	docker compose exec sojourn sojourn demo --customers 2000 --days 365
+	@echo "Grafana is at http://127.0.0.1:3000, user admin, password GRAFANA_PASSWORD of .env; Sojourn is at http://127.0.0.1:8080."
 
 SOAK ?= 10m
 .PHONY: soak

@@ -141,6 +141,9 @@ type Config struct {
 	Maintenance Maintenance
 	Policies    Policies
 	ParsePolicy ParsePolicy
+	// Backup holds the log as it stands for a backup. ErrNoBackup where none can be
+	// made.
+	Backup func(ctx context.Context) (Backup, error)
 	// Registry is what /metrics shows, and where the API counts its requests.
 	Registry *prometheus.Registry
 	Log      *slog.Logger
@@ -200,6 +203,7 @@ func New(cfg Config) (*API, error) {
 	a.eventOperations()
 	a.policyOperations()
 	a.streamOperations()
+	a.backupOperations()
 	a.healthOperations()
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{Registry: cfg.Registry}))
 	a.mux.HandleFunc("GET /docs", a.docs)

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +54,9 @@ type fake struct {
 	merge   projections.MergeRequest
 	split   projections.SplitRequest
 	only    string // the status of conflicts asked for
+
+	backupErr    error
+	backupClosed atomic.Bool
 
 	policies fakePolicies
 	fakeSatisfaction
@@ -252,6 +256,7 @@ func start(t *testing.T, f *fake) (*httptest.Server, *api.API) {
 	a, err := api.New(api.Config{
 		Version: "test", Token: token, Views: f, WriteKeys: f, Rejects: f, Arrivals: f, Maintenance: f,
 		Policies: &f.policies, ParsePolicy: parsePolicy,
+		Backup:   func(context.Context) (api.Backup, error) { return f, f.backupErr },
 		Registry: prometheus.NewRegistry(), WaitTimeout: 20 * time.Millisecond,
 	})
 	if err != nil {

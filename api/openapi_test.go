@@ -76,7 +76,7 @@ func TestOpenAPI(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"DELETE /api/v1/policies/previews/{id}", "DELETE /api/v1/write-keys/{id}",
-		"GET /api/v1/accounts", "GET /api/v1/accounts/{id}", "GET /api/v1/accounts/{id}/members", "GET /api/v1/accounts/{id}/timeline",
+		"GET /api/v1/accounts", "GET /api/v1/accounts/{id}", "GET /api/v1/accounts/{id}/members", "GET /api/v1/accounts/{id}/timeline", "GET /api/v1/backup",
 		"GET /api/v1/customers", "GET /api/v1/customers/{id}", "GET /api/v1/customers/{id}/identity",
 		"GET /api/v1/customers/{id}/loyalty", "GET /api/v1/customers/{id}/loyalty/ledger", "GET /api/v1/customers/{id}/satisfaction", "GET /api/v1/customers/{id}/timeline",
 		"GET /api/v1/event-names", "GET /api/v1/feedback", "GET /api/v1/feedback/topics", "GET /api/v1/identity/conflicts",

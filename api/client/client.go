@@ -288,3 +288,12 @@ func (c *Client) Rebuild(ctx context.Context) iter.Seq2[api.JobLine, error] {
 func (c *Client) Verify(ctx context.Context) iter.Seq2[api.JobLine, error] {
 	return stream[api.JobLine](ctx, c, http.MethodPost, "/api/v1/verify")
 }
+
+// Backup opens a backup of the server's log, a tar file. The caller closes it.
+func (c *Client) Backup(ctx context.Context) (io.ReadCloser, error) {
+	res, err := c.do(ctx, http.MethodGet, "/api/v1/backup", nil)
+	if err != nil {
+		return nil, err
+	}
+	return res.Body, nil
+}

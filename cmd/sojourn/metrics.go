@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"sojourn/eventstore/pebblestore"
 	"sojourn/projections"
 )
 
@@ -32,11 +31,8 @@ func newRegistry(store eventLog, views *projections.Views) (*prometheus.Registry
 			return 0
 		}),
 	}
-	if copied, ok := store.(copiedLog); ok {
-		store = copied.eventLog
-	}
 	// What EventStoreDB keeps, it has figures of its own for.
-	if store, ok := store.(*pebblestore.Store); ok {
+	if store, ok := embedded(store); ok {
 		all = append(all,
 			gauge("log_position", "Position of the last event of the log.", func() float64 { return float64(store.Stats().Head) }),
 			counter("log_appended_total", "Events appended since the start.", func() float64 { return float64(store.Stats().Appended) }),

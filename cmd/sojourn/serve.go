@@ -168,7 +168,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, Points: views, WriteKeys: keys, Rejects: intake,
 		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
-		Registry: registry, Log: log,
+		Backup: data.backups(store), Registry: registry, Log: log,
 	})
 	if err != nil {
 		return err

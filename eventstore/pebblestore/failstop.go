@@ -23,6 +23,9 @@ type failStop struct {
 	fail    func(error)     // told of the first failure
 	release <-chan struct{} // closed when waiting writes are to fail
 	stopped atomic.Bool
+	// spare is a directory below which a failed write is the caller's matter alone;
+	// nil for none.
+	spare atomic.Pointer[string]
 }
 
 // errStopped is what writes get after a failure.
@@ -34,6 +37,9 @@ func newFailStop(fs vfs.FS, fail func(error), release <-chan struct{}) *failStop
 
 // guard runs a write unless an earlier one has failed.
 func (s *failStop) guard(name string, write func() error) error {
+	if s.isSpare(name) {
+		return write()
+	}
 	if s.stopped.Load() {
 		return s.refuse(name)
 	}
@@ -48,6 +54,11 @@ func (s *failStop) guard(name string, write func() error) error {
 		return nil
 	}
 	return err
+}
+
+func (s *failStop) isSpare(name string) bool {
+	dir := s.spare.Load()
+	return dir != nil && (name == *dir || strings.HasPrefix(name, *dir+"/"))
 }
 
 func (s *failStop) refuse(name string) error {
@@ -175,7 +186,7 @@ func (f *failStopFile) Close() error {
 	if err != nil && !stopped && !oserror.IsNotExist(err) {
 		return f.fs.guard(f.name, func() error { return err })
 	}
-	if isLogFile(f.name) {
+	if isLogFile(f.name) && !f.fs.isSpare(f.name) {
 		return nil
 	}
 	return err

@@ -59,6 +59,8 @@ type Store struct {
 	readers   map[*logReader]struct{}
 	closed    bool // readers are refused
 
+	checkpoints sync.Mutex // held while one is made
+
 	condemned atomic.Bool   // the stream index was found damaged
 	failed    chan struct{} // closed when the store has failed
 	failure   atomic.Pointer[error]
@@ -359,6 +361,8 @@ func (s *Store) close() error {
 	}
 	close(s.stopIndex)
 	s.done.Wait()
+	s.checkpoints.Lock() // one under way ends, and none begins any more
+	defer s.checkpoints.Unlock()
 	s.closeReaders()
 	s.closeRuns()
 	if err := errors.Join(s.streams.Close(), s.db.Close()); err != nil {
