@@ -49,7 +49,9 @@ func (d *data) first(ctx context.Context, n int) (s ending, events int, err erro
 	return s, events, nil
 }
 
-func rules() *projections.Rules { return projections.NewRules(loyalty.AppliedPolicy{Policy: policy.Default()}) }
+func rules() *projections.Rules {
+	return projections.NewRules(loyalty.AppliedPolicy{Policy: policy.Default()})
+}
 
 // stateDir is an empty folder for the state of a replay.
 func (b *bench) stateDir() (string, error) { return os.MkdirTemp(b.dir, "state-") }
