@@ -1,0 +1,185 @@
+package projections
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/google/uuid"
+
+	"sojourn/domain"
+	"sojourn/domain/loyalty"
+	"sojourn/domain/policy"
+	"sojourn/eventstore"
+)
+
+// tail is the log behind a checkpoint of the views, folded in memory and thrown away.
+type tail struct {
+	generation *generation
+	snapshot   *pebble.Snapshot
+	fold       *fold
+	decoder    *decoder
+	opened     time.Time
+	events     int
+	fresh      map[uuid.UUID]string // streams of subjects that the state does not know
+	// guards are the ends of guard streams, as far as they have been looked at or
+	// come by; a decided command moves its own.
+	guards map[uuid.UUID]guard
+	taken  map[uuid.UUID]bool // commands decided but not yet appended
+	// clearing are the customers whose guard streams this round puts in order.
+	clearing map[uuid.UUID]bool
+}
+
+// take folds an event of the log.
+func (t *tail) take(e *eventstore.Recorded) error {
+	t.events++
+	if id, ok := domain.GuardCustomer(e.Stream); ok {
+		g, err := guardOf(e)
+		if err != nil {
+			// As if it were closed: the next command looks anew.
+			t.fold.logger.Error("entry of a guard stream cannot be read", "error", err)
+		}
+		t.guards[id] = g
+	}
+	var a arrival
+	t.decoder.decode(e, &a)
+	t.decoder.text = nil
+	if a.kind == touchpoint {
+		t.fresh[domain.SubjectID(a.stream)] = a.stream
+	}
+	return t.fold.apply(&a)
+}
+
+// subject is the subject that a reference names: a customer's id, which is that of a
+// subject, or "kind:value".
+func (t *tail) subject(ref string) (*subject, error) {
+	f := t.fold
+	var stream string
+	if id, err := uuid.Parse(ref); err == nil {
+		b, err := f.state.load(idKey(id))
+		if err != nil {
+			return nil, err
+		}
+		if stream = string(b); stream == "" {
+			stream = t.fresh[id]
+		}
+	} else {
+		s, err := domain.ParseSubject(ref)
+		if err != nil {
+			return nil, badCommand("%s", err)
+		}
+		stream = f.keyer.Stream(s)
+	}
+	if stream == "" {
+		return nil, ErrNotFound
+	}
+	s := f.find(stream)
+	if s == nil || s.nobody {
+		return nil, errors.Join(f.err, notFoundUnless(f.err))
+	}
+	return s, nil
+}
+
+// holder is the customer that a command is about.
+type holder struct {
+	subject *subject // that it names
+	members []*subject
+	id      uuid.UUID
+	facts   loyalty.Facts
+}
+
+func (t *tail) holder(ref string) (*holder, error) {
+	s, err := t.subject(ref)
+	if err != nil {
+		return nil, err
+	}
+	f := t.fold
+	h := &holder{subject: s, members: f.members(f.rootOf(s))}
+	first := firstOf(h.members)
+	if f.err != nil || first == nil {
+		return nil, errors.Join(f.err, notFoundUnless(f.err))
+	}
+	h.id = first.id
+	for _, m := range h.members {
+		h.facts.Merge(&m.facts.Loyalty)
+	}
+	return h, nil
+}
+
+// now is the instant of a command: behind every other of the customer, so that their
+// order is that in which they were decided.
+func (t *tail) now(h *holder, now time.Time) domain.Millis {
+	at := domain.MillisOf(now)
+	if all := h.facts.Commands(); len(all) > 0 {
+		at = max(at, all[len(all)-1].At+1)
+	}
+	return at
+}
+
+// known is the event of a command that was decided before, by its id.
+func (t *tail) known(ctx context.Context, id uuid.UUID) (*eventstore.Recorded, error) {
+	position, err := t.positionOf(id)
+	if err != nil || position == 0 {
+		return nil, err
+	}
+	return eventAt(ctx, t.generation.store, position)
+}
+
+// positionOf is where a command stands in the log, 0 where it does not.
+func (t *tail) positionOf(id uuid.UUID) (eventstore.Position, error) {
+	if c := t.fold.commands[id]; c != nil {
+		return c.position, nil
+	}
+	b, err := t.fold.state.load(commandKey(id))
+	if err != nil || b == nil {
+		return 0, err
+	}
+	return eventstore.Position(binary.BigEndian.Uint64(b)), nil
+}
+
+func eventAt(ctx context.Context, store eventstore.Store, position eventstore.Position) (*eventstore.Recorded, error) {
+	for e, err := range store.ReadAll(ctx, position-1) {
+		if err == nil && e.Position != position {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the command at position %d: %w", position, err)
+		}
+		e = e.Clone()
+		return &e, nil
+	}
+	return nil, fmt.Errorf("the log holds no event at position %d", position)
+}
+
+// put has a command appended to the guard stream and takes it into the tail, for
+// those that are decided behind it.
+func (t *tail) put(e *errand, h *holder, g guard, expected eventstore.Expected, d *commandData) error {
+	data, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	now := time.Now() // an estimate: the log has the last word
+	c, err := commandOf(&eventstore.Recorded{NewEvent: eventstore.NewEvent{ID: e.id, Data: data}, RecordedAt: now})
+	if err != nil {
+		return err
+	}
+	e.parts = append(e.parts, eventstore.Append{Stream: domain.GuardStream(h.id), Expected: expected, Events: []eventstore.NewEvent{
+		{ID: e.id, Type: domain.TypeLoyaltyCommand, Data: data},
+	}})
+	e.made = c
+	t.guards[h.id] = g.next(d.Guard)
+	t.fold.command(c)
+	return t.fold.err
+}
+
+// expiresOf is the expiry of points as an event has it.
+func expiresOf(at domain.Millis) string {
+	if at == policy.Never {
+		return ""
+	}
+	return at.String()
+}
