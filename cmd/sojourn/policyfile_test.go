@@ -65,6 +65,7 @@ func TestPolicyMistakes(t *testing.T) {
 		"events:\n  - nme: A\n":                  `p.yaml:2:5: unknown key "nme" under events[0]; did you mean "name"?`,
 		"events:\n\t- name: A\n":                 `p.yaml:2:1: `,
 		"channels:\n  - {channel: pigeon}\n":     `p.yaml:2:15: channels[0].channel: "pigeon" is no channel`,
+		"satisfaction:\n  service:\n    levels:\n      - {level: vip, tiers: [gold, golden]}\n": `p.yaml:4:36: satisfaction.service.levels[0].tiers[1]: "golden" is no tier of a loyalty programme of this policy: did you mean gold?`,
 		"events: none\n":                         `p.yaml:1:9: this should be a list`,
 		"identity: {joins: [user]}\n":            `p.yaml:1:12: unknown key "joins" under identity; did you mean "join"?`,
 		"identity:\n  join: [user, user]\n":      `p.yaml:2:16: identity.join[1]: "user" is listed already`,
