@@ -302,7 +302,7 @@ func (a *API) internal(doing string, err error) error {
 		return unavailable("the answer took too long")
 	case errors.Is(err, eventstore.ErrOverloaded):
 		return huma.ErrorWithHeaders(huma.Error429TooManyRequests("the log is overloaded; try again"), http.Header{"Retry-After": {"1"}})
-	case errors.Is(err, eventstore.ErrClosed):
+	case errors.Is(err, eventstore.ErrClosed), errors.Is(err, projections.ErrClosed):
 		return unavailable("the server is stopping")
 	case errors.Is(err, eventstore.ErrUnavailable):
 		a.cfg.Log.Error("api: the log refuses to write", "doing", doing, "error", err)
