@@ -104,6 +104,7 @@ type PreviewReport struct {
 	Clock         time.Time          `json:"clock" doc:"… and are as of this instant."`
 	PolicyVersion int                `json:"policy_version" doc:"The old policy, which is in force."`
 	Since         *time.Time         `json:"since,omitempty" doc:"The instant as of which the candidate's rules about points were taken for applied; missing where that is the clock."`
+	LeftOut       []int              `json:"left_out,omitempty" doc:"The versions of the policy that were applied after since: the candidate's side has nothing of their rules about points. Missing for none."`
 	Changes       []PolicyChange     `json:"changes" doc:"By what the candidate differs from it."`
 	Lifecycle     PreviewComparison  `json:"lifecycle" doc:"Where customers stand in the lifecycle."`
 	Loyalty       []PreviewProgramme `json:"loyalty" doc:"Points and tiers in each programme that either of them has, or one before."`
@@ -268,7 +269,7 @@ func previewOf(p projections.Preview, examples int) Preview {
 	if r := p.Report; r != nil {
 		out.Report = &PreviewReport{
 			Position: uint64(r.Position), Clock: r.Clock.UTC(), PolicyVersion: r.Policy,
-			Changes: changesOf(r.Changes), Lifecycle: comparisonOf(&r.Lifecycle, examples), Loyalty: []PreviewProgramme{},
+			LeftOut: r.LeftOut, Changes: changesOf(r.Changes), Lifecycle: comparisonOf(&r.Lifecycle, examples), Loyalty: []PreviewProgramme{},
 		}
 		if !r.Since.IsZero() {
 			t := r.Since.UTC()
