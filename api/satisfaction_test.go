@@ -234,6 +234,10 @@ func TestInbox(t *testing.T) {
 	}
 	wantProblem(t, s, "GET", "/api/v1/feedback?cursor=bad", "", 422, "cursor")
 	wantProblem(t, s, "GET", "/api/v1/feedback?status=done", "", 422, "status")
+	wantProblem(t, s, "GET", "/api/v1/feedback?status=open,done", "", 422, "status")
+	if code, _, got := ask(t, s, "GET", "/api/v1/feedback?status=open,assigned", ""); code != 200 || f.feedback.Status != "open,assigned" {
+		t.Errorf("two statuses: %d %s, asked %+v", code, got, f.feedback)
+	}
 	f.fakeSatisfaction.err = errors.New("disk full")
 	wantProblem(t, s, "GET", "/api/v1/feedback", "", 500, "list the feedback")
 }
