@@ -268,20 +268,31 @@ type AfterParam struct {
 
 // await waits for the position, and for views that can answer at all.
 func (a *API) await(ctx context.Context, p AfterParam) error {
-	if p.After > 0 {
-		c, cancel := context.WithTimeout(ctx, a.cfg.WaitTimeout)
-		defer cancel()
-		if err := a.cfg.Views.WaitFor(c, eventstore.Position(p.After)); err != nil {
-			if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-				return unavailable("the views do not hold that position yet; try again")
-			}
-			return a.internal("wait for the views", err)
-		}
+	if err := a.reach(ctx, p); err != nil {
+		return err
 	}
 	if s := a.cfg.Views.Status(); !s.Ready {
 		return unavailable("the views are being built; GET /readyz tells how far they are")
 	}
 	return nil
+}
+
+// reach waits for the position. It is enough for answers that do not come from the
+// views.
+func (a *API) reach(ctx context.Context, p AfterParam) error {
+	if p.After == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.WaitTimeout)
+	defer cancel()
+	err := a.cfg.Views.WaitFor(ctx, eventstore.Position(p.After))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return unavailable("the views do not hold that position yet; try again")
+	}
+	return a.internal("wait for the views", err)
 }
 
 func unavailable(detail string) error {
@@ -295,7 +306,7 @@ func (a *API) internal(doing string, err error) error {
 		return unavailable("the answer took too long")
 	case errors.Is(err, eventstore.ErrOverloaded):
 		return huma.ErrorWithHeaders(huma.Error429TooManyRequests("the log is overloaded; try again"), http.Header{"Retry-After": {"1"}})
-	case errors.Is(err, eventstore.ErrClosed):
+	case errors.Is(err, eventstore.ErrClosed), errors.Is(err, projections.ErrClosed):
 		return unavailable("the server is stopping")
 	case errors.Is(err, eventstore.ErrUnavailable):
 		a.cfg.Log.Error("api: the log refuses to write", "doing", doing, "error", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -58,6 +59,7 @@ type fake struct {
 	backupErr    error
 	backupClosed atomic.Bool
 
+	points   api.Points
 	policies fakePolicies
 	fakeSatisfaction
 	fakeLoyalty
@@ -254,7 +256,7 @@ func start(t *testing.T, f *fake) (*httptest.Server, *api.API) {
 		f.status = projections.Status{Ready: true, Position: 5}
 	}
 	a, err := api.New(api.Config{
-		Version: "test", Token: token, Views: f, WriteKeys: f, Rejects: f, Arrivals: f, Maintenance: f,
+		Version: "test", Token: token, Views: f, Points: f.points, WriteKeys: f, Rejects: f, Arrivals: f, Maintenance: f,
 		Policies: &f.policies, ParsePolicy: parsePolicy,
 		Backup:   func(context.Context) (api.Backup, error) { return f, f.backupErr },
 		Registry: prometheus.NewRegistry(), WaitTimeout: 20 * time.Millisecond,
@@ -623,6 +625,32 @@ func TestInternalErrorsSayNothing(t *testing.T) {
 	wantProblem(t, s, "GET", "/api/v1/customers", "", 500, "log")
 	s, _ = start(t, &fake{err: eventstore.ErrOverloaded})
 	wantProblem(t, s, "POST", "/api/v1/write-keys", `{"source":"shop"}`, 429, "overloaded")
+}
+
+// closedPoints are the points of views that were stopped.
+type closedPoints struct{}
+
+func (closedPoints) Command(context.Context, projections.CommandRequest) (projections.CommandResult, error) {
+	return projections.CommandResult{}, fmt.Errorf("redeem: %w", projections.ErrClosed)
+}
+
+func (closedPoints) OpenBalance(context.Context, string, projections.OpeningBalance) (bool, error) {
+	return false, projections.ErrClosed
+}
+
+// TestAStopIsUnavailable: whoever asks views that were stopped asks again, of the
+// next server.
+func TestAStopIsUnavailable(t *testing.T) {
+	s, _ := start(t, &fake{err: fmt.Errorf("list: %w", projections.ErrClosed), points: closedPoints{}})
+	for _, ask := range [][3]string{
+		{"GET", "/api/v1/customers", ""},
+		{"POST", "/api/v1/customers/user:42/loyalty/redeem", `{"points":1}`},
+		{"POST", "/api/v1/loyalty/opening-balances", `{"balances":[{"row":"1","subject":"user:42","parts":[]}]}`},
+	} {
+		if h := wantProblem(t, s, ask[0], ask[1], ask[2], 503, "the server is stopping"); h.Get("Retry-After") == "" {
+			t.Errorf("%s does not say when to ask again", ask[1])
+		}
+	}
 }
 
 func TestMetrics(t *testing.T) {

@@ -115,10 +115,8 @@ func (a *API) eventOperations() {
 			Cursor string `query:"cursor" maxLength:"4096" doc:"next_cursor of the page before."`
 		},
 		) (*rejectsOutput, error) {
-			if in.After > 0 {
-				if err := a.await(ctx, in.AfterParam); err != nil {
-					return nil, err
-				}
+			if err := a.reach(ctx, in.AfterParam); err != nil {
+				return nil, err
 			}
 			page, err := a.cfg.Rejects.Rejects(ctx, in.Cursor, in.Limit)
 			if errors.Is(err, ingest.ErrCursor) {

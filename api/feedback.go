@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -137,18 +138,18 @@ func (a *API) feedbackOperations() {
 		func(ctx context.Context, in *struct {
 			Page
 			AfterParam
-			Status   string `query:"status" enum:"open,assigned,closed"`
-			Topic    string `query:"topic" maxLength:"200" doc:"Only what is about this topic."`
-			Need     string `query:"need" enum:"functional,emotional,social"`
-			Priority string `query:"priority" enum:"high,medium,low"`
-			Assignee string `query:"assignee" maxLength:"200"`
+			Status   []string `query:"status" enum:"open,assigned,closed" doc:"One or several, parted by commas. open: nobody has taken it, and it is not closed."`
+			Topic    string   `query:"topic" maxLength:"200" doc:"Only what is about this topic."`
+			Need     string   `query:"need" enum:"functional,emotional,social"`
+			Priority string   `query:"priority" enum:"high,medium,low"`
+			Assignee string   `query:"assignee" maxLength:"200"`
 		},
 		) (*feedbackOutput, error) {
 			if err := a.await(ctx, in.AfterParam); err != nil {
 				return nil, err
 			}
 			all, next, err := a.cfg.Views.Feedback(ctx, projections.FeedbackQuery{
-				Status: in.Status, Topic: in.Topic, Need: in.Need, Priority: in.Priority, Assignee: in.Assignee,
+				Status: strings.Join(in.Status, ","), Topic: in.Topic, Need: in.Need, Priority: in.Priority, Assignee: in.Assignee,
 			}, in.Limit, in.Cursor)
 			if err != nil {
 				return nil, a.viewError("list the feedback", projections.At{}, err, nil)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -18,6 +19,16 @@ func (t *instant) UnmarshalText(b []byte) error {
 	v, err := ParseInstant(string(b))
 	t.Time = v
 	return err
+}
+
+// UnmarshalJSON reads an instant in a body; null is none. Without it that of
+// time.Time would stand in its place, which knows no dates.
+func (t *instant) UnmarshalJSON(b []byte) error {
+	var s *string
+	if err := json.Unmarshal(b, &s); err != nil || s == nil {
+		return err
+	}
+	return t.UnmarshalText([]byte(*s))
 }
 
 // Schema describes an instant in the OpenAPI document.

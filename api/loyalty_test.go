@@ -144,6 +144,18 @@ func TestLoyalty(t *testing.T) {
 	if q := f.quote; q.Total != nil || string(q.Products) != `[{"sku":"a","price":12.5}]` || !q.At.IsZero() {
 		t.Errorf("quoted %+v", q)
 	}
+	// A date is its last millisecond, as in a question.
+	want(t, s, "POST", url+"/quote", `{"total":1,"at":"2026-03-01"}`, 200, quoted)
+	if at := f.quote.At; !at.Equal(time.Date(2026, 3, 1, 23, 59, 59, 999e6, time.UTC)) {
+		t.Errorf("quoted at %v", at)
+	}
+	for _, at := range []string{"yesterday", "2026-02-30", ""} {
+		wantProblem(t, s, "POST", url+"/quote", `{"total":1,"at":"`+at+`"}`, 422, "is no time")
+	}
+	wantProblem(t, s, "POST", url+"/quote", `{"total":1,"at":5}`, 422, "body.at")
+	if want(t, s, "POST", url+"/quote", `{"total":1,"at":null}`, 200, quoted); !f.quote.At.IsZero() {
+		t.Errorf("quoted at %v", f.quote.At)
+	}
 	wantProblem(t, s, "POST", url+"/quote", `{"total":"lots"}`, 422, "body.total")
 	wantProblem(t, s, "POST", url+"/quote", `{"channel":"pigeon"}`, 422, "channel")
 	wantProblem(t, s, "POST", url+"/quote", `{"total":1,"programme":"gold"}`, 404, "no loyalty programme gold")

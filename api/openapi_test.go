@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // TestOpenAPI checks the document by the rules of OpenAPI 3.1 that a reader
@@ -125,6 +127,29 @@ func resolve(t *testing.T, doc map[string]any, v any) {
 			if at == nil {
 				t.Errorf("%s leads nowhere", ref)
 			}
+		}
+	}
+}
+
+// TestEveryReadWaits holds docs/api.md to its word: every read of what the log holds
+// takes after, and waits.
+func TestEveryReadWaits(t *testing.T) {
+	s, a := start(t, &fake{held: 5})
+	immediate := []string{"/api/v1/policies/previews", "/api/v1/policies/previews/{id}", "/api/v1/policies/schema", "/api/v1/tail"}
+	for path, item := range a.OpenAPI().Paths {
+		if item.Get == nil || !strings.HasPrefix(path, "/api/") || slices.Contains(immediate, path) {
+			continue
+		}
+		if !slices.ContainsFunc(item.Get.Parameters, func(p *huma.Param) bool { return p.Name == "after" && p.In == "query" }) {
+			t.Errorf("GET %s takes no after", path)
+			continue
+		}
+		at := strings.NewReplacer("/accounts/{id}", "/accounts/account:acme", "{id}", "user:42", "{version}", "1").Replace(path)
+		if code, _, body := ask(t, s, "GET", at+"?after=6", ""); code != 503 || !strings.Contains(body, "position") {
+			t.Errorf("GET %s: %d %s", at, code, body)
+		}
+		if code, _, body := ask(t, s, "GET", at+"?after=5", ""); code != 200 && code != 404 { // the fake knows not everybody everywhere
+			t.Errorf("GET %s: %d %s", at, code, body)
 		}
 	}
 }

@@ -104,6 +104,7 @@ type PreviewReport struct {
 	Clock         time.Time          `json:"clock" doc:"… and are as of this instant."`
 	PolicyVersion int                `json:"policy_version" doc:"The old policy, which is in force."`
 	Since         *time.Time         `json:"since,omitempty" doc:"The instant as of which the candidate's rules about points were taken for applied; missing where that is the clock."`
+	LeftOut       []int              `json:"left_out,omitempty" doc:"The versions of the policy that were applied after since: the candidate's side has nothing of their rules about points. Missing for none."`
 	Changes       []PolicyChange     `json:"changes" doc:"By what the candidate differs from it."`
 	Lifecycle     PreviewComparison  `json:"lifecycle" doc:"Where customers stand in the lifecycle."`
 	Loyalty       []PreviewProgramme `json:"loyalty" doc:"Points and tiers in each programme that either of them has, or one before."`
@@ -268,7 +269,7 @@ func previewOf(p projections.Preview, examples int) Preview {
 	if r := p.Report; r != nil {
 		out.Report = &PreviewReport{
 			Position: uint64(r.Position), Clock: r.Clock.UTC(), PolicyVersion: r.Policy,
-			Changes: changesOf(r.Changes), Lifecycle: comparisonOf(&r.Lifecycle, examples), Loyalty: []PreviewProgramme{},
+			LeftOut: r.LeftOut, Changes: changesOf(r.Changes), Lifecycle: comparisonOf(&r.Lifecycle, examples), Loyalty: []PreviewProgramme{},
 		}
 		if !r.Since.IsZero() {
 			t := r.Since.UTC()
@@ -392,17 +393,24 @@ func (a *API) policyOperations() {
 		return &policyOutput{PolicyInForce{versionOf(v), canonical, holdsFromOf(v.HoldsFrom), a.cfg.Views.Status().PolicyVersion}}, nil
 	}
 	huma.Register(a.huma, operation("get-policy", http.MethodGet, "/policies/current", tag,
-		"The policy in force", "The policy that was applied last. The views answer by views_version until those under it are built."),
-		func(context.Context, *struct{}) (*policyOutput, error) {
+		"The policy in force", "The policy that was applied last. The views answer by views_version until those under it are built.", 503),
+		func(ctx context.Context, in *struct{ AfterParam }) (*policyOutput, error) {
+			if err := a.reach(ctx, in.AfterParam); err != nil {
+				return nil, err
+			}
 			all := versions()
 			return whole(all[len(all)-1])
 		})
 	huma.Register(a.huma, operation("get-policy-version", http.MethodGet, "/policies/{version}", tag,
-		"A version of the policy", "A policy that was applied, with the text of its file.", 404),
-		func(_ context.Context, in *struct {
+		"A version of the policy", "A policy that was applied, with the text of its file.", 404, 503),
+		func(ctx context.Context, in *struct {
 			Version int `path:"version" minimum:"1" doc:"The version."`
+			AfterParam
 		},
 		) (*policyOutput, error) {
+			if err := a.reach(ctx, in.AfterParam); err != nil {
+				return nil, err
+			}
 			v, err := find(in.Version)
 			if err != nil {
 				return nil, err
@@ -417,12 +425,16 @@ func (a *API) policyOperations() {
 		}
 	}
 	huma.Register(a.huma, operation("list-policies", http.MethodGet, "/policies", tag,
-		"The history of the policy", "All versions that were applied, the last first, with the texts of their files."),
-		func(_ context.Context, in *struct {
+		"The history of the policy", "All versions that were applied, the last first, with the texts of their files.", 503),
+		func(ctx context.Context, in *struct {
 			Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"How many at most."`
 			Cursor string `query:"cursor" maxLength:"20" doc:"next_cursor of the page before."`
+			AfterParam
 		},
 		) (*historyOutput, error) {
+			if err := a.reach(ctx, in.AfterParam); err != nil {
+				return nil, err
+			}
 			all := versions()
 			end := len(all)
 			if in.Cursor != "" {

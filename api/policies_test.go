@@ -247,7 +247,7 @@ func TestPreviews(t *testing.T) {
 			}}},
 			Weeks: []projections.PreviewWeek{{Start: time.Date(2026, 2, 23, 0, 0, 0, 0, time.UTC), Gained: map[string]uint64{"loyal": 1}, Lost: map[string]uint64{}}},
 		},
-		Since: noon.Add(-time.Hour),
+		Since: noon.Add(-time.Hour), LeftOut: []int{2, 3},
 		Loyalty: []projections.LoyaltyComparison{{
 			Programme: "club", Changed: 1,
 			New: &projections.LoyaltySide{
@@ -262,7 +262,7 @@ func TestPreviews(t *testing.T) {
 	}
 	want(t, s, "GET", "/api/v1/policies/previews/"+previewID.String()+"?examples=1", "", 200, `{
 		"id":"33333333-3333-7333-8333-333333333333","state":"done","started_at":"2026-03-01T12:00:00Z","ended_at":"2026-03-01T12:00:01Z","done":3,"total":9,
-		"report":{"position":9,"clock":"2026-03-01T12:00:00Z","policy_version":1,"since":"2026-03-01T11:00:00Z","changes":[{"key":"currency","from":"\"USD\"","to":"\"EUR\""}],
+		"report":{"position":9,"clock":"2026-03-01T12:00:00Z","policy_version":1,"since":"2026-03-01T11:00:00Z","left_out":[2,3],"changes":[{"key":"currency","from":"\"USD\"","to":"\"EUR\""}],
 		"lifecycle":{"old":[{"stage":"lead","customers":2}],"new":[{"stage":"lead","customers":1}],
 		"matrix":[{"from":"lead","to":"none","customers":2,"examples":[{"id":"11111111-1111-5111-8111-111111111111","subject":"user:42",
 		"old":{"id":"11111111-1111-5111-8111-111111111111","stage":"lead","since":"2026-03-01T12:00:00Z","reason":"because","cause":"touchpoint:x","subjects":2},

@@ -217,8 +217,8 @@ type caseFiguresBody struct {
 }
 
 type timeFiguresBody struct {
-	P50    int64     `json:"p50_ms" doc:"Milliseconds within which half of those that are done were; 0 where none is."`
-	P90    int64     `json:"p90_ms"`
+	P50    *int64    `json:"p50_ms" doc:"Milliseconds within which half of those that are done were; null where none is."`
+	P90    *int64    `json:"p90_ms" doc:"Likewise of nine tenths."`
 	Within shareBody `json:"within" doc:"The share in time, of those that met their target or are past it; what is not yet due counts in neither."`
 }
 
@@ -252,9 +252,19 @@ func opinionsOf(f *projections.Figures) opinionsBody {
 		s := &f.Cases[i]
 		b.Cases[i] = caseFiguresBody{
 			Kind: s.Kind.String(), Opened: s.Opened, Resolved: s.Resolved,
-			FirstResponse: timeFiguresBody{int64(s.FirstResponseP50), int64(s.FirstResponseP90), shareOf(s.FirstResponseWithin)},
-			Resolution:    timeFiguresBody{int64(s.ResolutionP50), int64(s.ResolutionP90), shareOf(s.ResolutionWithin)},
+			FirstResponse: timesOf(s.Responded, s.FirstResponseP50, s.FirstResponseP90, s.FirstResponseWithin),
+			Resolution:    timesOf(s.Resolved, s.ResolutionP50, s.ResolutionP90, s.ResolutionWithin),
 		}
+	}
+	return b
+}
+
+// timesOf are the figures of the times that so many cases took.
+func timesOf(done int, p50, p90 domain.Millis, within satisfaction.Share) timeFiguresBody {
+	b := timeFiguresBody{Within: shareOf(within)}
+	if done > 0 {
+		half, most := int64(p50), int64(p90)
+		b.P50, b.P90 = &half, &most
 	}
 	return b
 }

@@ -89,10 +89,12 @@ func (f *fakeSatisfaction) SatisfactionFigures(_ context.Context, q projections.
 	part := projections.Figures{From: noon, To: noon.Add(time.Hour), Complaints: 1, Orders: 4, Responses: satisfaction.ShareOf(1, 2)}
 	part.NPS = satisfaction.NetPromoterOf(5, 3, 2)
 	part.CSAT, part.Easy, part.CES = satisfaction.ShareOf(4, 4), satisfaction.ShareOf(1, 3), satisfaction.MeanOf(3, 12, 56)
-	part.Cases = []projections.CaseFigures{{Kind: satisfaction.Complaint, ServiceFigures: satisfaction.ServiceFigures{
+	part.Cases = []projections.CaseFigures{{Kind: satisfaction.Complaint, Responded: 9, ServiceFigures: satisfaction.ServiceFigures{
 		Opened: 9, Resolved: 8, FirstResponseP50: 1, FirstResponseP90: 2, ResolutionP50: 3, ResolutionP90: 4,
 		FirstResponseWithin: satisfaction.ShareOf(1, 1), ResolutionWithin: satisfaction.ShareOf(0, 0),
 	}}}
+	nothing := satisfaction.ServiceOf(nil, satisfaction.Call, satisfaction.Filter{})
+	part.Cases = append(part.Cases, projections.CaseFigures{Kind: satisfaction.Chat, Responded: 1, ServiceFigures: nothing}, projections.CaseFigures{Kind: satisfaction.Call, ServiceFigures: nothing})
 	return total, []projections.Figures{part}, noon, f.err
 }
 
@@ -192,6 +194,9 @@ func TestSatisfactionFigures(t *testing.T) {
 		`"complaint_rate":{"complaints":1,"orders":4,"value":250,"low":`,
 		`"cases":[{"kind":"complaint","opened":9,"resolved":8,"first_response":{"p50_ms":1,"p90_ms":2,"within":{"n":1,"count":1,"value":1,`,
 		`"resolution":{"p50_ms":3,"p90_ms":4,"within":` + none,
+		// At once is a time, nothing done is none.
+		`{"kind":"chat","opened":0,"resolved":0,"first_response":{"p50_ms":0,"p90_ms":0,"within":` + none + `},"resolution":{"p50_ms":null,"p90_ms":null,`,
+		`{"kind":"call","opened":0,"resolved":0,"first_response":{"p50_ms":null,"p90_ms":null,`,
 		`"as_of":"2026-03-01T12:00:00Z"`,
 	} {
 		if !strings.Contains(got, part) {
@@ -229,6 +234,10 @@ func TestInbox(t *testing.T) {
 	}
 	wantProblem(t, s, "GET", "/api/v1/feedback?cursor=bad", "", 422, "cursor")
 	wantProblem(t, s, "GET", "/api/v1/feedback?status=done", "", 422, "status")
+	wantProblem(t, s, "GET", "/api/v1/feedback?status=open,done", "", 422, "status")
+	if code, _, got := ask(t, s, "GET", "/api/v1/feedback?status=open,assigned", ""); code != 200 || f.feedback.Status != "open,assigned" {
+		t.Errorf("two statuses: %d %s, asked %+v", code, got, f.feedback)
+	}
 	f.fakeSatisfaction.err = errors.New("disk full")
 	wantProblem(t, s, "GET", "/api/v1/feedback", "", 500, "list the feedback")
 }

@@ -64,8 +64,11 @@ func (a *API) writeKeyOperations() {
 		}
 	}
 	huma.Register(a.huma, operation("list-write-keys", http.MethodGet, "/write-keys", tag,
-		"List write keys", "All keys by source, the revoked ones too; never the keys themselves."),
-		func(context.Context, *struct{}) (*writeKeysOutput, error) {
+		"List write keys", "All keys by source, the revoked ones too; never the keys themselves.", 503),
+		func(ctx context.Context, in *struct{ AfterParam }) (*writeKeysOutput, error) {
+			if err := a.reach(ctx, in.AfterParam); err != nil {
+				return nil, err
+			}
 			ks := a.cfg.WriteKeys.List()
 			out := &writeKeysOutput{}
 			out.Body.WriteKeys = make([]writeKeyBody, 0, len(ks))

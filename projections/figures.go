@@ -60,6 +60,7 @@ type Figures struct {
 type CaseFigures struct {
 	Kind satisfaction.CaseKind
 	satisfaction.ServiceFigures
+	Responded int // of those opened; where it is 0 the times of first responses are of nothing
 }
 
 // ComplaintRate is how many complaints there were for each thousand orders, with
@@ -161,7 +162,7 @@ func (v *Views) figures(ctx context.Context, q *FiguresQuery) ([]Figures, error)
 			f = &Figures{Opinions: satisfaction.OpinionsOf(nil), Responses: satisfaction.ShareOf(0, 0)}
 			f.From, f.To = q.part(day)
 			for kind := satisfaction.Ticket; kind <= satisfaction.Call; kind++ {
-				f.Cases = append(f.Cases, CaseFigures{kind, satisfaction.ServiceOf(nil, kind, satisfaction.Filter{})})
+				f.Cases = append(f.Cases, CaseFigures{Kind: kind, ServiceFigures: satisfaction.ServiceOf(nil, kind, satisfaction.Filter{})})
 			}
 			parts[day] = f
 		}
@@ -207,10 +208,10 @@ func (v *Views) figures(ctx context.Context, q *FiguresQuery) ([]Figures, error)
 		read(q.cases(), func(scan func(...any) error) error {
 			var day time.Time
 			var kind string
-			var opened, resolved uint64
+			var opened, responded, resolved uint64
 			var times [4]int64
 			var verdicts [4]uint64
-			err := scan(&day, &kind, &opened, &resolved, &times[0], &times[1], &times[2], &times[3],
+			err := scan(&day, &kind, &opened, &responded, &resolved, &times[0], &times[1], &times[2], &times[3],
 				&verdicts[0], &verdicts[1], &verdicts[2], &verdicts[3])
 			k, ok := satisfaction.ParseCaseKind(kind)
 			if err != nil || !ok {
@@ -220,6 +221,7 @@ func (v *Views) figures(ctx context.Context, q *FiguresQuery) ([]Figures, error)
 			if k == satisfaction.Complaint {
 				f.Complaints = int(opened)
 			}
+			f.Cases[k].Responded = int(responded)
 			f.Cases[k].ServiceFigures = satisfaction.ServiceFigures{
 				Opened: int(opened), Resolved: int(resolved),
 				FirstResponseP50: domain.Millis(times[0]), FirstResponseP90: domain.Millis(times[1]),
@@ -412,14 +414,14 @@ func (q *FiguresQuery) orders() string {
 `) + "\nGROUP BY part"
 }
 
-// cases are the part, the kind, the cases opened and those of them resolved; the
+// cases are the part, the kind, the cases opened, those of them answered and resolved; the
 // quantiles 50 and 90 of the times to the first response and to the resolution
 // (nearest ranks); and of each how many were in time and how many late.
 func (q *FiguresQuery) cases() string {
 	rank := func(list string, percent int) string {
 		return fmt.Sprintf("%s[greatest(1, intDiv(%d * length(%s) + 99, 100))]", list, percent, list)
 	}
-	return "SELECT part, kind, opened, resolved, " + strings.Join([]string{
+	return "SELECT part, kind, opened, length(responses), resolved, " + strings.Join([]string{
 		rank("responses", 50), rank("responses", 90), rank("resolutions", 50), rank("resolutions", 90),
 	}, ", ") + ", verdicts.1, verdicts.2, verdicts.3, verdicts.4 FROM (\nSELECT " + q.first("r.at") + ` AS part, toString(r.kind) AS kind, count() AS opened, countIf(isNotNull(r.resolution_took)) AS resolved,
     arraySort(groupArray(r.response_took)) AS responses, arraySort(groupArray(r.resolution_took)) AS resolutions,

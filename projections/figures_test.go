@@ -252,7 +252,14 @@ func (o *opinionated) figures(q FiguresQuery, from, to time.Time) *Figures {
 	}
 	opened := 0
 	for kind := satisfaction.Ticket; kind <= satisfaction.Call; kind++ {
-		c := CaseFigures{kind, satisfaction.ServiceOf(cases, kind, f)}
+		c := CaseFigures{Kind: kind, ServiceFigures: satisfaction.ServiceOf(cases, kind, f)}
+		responded := cases[:0:0]
+		for _, r := range cases {
+			if r.FirstResponse.Done {
+				responded = append(responded, r)
+			}
+		}
+		c.Responded = satisfaction.ServiceOf(responded, kind, f).Opened
 		opened += c.Opened
 		out.Cases = append(out.Cases, c)
 	}
@@ -372,7 +379,7 @@ func TestFiguresAreThoseOfTheRules(t *testing.T) {
 func (*opinionated) none(from, to time.Time) *Figures {
 	f := &Figures{From: from, To: to, Opinions: satisfaction.OpinionsOf(nil), Responses: satisfaction.ShareOf(0, 0)}
 	for kind := satisfaction.Ticket; kind <= satisfaction.Call; kind++ {
-		f.Cases = append(f.Cases, CaseFigures{kind, satisfaction.ServiceOf(nil, kind, satisfaction.Filter{})})
+		f.Cases = append(f.Cases, CaseFigures{Kind: kind, ServiceFigures: satisfaction.ServiceOf(nil, kind, satisfaction.Filter{})})
 	}
 	return f
 }

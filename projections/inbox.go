@@ -54,7 +54,7 @@ type FeedbackEntry struct {
 }
 
 // FeedbackQuery asks for entries of feedback. What is empty chooses any that there
-// is or was something to do about.
+// is or was something to do about. Status may name several, parted by commas.
 type FeedbackQuery struct {
 	Status, Topic, Need, Priority, Assignee string
 }
@@ -64,7 +64,7 @@ type FeedbackQuery struct {
 func (v *Views) Feedback(ctx context.Context, q FeedbackQuery, limit int, cursor string) ([]FeedbackEntry, string, error) {
 	where, args := "status != ''", []any{}
 	for _, c := range [...]struct{ name, value, is string }{
-		{"status", q.Status, "status = {status:String}"},
+		{"status", q.Status, "has(splitByChar(',', {status:String}), status)"},
 		{"topic", q.Topic, "has(topics, {topic:String})"},
 		{"need", q.Need, "need = {need:String}"},
 		{"priority", q.Priority, "priority = {priority:String}"},

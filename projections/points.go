@@ -315,7 +315,7 @@ type OpeningBalance struct {
 	// Subject is whose it is, such as user:42; nothing need be known of it yet, but
 	// only with a touchpoint it is a customer.
 	Subject string
-	// Parts are points with their expiry; a zero time is the programme's.
+	// Parts are points with their expiry.
 	Parts []OpeningPart
 	// Tier is the tier that it holds, until TierUntil; both may be empty.
 	Tier      string

@@ -83,8 +83,11 @@ type PreviewReport struct {
 	Policy  int
 	Changes []policy.Change
 	// Since is the instant as of which the candidate's rules about points were taken
-	// for applied; zero where that is Clock.
-	Since time.Time
+	// for applied; zero where that is Clock. LeftOut are the versions of the policy that
+	// were applied later, in order: the candidate's side has nothing of their rules about
+	// points.
+	Since   time.Time
+	LeftOut []int
 	// Lifecycle compares the stages of customers, Loyalty their points and tiers in
 	// each programme.
 	Lifecycle Comparison
@@ -259,11 +262,16 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, since time.Time, r
 		return nil, err
 	}
 
-	history := historyOf(v.applied()[:before.rules.Version])
+	all := v.applied()[:before.rules.Version]
+	history := historyOf(all)
 	applied := loyalty.AppliedPolicy{Policy: p, At: at.Clock}
+	var leftOut []int
 	if !since.IsZero() {
 		applied.At = domain.MillisOf(since)
-		history = historyUntil(v.applied()[:before.rules.Version], applied.At)
+		history = historyUntil(all, applied.At)
+		for i := range all[len(history):] {
+			leftOut = append(leftOut, all[len(history)+i].Version)
+		}
 	}
 	state, err := openStateForOnce(filepath.Join(dir, "new"), previewStateBytes, v.logger)
 	if err != nil {
@@ -295,7 +303,7 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, since time.Time, r
 	v.logger.Info("previewed a policy", "position", at.Position, "policy_version", before.rules.Version,
 		"folded", folded.Round(time.Millisecond), "took", time.Since(started).Round(time.Millisecond))
 	return &PreviewReport{
-		Position: at.Position, Clock: at.Clock.Time(), Policy: before.rules.Version, Changes: changes, Since: since,
+		Position: at.Position, Clock: at.Clock.Time(), Policy: before.rules.Version, Changes: changes, Since: since, LeftOut: leftOut,
 		Lifecycle: *stages, Loyalty: programmes,
 	}, nil
 }

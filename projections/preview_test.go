@@ -343,7 +343,7 @@ func TestPreviewSince(t *testing.T) {
 		return p
 	}
 	// What was bought 9 days ago was 30, what was bought 2 days ago 12.
-	earned := func(p policy.Policy, since domain.Millis) int64 {
+	earned := func(p policy.Policy, since domain.Millis, leftOut ...int) int64 {
 		t.Helper()
 		var at time.Time
 		if since != 0 {
@@ -354,7 +354,7 @@ func TestPreviewSince(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := s.ended(run.ID).Report
-		if r == nil || !r.Since.Equal(at) || len(r.Loyalty) != 1 || r.Loyalty[0].Old.Totals.Earned != 0 {
+		if r == nil || !r.Since.Equal(at) || !slices.Equal(r.LeftOut, leftOut) || len(r.Loyalty) != 1 || r.Loyalty[0].Old.Totals.Earned != 0 {
 			t.Fatalf("%+v", r)
 		}
 		return r.Loyalty[0].New.Totals.Earned
@@ -375,13 +375,14 @@ func TestPreviewSince(t *testing.T) {
 			t.Errorf("%+v: %d", c, got)
 		}
 	}
-	// A policy that was applied after the day counts for nothing.
+	// A policy that was applied after the day counts for nothing, and the report says
+	// which.
 	s.clock.set(day0 + domain.Day)
 	s.applyNow(Proposal{Policy: loyalAfter(3)}, 2, true)
 	s.under(2)
 	s.clock.set(day0 + 2*domain.Day)
 	s.until("the clock", func() bool { return s.views.Status().LagEvents == 0 && s.views.Status().Clock == day0+2*domain.Day })
-	if got := earned(earning("3", false), day0-5*domain.Day); got != 36 {
+	if got := earned(earning("3", false), day0-5*domain.Day, 2); got != 36 {
 		t.Errorf("%d points", got)
 	}
 }

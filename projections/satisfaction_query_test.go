@@ -211,6 +211,8 @@ func TestInbox(t *testing.T) {
 	}
 	same("assigned to mia", names(FeedbackQuery{Status: "assigned", Assignee: "mia"}), "n1")
 	same("still open", names(FeedbackQuery{Status: "open"}), "c1 "+twins+" n0")
+	same("open or assigned", names(FeedbackQuery{Status: "open,assigned"}), "c1 "+twins+" n1 n0")
+	same("assigned or closed", names(FeedbackQuery{Status: "closed,assigned"}), "n1")
 	if e := list(FeedbackQuery{Assignee: "mia"})[0]; e.Revision != 1 || e.HandledBy != "jo" || e.HandledAt.UnixMilli() != int64(day0) || e.Comment != "The delivery was late" ||
 		e.Score != "3" || e.ScaleHigh != 10 || e.Customer != s.customer("user:42", At{}).ID {
 		t.Errorf("the entry: %+v", e)

@@ -108,8 +108,10 @@ func Start(ctx context.Context, cfg Config) (*Views, error) {
 	return v, nil
 }
 
-// errClosed is answered once Stop has been called.
-var errClosed = errors.New("the views are closed")
+// ErrClosed is answered once Stop has been called.
+var ErrClosed = errors.New("the views are closed")
+
+var errClosed = ErrClosed
 
 func (v *Views) open(ctx context.Context) (err error) {
 	if v.policies, err = readPolicies(ctx, v.cfg.Store); err != nil {

@@ -635,3 +635,20 @@ func TestRebuildAndVerifyUnderLoad(t *testing.T) {
 		t.Errorf("verify: %+v", v)
 	}
 }
+
+// TestAfterAStop has questions, waits and commands say that the views are closed.
+func TestAfterAStop(t *testing.T) {
+	s := newSite(t)
+	s.send(buy("o", "ann", day0, "300"))
+	s.stop()
+	_, _, err := s.views.Customers(t.Context(), "", 10, "", At{})
+	_, customer := s.views.Customer(t.Context(), "user:ann", At{})
+	_, stages := s.views.Stages(t.Context(), At{})
+	_, command := s.do(redeem("user:ann", 10, "k"))
+	wait := s.views.WaitFor(t.Context(), 1_000_000)
+	for i, err := range []error{err, customer, stages, command, wait} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+}

@@ -88,7 +88,7 @@ func openCopyEnd(ctx context.Context, where string, source bool, log *slog.Logge
 	if _, err := os.Stat(filepath.Join(where, logDir)); source && err != nil {
 		return copyEnd{}, fmt.Errorf("%s holds no log: %w", where, err)
 	}
-	data, err := openData(where)
+	data, err := openData(ctx, where, log)
 	if err != nil {
 		return copyEnd{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -96,7 +97,7 @@ func TestCopy(t *testing.T) {
 		t.Errorf("the key did not come along: %v", err)
 	}
 	// What a server reads in the copy is what was recorded then.
-	d, err := openData(back)
+	d, err := openData(t.Context(), back, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,7 +50,10 @@ type dataDir struct {
 }
 
 // openData takes hold of a data directory, which is made where it is missing.
-func openData(path string) (*dataDir, error) {
+// errInUse where another process has it: at once where that is a server that
+// answers, else after lockWithin. A process that was killed holds the lock until
+// the kernel has taken down its memory.
+func openData(ctx context.Context, path string, log *slog.Logger) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w; make it writable or choose another with --data", err)
 	}
@@ -56,22 +61,71 @@ func openData(path string) (*dataDir, error) {
 		return nil, fmt.Errorf("data directory: %w; make it readable or choose another with --data", err)
 	}
 	l := flock.New(filepath.Join(path, lockFile), flock.SetPermissions(0o600))
-	got, err := l.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("data directory: %w; make it writable or choose another with --data", err)
-	}
-	if !got {
+	ctx, cancel := context.WithTimeout(ctx, lockWithin)
+	defer cancel()
+	tick := time.NewTicker(lockEvery)
+	defer tick.Stop()
+	for waiting := false; ; waiting = true {
+		got, err := l.TryLock()
+		if err != nil {
+			return nil, fmt.Errorf("data directory: %w; make it writable or choose another with --data", err)
+		}
+		if got {
+			break
+		}
+		h, err := readHolder(path)
 		who := "another process"
-		if h, err := readHolder(path); err == nil {
+		if err == nil {
 			who = fmt.Sprintf("process %d", h.PID)
 		}
-		return nil, fmt.Errorf("%w: %s has %s open; stop it, or choose another directory with --data", errInUse, who, path)
+		inUse := fmt.Errorf("%w: %s has %s open; stop it, or choose another directory with --data", errInUse, who, path)
+		if h.answers(ctx) {
+			return nil, inUse
+		}
+		if !waiting {
+			log.Info("the data directory is in use, waiting for it", "directory", path, "by", who, "within", lockWithin)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, inUse
+		}
 	}
 	d := &dataDir{path: path, lock: l}
 	if err := d.announce(""); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// How long openData waits for a directory that is in use, how often it tries, and
+// how long it lets the server that has it take to answer.
+const (
+	lockWithin   = 6 * time.Second
+	lockEvery    = 50 * time.Millisecond
+	answerWithin = time.Second
+)
+
+// answers reports whether the holder is a server that runs. To connect says
+// nothing: the kernel takes connections for a process that it is taking down.
+func (h holder) answers(ctx context.Context) bool {
+	if h.URL == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL+"/healthz", http.NoBody)
+	if err != nil {
+		return false
+	}
+	// Whoever answers runs, whatever its certificate says; it is told nothing.
+	t := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
+	res, err := t.RoundTrip(r)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return true
 }
 
 // announce tells other processes who holds the directory.

@@ -69,7 +69,7 @@ func newJob(c *cobra.Command, remotely func(*client.Client, context.Context) ite
 		}
 		r.data = config.Data
 		var lines iter.Seq2[api.JobLine, error]
-		data, err := existingData(config.Data, r.server)
+		data, err := existingData(c.Context(), config, r.server)
 		switch {
 		case r.server != "" || errors.Is(err, errInUse):
 			cl, err := r.client(true)
@@ -94,14 +94,14 @@ func hide(fs *pflag.FlagSet, names ...string) {
 }
 
 // existingData takes hold of a data directory that must be there.
-func existingData(path, server string) (*dataDir, error) {
+func existingData(ctx context.Context, config Config, server string) (*dataDir, error) {
 	if server != "" {
 		return nil, nil
 	}
-	if _, err := os.Stat(path); err != nil {
+	if _, err := os.Stat(config.Data); err != nil {
 		return nil, fmt.Errorf("data directory: %w; name the one of the server with --data", err)
 	}
-	return openData(path)
+	return openData(ctx, config.Data, config.logger())
 }
 
 // locally does a job without a server.

@@ -65,15 +65,16 @@ func TestPolicyMistakes(t *testing.T) {
 		"events:\n  - nme: A\n":                  `p.yaml:2:5: unknown key "nme" under events[0]; did you mean "name"?`,
 		"events:\n\t- name: A\n":                 `p.yaml:2:1: `,
 		"channels:\n  - {channel: pigeon}\n":     `p.yaml:2:15: channels[0].channel: "pigeon" is no channel`,
-		"events: none\n":                         `p.yaml:1:9: this should be a list`,
-		"identity: {joins: [user]}\n":            `p.yaml:1:12: unknown key "joins" under identity; did you mean "join"?`,
-		"identity:\n  join: [user, user]\n":      `p.yaml:2:16: identity.join[1]: "user" is listed already`,
-		"identity:\n  limits: {email: -1}\n":     `p.yaml:2:19: identity.limits.email: -1 is below zero`,
-		"identity:\n  limits: {email: many}\n":   `p.yaml:2:19: this should be a whole number`,
-		"identity:\n  limits: {user: 1.5}\n":     `p.yaml:2:18: this should be a whole number`,
-		"lifecycle: {at_risk_days: 60.5}\n":      `p.yaml:1:27: this should be a whole number`,
-		"identity:\n  nobody: [guest, \"\"]\n":   `p.yaml:2:19: identity.nobody[1]: is empty`,
-		"standard: true\nstandard: false\n":      `p.yaml:2:1: `,
+		"satisfaction:\n  service:\n    levels:\n      - {level: vip, tiers: [gold, golden]}\n": `p.yaml:4:36: satisfaction.service.levels[0].tiers[1]: "golden" is no tier of a loyalty programme of this policy: did you mean gold?`,
+		"events: none\n":                       `p.yaml:1:9: this should be a list`,
+		"identity: {joins: [user]}\n":          `p.yaml:1:12: unknown key "joins" under identity; did you mean "join"?`,
+		"identity:\n  join: [user, user]\n":    `p.yaml:2:16: identity.join[1]: "user" is listed already`,
+		"identity:\n  limits: {email: -1}\n":   `p.yaml:2:19: identity.limits.email: -1 is below zero`,
+		"identity:\n  limits: {email: many}\n": `p.yaml:2:19: this should be a whole number`,
+		"identity:\n  limits: {user: 1.5}\n":   `p.yaml:2:18: this should be a whole number`,
+		"lifecycle: {at_risk_days: 60.5}\n":    `p.yaml:1:27: this should be a whole number`,
+		"identity:\n  nobody: [guest, \"\"]\n": `p.yaml:2:19: identity.nobody[1]: is empty`,
+		"standard: true\nstandard: false\n":    `p.yaml:2:1: `,
 	} {
 		_, err := policyOf(t, text)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -238,7 +239,7 @@ func TestPrintReport(t *testing.T) {
 			},
 			Weeks: []api.PreviewWeek{{Week: "2026-03-02", Gained: map[string]uint64{"loyal": 3}, Lost: map[string]uint64{"repeat": 1, "loyal": 1}}},
 		},
-		Since: &at,
+		Since: &at, LeftOut: []int{2, 3, 4},
 		Loyalty: []api.PreviewProgramme{
 			{
 				Programme: "club", Changed: 2,
@@ -268,6 +269,7 @@ func TestPrintReport(t *testing.T) {
 	}
 	const want = `Compared with policy version 1 at position 9 of the log, as of 2026-03-02T12:00:00Z.
 The candidate's rules about points are taken for applied at 2026-03-02T12:00:00Z.
+Versions 2 to 4 were applied later: their rules about points are left out of what would be.
 
 The candidate changes:
 lifecycle.loyal_purchases: 5 -> 2

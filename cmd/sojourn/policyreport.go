@@ -21,6 +21,13 @@ func printReport(out io.Writer, r *api.PreviewReport) error {
 	fmt.Fprintf(&b, "Compared with policy version %d at position %d of the log, as of %s.\n", r.PolicyVersion, r.Position, r.Clock.Format(time.RFC3339))
 	if r.Since != nil {
 		fmt.Fprintf(&b, "The candidate's rules about points are taken for applied at %s.\n", r.Since.Format(time.RFC3339))
+		switch n := len(r.LeftOut); n {
+		case 0:
+		case 1:
+			fmt.Fprintf(&b, "Version %d was applied later: its rules about points are left out of what would be.\n", r.LeftOut[0])
+		default:
+			fmt.Fprintf(&b, "Versions %d to %d were applied later: their rules about points are left out of what would be.\n", r.LeftOut[0], r.LeftOut[n-1])
+		}
 	}
 	b.WriteString("\nThe candidate changes:\n")
 	if err := printChanges(&b, r.Changes); err != nil {

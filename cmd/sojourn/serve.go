@@ -69,7 +69,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	data, err := openData(c.Data)
+	data, err := openData(ctx, c.Data, log)
 	if err != nil {
 		return err
 	}

@@ -106,7 +106,11 @@ func (s *sim) purchase(o *order, i int) {
 			Note: "an amount in " + o.currency + ", which earns nothing in this programme",
 		})
 	case o.state != commerce.AmountRead:
-		s.move(Movement{Kind: Earned, Lot: NoLot, Order: o.id, Cause: Cause{Touchpoint: f.ID}, Note: "an order without an amount"})
+		note := "an order without an amount"
+		if o.state == commerce.AmountUnreadable {
+			note = "an order whose amount cannot be read"
+		}
+		s.move(Movement{Kind: Earned, Lot: NoLot, Order: o.id, Cause: Cause{Touchpoint: f.ID}, Note: note})
 	}
 	s.settle(o, f)
 }

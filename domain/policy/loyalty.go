@@ -198,6 +198,18 @@ func (l Loyalty) complete(currency string) Loyalty {
 	return l
 }
 
+// tierNames are the tiers of all programmes, each once, in their order.
+func (l Loyalty) tierNames() (names []string) {
+	for _, p := range l.Programmes {
+		for _, t := range p.Tiers.Levels {
+			if !slices.Contains(names, t.Name) {
+				names = append(names, t.Name)
+			}
+		}
+	}
+	return names
+}
+
 func (p Programme) complete(currency string) Programme {
 	orElse := func(s *string, other string) {
 		if *s == "" {

@@ -205,7 +205,8 @@ type ServiceLevel struct {
 	Level string `json:"level" yaml:"level"`
 	// Flags: the customer bears one of them, not expired.
 	Flags []string `json:"flags,omitempty" yaml:"flags,omitempty"`
-	// Tiers: the customer holds one of these loyalty tiers.
+	// Tiers: the customer holds one of these loyalty tiers, of any programme of the
+	// policy.
 	Tiers []string `json:"tiers,omitempty" yaml:"tiers,omitempty"`
 	// Value: purchases less refunds come to at least this much in the policy's
 	// currency; decimal text.
@@ -344,7 +345,8 @@ func ParseHoliday(s string) (year int, month time.Month, day int, ok bool) {
 // maxMinutes bounds a target: ten years.
 const maxMinutes = 10 * 366 * 24 * 60
 
-func (s Satisfaction) validate(v *validator) {
+// validate says what is wrong. tiers are those of the policy's loyalty programmes.
+func (s Satisfaction) validate(v *validator, tiers []string) {
 	at := func(keys ...string) []string { return append([]string{"satisfaction"}, keys...) }
 	number := func(x, low, high float64, keys ...string) {
 		if !(x >= low && x <= high) { // NaN too
@@ -418,7 +420,7 @@ func (s Satisfaction) validate(v *validator) {
 			return at(append([]string{"voice", "rules", fmt.Sprint(i)}, keys...)...)
 		})
 	}
-	s.Service.validate(v, func(keys ...string) []string { return at(append([]string{"service"}, keys...)...) })
+	s.Service.validate(v, tiers, func(keys ...string) []string { return at(append([]string{"service"}, keys...)...) })
 }
 
 func (h Hours) validate(v *validator, at func(...string) []string) {
@@ -486,7 +488,7 @@ func (r VoiceRule) validate(v *validator, at func(...string) []string) {
 	}
 }
 
-func (s ServiceLevels) validate(v *validator, at func(...string) []string) {
+func (s ServiceLevels) validate(v *validator, tiers []string, at func(...string) []string) {
 	if strings.TrimSpace(s.Default) == "" {
 		v.add(at("default"), "is missing: it is the level of those that no other fits")
 	}
@@ -513,6 +515,15 @@ func (s ServiceLevels) validate(v *validator, at func(...string) []string) {
 		for j, f := range l.Flags {
 			if !slices.Contains(flags, f) {
 				v.add(at("levels", n, "flags", fmt.Sprint(j)), "%q is no flag of service.flags", f)
+			}
+		}
+		for j, t := range l.Tiers {
+			switch {
+			case slices.Contains(tiers, t):
+			case len(tiers) == 0:
+				v.add(at("levels", n, "tiers", fmt.Sprint(j)), "%q is no tier: the policy has no loyalty programme", t)
+			default:
+				v.add(at("levels", n, "tiers", fmt.Sprint(j)), "%q is no tier of a loyalty programme of this policy%s", t, oneOf(t, tiers))
 			}
 		}
 		for j, st := range l.Statuses {

@@ -119,7 +119,7 @@ func TestSatisfactionMistakes(t *testing.T) {
 	}
 	s.Service = policy.ServiceLevels{Levels: []policy.ServiceLevel{
 		{},
-		{Level: "a", Flags: []string{"red_list", "blue"}, Value: "many", OpenTickets: -1, Statuses: []string{"happy"}},
+		{Level: "a", Flags: []string{"red_list", "blue"}, Tiers: []string{"gold", "goldd", "diamond"}, Value: "many", OpenTickets: -1, Statuses: []string{"happy"}},
 	}}
 	p.Events = []policy.Mapping{{Name: "A", Meaning: policy.Service, As: "ticket_open"}}
 	var problems policy.Problems
@@ -139,13 +139,13 @@ func TestSatisfactionMistakes(t *testing.T) {
 		"voice.rules[0]", "voice.rules[0]", "voice.rules[1].words[0]", "voice.rules[1].words[1]", "voice.rules[1].unless[0]",
 		"voice.rules[2].need", "voice.rules[2].priority", "voice.rules[2].patterns[0]", "voice.rules[2].patterns[1]",
 		"service.default", "service.levels[0].level", "service.levels[0]",
-		"service.levels[1].value", "service.levels[1].flags[1]", "service.levels[1].statuses[0]", "service.levels[1].open_tickets",
+		"service.levels[1].value", "service.levels[1].flags[1]", "service.levels[1].tiers[1]", "service.levels[1].tiers[2]", "service.levels[1].statuses[0]", "service.levels[1].open_tickets",
 		"events[0].as",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("problems at\n%q, want\n%q", got, want)
 	}
-	for _, part := range []string{"did you mean ticket?", "did you mean ticket_opened?", "did you mean functional?", "did you mean business?", "did you mean tue?"} {
+	for _, part := range []string{"did you mean ticket?", "did you mean ticket_opened?", "did you mean functional?", "did you mean business?", "did you mean tue?", "did you mean gold?", `"diamond" is no tier of a loyalty programme of this policy: use member, silver, gold or platinum`} {
 		if err := p.Validate(); !strings.Contains(err.Error(), part) {
 			t.Errorf("no %q in\n%v", part, err)
 		}
@@ -153,6 +153,35 @@ func TestSatisfactionMistakes(t *testing.T) {
 	if _, err := policy.Decode([]byte(`{"satisfaction":{"targets":[{"kase":"ticket"}],"weihts":{}}}`)); err == nil ||
 		!strings.Contains(err.Error(), "did you mean case?") || !strings.Contains(err.Error(), "did you mean weights?") {
 		t.Errorf("unknown keys: %v", err)
+	}
+}
+
+// TestTiersOfServiceLevels takes the tiers of any programme of the policy, and
+// leaves the default's levels alone.
+func TestTiersOfServiceLevels(t *testing.T) {
+	tiers := func(names ...string) policy.Tiers {
+		var t policy.Tiers
+		for i, name := range names {
+			t.Levels = append(t.Levels, policy.Level{Name: name, Threshold: policy.Number(domain.Decimal(i) * 10_000)})
+		}
+		return t
+	}
+	p := policy.Default()
+	p.Loyalty.Programmes = []policy.Programme{{ID: "a", Tiers: tiers("blue", "red")}, {ID: "b", Tiers: tiers("guest", "friend")}}
+	if err := p.Validate(); err != nil {
+		t.Errorf("without levels: %v", err)
+	}
+	p.Satisfaction.Service.Levels = []policy.ServiceLevel{{Level: "x", Tiers: []string{"red", "friend"}}}
+	if err := p.Validate(); err != nil {
+		t.Errorf("tiers of two programmes: %v", err)
+	}
+	p.Loyalty.Programmes = p.Loyalty.Programmes[:1]
+	if err := p.Validate(); err == nil || !strings.Contains(err.Error(), `service.levels[0].tiers[1]: "friend" is no tier`) {
+		t.Errorf("a tier of a programme that is gone: %v", err)
+	}
+	p.Loyalty.Programmes = []policy.Programme{}
+	if err := p.Validate(); err == nil || !strings.Contains(err.Error(), "the policy has no loyalty programme") {
+		t.Errorf("tiers without a programme: %v", err)
 	}
 }
 

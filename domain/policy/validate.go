@@ -79,8 +79,9 @@ func (p Policy) Validate() error {
 	if len(v.problems) > 0 {
 		currency = Default().Currency // what is wrong is said once
 	}
-	p.Loyalty.complete(currency).validate(v)
-	p.Satisfaction.validate(v)
+	loyalty := p.Loyalty.complete(currency)
+	loyalty.validate(v)
+	p.Satisfaction.validate(v, loyalty.tierNames())
 	seen := map[[3]string]string{}
 	for i, m := range p.Events {
 		m.validate(v, i, seen)
