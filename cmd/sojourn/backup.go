@@ -223,7 +223,7 @@ func backup(ctx context.Context, r *remote, to string, out, errOut io.Writer) (e
 	if server == "" {
 		server = os.Getenv("SOJOURN_SERVER")
 	}
-	data, err := existingData(ctx, r.data, server)
+	data, err := existingData(ctx, Config{Data: r.data, LogLevel: "error"}, server)
 	switch {
 	case server != "" || errors.Is(err, errInUse):
 		cl, err := r.client(true)

@@ -155,7 +155,7 @@ func inHeader(tar string, at int) bool {
 // TestOneBackupAtATime refuses a second one, and one of a log that is elsewhere.
 func TestOneBackupAtATime(t *testing.T) {
 	dir := dataWith(t, "a", 5)
-	d, err := openData(dir)
+	d, err := openData(t.Context(), dir, (&Config{LogLevel: "error"}).logger())
 	if err != nil {
 		t.Fatal(err)
 	}

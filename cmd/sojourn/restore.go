@@ -62,7 +62,7 @@ func restore(ctx context.Context, from, to string, in io.Reader, out, errOut io.
 		stopping.add("backup", f.Close)
 		in = f
 	}
-	data, err := openData(to)
+	data, err := openData(ctx, to, log)
 	if err != nil {
 		return err
 	}
