@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -650,5 +652,33 @@ func TestAfterAStop(t *testing.T) {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%d: %v", i, err)
 		}
+	}
+}
+
+// TestTheOperationPage holds docs/operation.md to what verify compares and what
+// statements there are.
+func TestTheOperationPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/operation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t)
+	s.send(buy("o", "ann", day0, "300"))
+	r, err := s.views.Verify(t.Context(), 10, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := slices.Collect(maps.Keys(r.Rows))
+	names = slices.DeleteFunc(names, func(table string) bool { return table == statementsTable })
+	names = append(append(names, entered[:]...), withdrawn[:]...)
+	names = append(names, domain.TypeLoyaltyCommand, domain.TypeLoyaltyGuard, domain.TypeFeedbackHandled, domain.TypeIdentityMerged, domain.TypeIdentitySplit,
+		domain.StreamPolicy, domain.StreamPolicyFile, domain.StreamIdentity, domain.StreamWriteKeys, domain.StreamRejects)
+	for _, name := range names {
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("it does not name %s", name)
+		}
+	}
+	if len(r.Rows) < 10 {
+		t.Errorf("too little was compared: %v", r.Rows)
 	}
 }
