@@ -396,6 +396,7 @@ func (v *Views) setTrouble(err error) {
 	v.mu.Lock()
 	v.trouble = err
 	v.mu.Unlock()
+	v.moved.send()
 }
 
 // Stop ends everything that Start has begun, at a checkpoint, and closes the

@@ -42,15 +42,16 @@ const clusterConfig = `<clickhouse>
 
 // ClusterDSN starts an embedded engine that is the one node of a cluster, and gives
 // its address. The engine has the Distributed tables and no Keeper: what a cluster
-// asks Keeper for is taken out of the statements on their way.
-func ClusterDSN(t testing.TB) string {
+// asks Keeper for is taken out of the statements on their way. Every request goes
+// through the handles first, the last one outermost.
+func ClusterDSN(t testing.TB, handles ...Handle) string {
 	t.Helper()
 	settings := filepath.Join(t.TempDir(), "config.xml")
 	if err := os.WriteFile(settings, []byte(clusterConfig), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	e := chdbtest.Start(t, func(c *chdb.Config) { c.Settings = settings })
-	return "http://" + Front(t, e.Socket(), func(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
+	handle := func(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("query") == "" {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
@@ -61,7 +62,14 @@ func ClusterDSN(t testing.TB) string {
 			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		}
 		proxy.ServeHTTP(w, r)
-	})
+	}
+	for _, outer := range handles {
+		inner := handle
+		handle = func(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
+			outer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { inner(proxy, w, r) }), w, r)
+		}
+	}
+	return "http://" + Front(t, e.Socket(), handle)
 }
 
 var (
@@ -84,9 +92,12 @@ func withoutKeeper(query string) string {
 	return remembers.ReplaceAllString(query, "non_replicated_deduplication_window = $1")
 }
 
+// Handle answers a request to an engine; proxy passes it on.
+type Handle = func(proxy http.Handler, w http.ResponseWriter, r *http.Request)
+
 // Front serves an engine's private socket on a loopback address, through handle,
 // and gives the address.
-func Front(t testing.TB, socket string, handle func(proxy http.Handler, w http.ResponseWriter, r *http.Request)) string {
+func Front(t testing.TB, socket string, handle Handle) string {
 	t.Helper()
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "engine" },
