@@ -42,11 +42,14 @@ func withDefaults(opt *clickhouse.Options, settings clickhouse.Settings) {
 	}
 }
 
-// How long a table remembers which blocks it has taken, so that an INSERT that is
-// repeated lands once: longer than any retry lasts.
+// How long touchpoints remember which blocks they have taken, so that an INSERT that
+// is repeated lands once: longer than any retry lasts. The rows of the other tables
+// replace themselves, and what those remember is never asked for; it is kept small,
+// as it lies in Keeper's memory.
 const (
 	rememberSeconds = 14 * 24 * 3600
 	rememberBlocks  = 100_000
+	rememberFew     = 100
 )
 
 // shardedBy is the column whose hash chooses the shard of a row. It never changes
@@ -108,8 +111,12 @@ func (db *DB) replicated(text, name, path, replica string) string {
 		arguments += ", " + found[2]
 	}
 	text = engine.ReplaceAllLiteralString(text, "ENGINE = Replicated"+found[1]+"("+arguments+")")
+	blocks := rememberFew
+	if found[1] == "MergeTree" {
+		blocks = rememberBlocks
+	}
 	return strings.Replace(text, "\nSETTINGS ", fmt.Sprintf("\nSETTINGS replicated_deduplication_window = %d, replicated_deduplication_window_seconds = %d,\n    ",
-		rememberBlocks, rememberSeconds), 1)
+		blocks, rememberSeconds), 1)
 }
 
 // tableStatements are what makes a table of a generation, or its dictionary.

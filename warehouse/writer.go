@@ -2,6 +2,7 @@ package warehouse
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -48,6 +49,9 @@ func (db *DB) insertContext(ctx context.Context, token string, extra ...clickhou
 	if token != "" {
 		settings["insert_deduplicate"] = 1
 		settings["insert_deduplication_token"] = token
+	} else if db.Clustered() {
+		// Later releases remember whatever insert_deduplicate says.
+		settings["insert_deduplication_token"] = rand.Text()
 	}
 	return clickhouse.Context(ctx, append(extra, clickhouse.WithSettings(settings))...)
 }

@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS sojourn.subjects_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/subjects_g7', '{replica}', version)
 ORDER BY subject_id
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.subjects_g7 ON CLUSTER `main` AS sojourn.subjects_g7_local
@@ -91,7 +91,7 @@ CREATE TABLE IF NOT EXISTS sojourn.customers_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/customers_g7', '{replica}', version)
 ORDER BY customer_id
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.customers_g7 ON CLUSTER `main` AS sojourn.customers_g7_local
@@ -114,7 +114,7 @@ CREATE TABLE IF NOT EXISTS sojourn.stage_transitions_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/stage_transitions_g7', '{replica}', version)
 ORDER BY (customer_id, seq)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.stage_transitions_g7 ON CLUSTER `main` AS sojourn.stage_transitions_g7_local
@@ -136,7 +136,7 @@ CREATE TABLE IF NOT EXISTS sojourn.identity_conflicts_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/identity_conflicts_g7', '{replica}', version)
 ORDER BY (event_id, other_id)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.identity_conflicts_g7 ON CLUSTER `main` AS sojourn.identity_conflicts_g7_local
@@ -162,7 +162,7 @@ CREATE TABLE IF NOT EXISTS sojourn.accounts_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/accounts_g7', '{replica}', version)
 ORDER BY account_id
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.accounts_g7 ON CLUSTER `main` AS sojourn.accounts_g7_local
@@ -180,7 +180,7 @@ CREATE TABLE IF NOT EXISTS sojourn.account_members_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/account_members_g7', '{replica}', version)
 ORDER BY (account_id, subject_id)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.account_members_g7 ON CLUSTER `main` AS sojourn.account_members_g7_local
@@ -220,7 +220,7 @@ CREATE TABLE IF NOT EXISTS sojourn.loyalty_status_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/loyalty_status_g7', '{replica}', version)
 ORDER BY (customer_id, programme)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.loyalty_status_g7 ON CLUSTER `main` AS sojourn.loyalty_status_g7_local
@@ -253,7 +253,7 @@ CREATE TABLE IF NOT EXISTS sojourn.loyalty_ledger_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/loyalty_ledger_g7', '{replica}', version)
 ORDER BY (customer_id, programme, seq)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.loyalty_ledger_g7 ON CLUSTER `main` AS sojourn.loyalty_ledger_g7_local
@@ -278,7 +278,7 @@ CREATE TABLE IF NOT EXISTS sojourn.tier_transitions_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/tier_transitions_g7', '{replica}', version)
 ORDER BY (customer_id, programme, seq)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.tier_transitions_g7 ON CLUSTER `main` AS sojourn.tier_transitions_g7_local
@@ -319,7 +319,7 @@ CREATE TABLE IF NOT EXISTS sojourn.satisfaction_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/satisfaction_g7', '{replica}', version)
 ORDER BY customer_id
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.satisfaction_g7 ON CLUSTER `main` AS sojourn.satisfaction_g7_local
@@ -343,7 +343,7 @@ CREATE TABLE IF NOT EXISTS sojourn.satisfaction_transitions_g7_local ON CLUSTER 
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/satisfaction_transitions_g7', '{replica}', version)
 ORDER BY (customer_id, seq)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.satisfaction_transitions_g7 ON CLUSTER `main` AS sojourn.satisfaction_transitions_g7_local
@@ -378,7 +378,7 @@ CREATE TABLE IF NOT EXISTS sojourn.cases_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/cases_g7', '{replica}', version)
 ORDER BY (customer_id, seq)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.cases_g7 ON CLUSTER `main` AS sojourn.cases_g7_local
@@ -402,7 +402,7 @@ CREATE TABLE IF NOT EXISTS sojourn.surveys_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/surveys_g7', '{replica}', version)
 ORDER BY (customer_id, seq)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.surveys_g7 ON CLUSTER `main` AS sojourn.surveys_g7_local
@@ -440,7 +440,7 @@ CREATE TABLE IF NOT EXISTS sojourn.feedback_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/feedback_g7', '{replica}', position)
 ORDER BY (toYYYYMM(occurred_at), subject, event_id)
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.feedback_g7 ON CLUSTER `main` AS sojourn.feedback_g7_local
@@ -462,7 +462,7 @@ CREATE TABLE IF NOT EXISTS sojourn.feedback_handling_g7_local ON CLUSTER `main`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/feedback_handling_g7', '{replica}', revision)
 ORDER BY event_id
-SETTINGS replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 1209600,
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
     fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS sojourn.feedback_handling_g7 ON CLUSTER `main` AS sojourn.feedback_handling_g7_local
