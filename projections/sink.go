@@ -116,12 +116,14 @@ func (g *generation) writeRows(ctx, patience context.Context, rows *Rows) error 
 		}
 	})()
 	told := false
+	defer func() {
+		if told {
+			g.trouble(nil)
+		}
+	}()
 	for wait := firstSinkWait; ; wait = min(2*wait, maxSinkWait) {
 		err := g.sink.Write(ctx, rows)
 		if err == nil || !warehouse.Transient(err) {
-			if told {
-				g.trouble(nil)
-			}
 			return err
 		}
 		err = fmt.Errorf("clickhouse takes no rows at the moment: %w", err)
