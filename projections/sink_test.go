@@ -38,7 +38,7 @@ func farSite(t *testing.T, cluster string) (*site, *atomic.Pointer[warehousetest
 		}
 		proxy.ServeHTTP(w, r)
 	}
-	cfg := warehouse.Config{Cluster: cluster, ReadTimeout: 2 * time.Second}
+	cfg := warehouse.Config{Cluster: cluster, ReadTimeout: 5 * time.Second}
 	if cluster == "" {
 		cfg.DSN = "http://" + warehousetest.Front(t, chdbtest.Start(t).Socket(), handle)
 	} else {
