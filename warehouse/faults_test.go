@@ -78,7 +78,9 @@ func TestWhatPasses(t *testing.T) {
 		{"memory", exception(500, 241, "MEMORY_LIMIT_EXCEEDED"), true},
 		{"time", exception(408, 159, "TIMEOUT_EXCEEDED"), true},
 		{"no quorum", exception(500, 285, "TOO_FEW_LIVE_REPLICAS"), true},
-		{"a proxy", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no backend", http.StatusServiceUnavailable) }, true},
+		{"a proxy", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "no backend", http.StatusServiceUnavailable)
+		}, true},
 		{"no such column", exception(404, 16, "NO_SUCH_COLUMN_IN_TABLE"), false},
 		{"wrong password", exception(403, 516, "AUTHENTICATION_FAILED"), false},
 		{"not ClickHouse", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hello", 404) }, false},
