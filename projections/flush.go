@@ -25,6 +25,12 @@ import (
 
 // Rows are what one flush writes to the tables.
 type Rows struct {
+	// Flush is the flush's id: the log range it is of and a random part, the same
+	// when it is done again after a crash. After is where the range begins.
+	Flush        string
+	After        eventstore.Position
+	tried, wrote bool // the touchpoints
+
 	Touchpoints *warehouse.TouchpointBlock
 	Subjects    []warehouse.Subject
 	Customers   []warehouse.Customer

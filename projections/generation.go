@@ -62,6 +62,11 @@ type generation struct {
 	rows    *warehouse.TouchpointBlock
 	blocks  [2]warehouse.TouchpointBlock
 	writing chan error // of the flush under way, nil where there is none
+	// redo is the id of the flush that is being done again, else empty.
+	redo string
+	// trouble, where not nil, hears why the rows cannot be written at the moment,
+	// and nil when they can.
+	trouble func(error)
 	// broken says that a flush has failed: the fold is ahead of the state.
 	broken bool
 	// corrections are statements that stood otherwise than the state had it.
@@ -97,11 +102,15 @@ func (g *generation) recover(ctx context.Context) error {
 	if g.sink.WantsTouchpoints() {
 		g.rows = &g.blocks[0]
 	}
-	if err := g.sink.Trim(ctx, at.Position); err != nil {
-		return err
-	}
 	in, ok, err := g.state.intent()
 	if err != nil {
+		return err
+	}
+	keep := at.Position
+	if s, is := g.sink.(remembering); is && s.Remembers() && ok {
+		keep = max(keep, in.To)
+	}
+	if err := g.sink.Trim(ctx, keep); err != nil {
 		return err
 	}
 	if !ok {
@@ -112,7 +121,10 @@ func (g *generation) recover(ctx context.Context) error {
 	if err := g.read(ctx, in.To, 0); err != nil {
 		return err
 	}
-	if err := g.flush(ctx, in.Clock, at.Reconciled); err != nil {
+	g.redo = in.ID
+	err = g.flush(ctx, in.Clock, at.Reconciled)
+	g.redo = ""
+	if err != nil {
 		return err
 	}
 	if err := g.settle(); err != nil {
@@ -238,10 +250,15 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 			g.rows = &g.blocks[0]
 		}
 	}
+	fl.rows.After, fl.rows.Flush = g.state.checkpoint().Position, g.redo
+	if fl.rows.Flush == "" {
+		fl.rows.Flush = newFlushID(fl.rows.After, fl.to)
+	}
 	g.writing = make(chan error, 1)
 	// A write that has begun is finished even where the caller gives up, so that a
 	// clean stop leaves nothing to be done again.
-	go func(done chan<- error) { done <- g.write(context.WithoutCancel(ctx), fl, reconciled) }(g.writing)
+	// Only ClickHouse, where it is away, is not waited for any longer.
+	go func(done chan<- error) { done <- g.write(context.WithoutCancel(ctx), ctx, fl, reconciled) }(g.writing)
 	return nil
 }
 
@@ -256,16 +273,17 @@ func (g *generation) settle() error {
 	return err
 }
 
-// write makes a flush durable. The order matters:
-func (g *generation) write(ctx context.Context, fl *flush, reconciled bool) error {
+// write makes a flush durable; it waits for a sink that is away while patience
+// lasts. The order matters:
+func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled bool) error {
 	// 1. Which batch this is, so that after a crash the very same is done again:
 	// the same rows, the same statements.
-	if err := g.state.begin(intent{To: fl.to, Clock: fl.clock}); err != nil {
+	if err := g.state.begin(intent{To: fl.to, Clock: fl.clock, ID: fl.rows.Flush}); err != nil {
 		return err
 	}
 	// 2. The rows. Touchpoints are trimmed to the checkpoint before they are
 	// written again; the rest replaces itself.
-	if err := g.sink.Write(ctx, &fl.rows); err != nil {
+	if err := g.writeRows(ctx, patience, &fl.rows); err != nil {
 		return err
 	}
 	if fl.rows.Touchpoints != nil {

@@ -57,6 +57,7 @@ type Views struct {
 	outdate context.CancelCauseFunc
 	ready   bool
 	lastErr error
+	trouble error           // why rows cannot be written at the moment
 	ctx     context.Context // of Start, for the loops
 
 	inForce   atomic.Pointer[Rules] // of the last of policies
@@ -212,7 +213,7 @@ func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rule
 	}
 	g := &generation{
 		number: n, rules: rules, store: v.cfg.Store, keyer: v.cfg.Keyer,
-		sink: tables{v.cfg.DB, n}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send,
+		sink: tables{v.cfg.DB, n}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
 	}
 	if err := g.recover(ctx); err != nil {
 		if at := s.checkpoint(); at.Fold == 0 || at.Fold == foldVersion {
@@ -394,6 +395,15 @@ func (v *Views) setErr(err error) {
 	v.moved.send()
 }
 
+// setTrouble notes why ClickHouse takes no rows at the moment, and nil when it does
+// again.
+func (v *Views) setTrouble(err error) {
+	v.mu.Lock()
+	v.trouble = err
+	v.mu.Unlock()
+	v.moved.send()
+}
+
 // Stop ends everything that Start has begun, at a checkpoint, and closes the
 // state. It may be called twice.
 func (v *Views) Stop() error {
@@ -427,6 +437,9 @@ func (v *Views) Status() Status {
 	s := Status{Building: int(v.building)}
 	if v.lastErr != nil {
 		s.Err = v.lastErr.Error()
+	}
+	if s.Err == "" && v.trouble != nil {
+		s.Err = v.trouble.Error()
 	}
 	if v.active == nil {
 		return s

@@ -2,6 +2,10 @@ package projections
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,57 +21,121 @@ type tables struct {
 
 func (t tables) WantsTouchpoints() bool { return true }
 
+// remembering is a sink that may know a flush that is written once more by its id
+// (Rows.Flush): then its touchpoints need not be trimmed.
+type remembering interface{ Remembers() bool }
+
+// Remembers is true on a cluster.
+func (t tables) Remembers() bool { return t.db.Clustered() }
+
 func (t tables) Trim(ctx context.Context, after eventstore.Position) error {
 	_, err := t.db.TrimTouchpoints(ctx, t.generation, uint64(after))
 	return err
 }
 
 // Write inserts into the tables side by side: none needs another's rows, and each
-// waits for the disk.
+// waits for the disk. What is written is taken out of r, so that after an error
+// Write goes on with the rest.
 func (t tables) Write(ctx context.Context, r *Rows) error {
-	g, ctx := errgroup.WithContext(ctx)
-	if r.Touchpoints != nil && r.Touchpoints.Len() > 0 {
-		g.Go(func() error { return t.db.WriteTouchpoints(ctx, t.generation, r.Touchpoints) })
-	}
-	if len(r.Transitions) > 0 {
-		g.Go(func() error { return t.db.WriteTransitions(ctx, t.generation, r.Transitions) })
-	}
-	if len(r.Customers) > 0 {
-		g.Go(func() error { return t.db.WriteCustomers(ctx, t.generation, r.Customers) })
-	}
-	if len(r.Conflicts) > 0 {
-		g.Go(func() error { return t.db.WriteConflicts(ctx, t.generation, r.Conflicts) })
-	}
-	if len(r.Accounts) > 0 {
-		g.Go(func() error { return t.db.WriteAccounts(ctx, t.generation, r.Accounts) })
-	}
-	if len(r.AccountMembers) > 0 {
-		g.Go(func() error { return t.db.WriteAccountMembers(ctx, t.generation, r.AccountMembers) })
-	}
-	write(g, r.LoyaltyStatus, func(rows []warehouse.LoyaltyStatus) error { return t.db.WriteLoyaltyStatus(ctx, t.generation, rows) })
-	write(g, r.LoyaltyLedger, func(rows []warehouse.LoyaltyMovement) error { return t.db.WriteLoyaltyLedger(ctx, t.generation, rows) })
-	write(g, r.TierChanges, func(rows []warehouse.TierChange) error { return t.db.WriteTierTransitions(ctx, t.generation, rows) })
-	write(g, r.Satisfaction, func(rows []warehouse.Satisfaction) error { return t.db.WriteSatisfaction(ctx, t.generation, rows) })
-	write(g, r.StatusChanges, func(rows []warehouse.StatusChange) error { return t.db.WriteStatusTransitions(ctx, t.generation, rows) })
-	write(g, r.Cases, func(rows []warehouse.Case) error { return t.db.WriteCases(ctx, t.generation, rows) })
-	write(g, r.Surveys, func(rows []warehouse.Survey) error { return t.db.WriteSurveys(ctx, t.generation, rows) })
-	write(g, r.Feedback, func(rows []warehouse.Feedback) error { return t.db.WriteFeedback(ctx, t.generation, rows) })
-	write(g, r.Handlings, func(rows []warehouse.Handling) error { return t.db.WriteHandlings(ctx, t.generation, rows) })
-	if len(r.Subjects) > 0 {
+	db, gen := t.db.Flush(r.Flush), t.generation
+	var g errgroup.Group
+	if r.Touchpoints != nil && r.Touchpoints.Len() > 0 && !r.wrote {
 		g.Go(func() error {
-			if err := t.db.WriteSubjects(ctx, t.generation, r.Subjects); err != nil {
-				return err
+			if r.tried && !t.Remembers() {
+				if err := t.Trim(ctx, r.After); err != nil {
+					return err
+				}
 			}
-			return t.db.ReloadMoved(ctx, t.generation)
+			r.tried = true
+			err := db.WriteTouchpoints(ctx, gen, r.Touchpoints)
+			r.wrote = err == nil
+			return err
 		})
 	}
+	write(ctx, &g, gen, &r.Transitions, db.WriteTransitions)
+	write(ctx, &g, gen, &r.Customers, db.WriteCustomers)
+	write(ctx, &g, gen, &r.Conflicts, db.WriteConflicts)
+	write(ctx, &g, gen, &r.Accounts, db.WriteAccounts)
+	write(ctx, &g, gen, &r.AccountMembers, db.WriteAccountMembers)
+	write(ctx, &g, gen, &r.LoyaltyStatus, db.WriteLoyaltyStatus)
+	write(ctx, &g, gen, &r.LoyaltyLedger, db.WriteLoyaltyLedger)
+	write(ctx, &g, gen, &r.TierChanges, db.WriteTierTransitions)
+	write(ctx, &g, gen, &r.Satisfaction, db.WriteSatisfaction)
+	write(ctx, &g, gen, &r.StatusChanges, db.WriteStatusTransitions)
+	write(ctx, &g, gen, &r.Cases, db.WriteCases)
+	write(ctx, &g, gen, &r.Surveys, db.WriteSurveys)
+	write(ctx, &g, gen, &r.Feedback, db.WriteFeedback)
+	write(ctx, &g, gen, &r.Handlings, db.WriteHandlings)
+	write(ctx, &g, gen, &r.Subjects, func(ctx context.Context, gen warehouse.Generation, rows []warehouse.Subject) error {
+		if err := db.WriteSubjects(ctx, gen, rows); err != nil {
+			return err
+		}
+		return db.ReloadMoved(ctx, gen)
+	})
 	return g.Wait()
 }
 
-// write inserts rows where there are any.
-func write[R any](g *errgroup.Group, rows []R, do func([]R) error) {
-	if len(rows) > 0 {
-		g.Go(func() error { return do(rows) })
+// write inserts rows where there are any, and takes them out when they are written.
+func write[R any](ctx context.Context, g *errgroup.Group, gen warehouse.Generation, rows *[]R, do func(context.Context, warehouse.Generation, []R) error) {
+	if len(*rows) == 0 {
+		return
+	}
+	g.Go(func() error {
+		err := do(ctx, gen, *rows)
+		if err == nil {
+			*rows = nil
+		}
+		return err
+	})
+}
+
+// newFlushID names a flush of a log range. The random part keeps it apart from one
+// of the same range in another life of the state, whose rows were trimmed.
+func newFlushID(after, to eventstore.Position) string {
+	return fmt.Sprintf("%d-%d/%s", after, to, rand.Text())
+}
+
+// How long a sink that is away, overloaded or read-only is left alone: the first
+// time, and at most. Each wait is cut by up to a half, at random.
+const (
+	firstSinkWait = 250 * time.Millisecond
+	maxSinkWait   = 30 * time.Second
+	// graceOfSink is how long a write under way is waited for when nobody has
+	// patience any more.
+	graceOfSink = 15 * time.Second
+)
+
+// writeRows writes the rows of a flush, and comes again while ClickHouse does not
+// take them and patience lasts. The log goes on meanwhile: it costs lag.
+func (g *generation) writeRows(ctx, patience context.Context, rows *Rows) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(patience, func() {
+		if pause(ctx, graceOfSink) == nil {
+			cancel()
+		}
+	})()
+	told := false
+	defer func() {
+		if told {
+			g.trouble(nil)
+		}
+	}()
+	for wait := firstSinkWait; ; wait = min(2*wait, maxSinkWait) {
+		err := g.sink.Write(ctx, rows)
+		if err == nil || !warehouse.Transient(err) {
+			return err
+		}
+		err = fmt.Errorf("clickhouse takes no rows at the moment: %w", err)
+		if g.trouble != nil {
+			g.trouble(err)
+			told = true
+		}
+		left := wait - time.Duration(mathrand.Int64N(int64(wait)/2))
+		g.logger.Warn("the views wait for clickhouse", "generation", g.number, "in", left.Round(time.Millisecond), "error", err)
+		if pause(patience, left) != nil {
+			return err
+		}
 	}
 }
 

@@ -39,6 +39,8 @@ type checkpoint struct {
 type intent struct {
 	To    eventstore.Position `json:"to"`
 	Clock domain.Millis       `json:"clock"`
+	// ID names it to the sink (Rows.Flush).
+	ID string `json:"id,omitempty"`
 }
 
 var (

@@ -97,12 +97,11 @@ func (db *DB) Compare(ctx context.Context, a, b Generation, limit int) (*Compari
 
 // viewSelect is what the public view of a generation selects.
 func (db *DB) viewSelect(view string, g Generation) (string, error) {
-	text, err := sqlFiles.ReadFile("views/" + view + ".sql")
+	text, err := db.viewStatement(view, g)
 	if err != nil {
 		return "", err
 	}
-	body := db.render(string(text), g)
-	_, body, found := strings.Cut(body, " AS\n")
+	_, body, found := strings.Cut(text, " AS\n")
 	body, _, cut := strings.Cut(body, "\nCOMMENT ")
 	if !found || !cut {
 		return "", fmt.Errorf("the view %s is not written as expected", view)

@@ -143,8 +143,10 @@ func TestDSN(t *testing.T) {
 	if n := value[string](t, db, "SELECT toString(getSetting('max_execution_time'))"); n != "30" {
 		t.Errorf("the DSN's setting is %s", n)
 	}
-	if _, err := warehouse.Open(ctx, warehouse.Config{DSN: "http://127.0.0.1:1"}); err == nil {
-		t.Error("a server that is not there was opened")
+	for _, dsn := range []string{"http://127.0.0.1:1", "clickhouse://127.0.0.1:1"} {
+		if _, err := warehouse.Open(ctx, warehouse.Config{DSN: dsn}); !warehouse.Transient(err) {
+			t.Errorf("a server that is not there was opened: %v", err)
+		}
 	}
 }
 

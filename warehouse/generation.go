@@ -48,7 +48,11 @@ var ErrNoGeneration = errors.New("no such generation of views")
 // repeat, and a start repeats it.
 func (db *DB) CreateGeneration(ctx context.Context, g Generation) error {
 	for _, name := range tableFiles {
-		if err := db.execFile(ctx, "tables/"+name+".sql", g); err != nil {
+		all, err := db.tableStatements(name, g)
+		if err == nil {
+			err = db.execAll(ctx, all)
+		}
+		if err != nil {
 			return fmt.Errorf("create %s_%s: %w", name, g, err)
 		}
 	}
@@ -66,12 +70,7 @@ func (db *DB) DropGeneration(ctx context.Context, g Generation) error {
 		return fmt.Errorf("drop generation %s: it is the active one", g)
 	}
 	for _, name := range slices.Backward(tableFiles) {
-		kind := "TABLE"
-		if name == "moved" {
-			kind = "DICTIONARY"
-		}
-		stmt := fmt.Sprintf("DROP %s IF EXISTS %s.%s_%s SYNC", kind, db.database, name, g)
-		if err := db.Exec(ctx, stmt); err != nil {
+		if err := db.execAll(ctx, db.dropStatements(name, g)); err != nil {
 			return fmt.Errorf("drop %s_%s: %w", name, g, err)
 		}
 	}
@@ -85,7 +84,11 @@ func (db *DB) DropGeneration(ctx context.Context, g Generation) error {
 // release in use.
 func (db *DB) Activate(ctx context.Context, g Generation) error {
 	for _, name := range viewFiles {
-		if err := db.execFile(ctx, "views/"+name+".sql", g); err != nil {
+		stmt, err := db.viewStatement(name, g)
+		if err == nil {
+			err = db.Exec(ctx, stmt)
+		}
+		if err != nil {
 			return fmt.Errorf("activate %s: view %s: %w", g, name, err)
 		}
 	}
@@ -94,9 +97,9 @@ func (db *DB) Activate(ctx context.Context, g Generation) error {
 
 // Generations lists the generations of which any table exists, in order.
 func (db *DB) Generations(ctx context.Context) ([]Generation, error) {
-	rows, err := db.Query(ctx, `SELECT DISTINCT toUInt32OrZero(extract(name, '_g([0-9]+)$')) AS g
+	rows, err := db.Query(ctx, `SELECT DISTINCT toUInt32OrZero(extract(name, '_g([0-9]+)(?:_local)?$')) AS g
 FROM system.tables WHERE database = {database:String} AND match(name, {tables:String})
-ORDER BY g`, Named("database", db.database), Named("tables", "^("+strings.Join(tableFiles, "|")+")_g[0-9]+$"))
+ORDER BY g`, Named("database", db.database), Named("tables", "^("+strings.Join(tableFiles, "|")+")_g[0-9]+(_local)?$"))
 	if err != nil {
 		return nil, fmt.Errorf("list generations: %w", err)
 	}
@@ -141,9 +144,11 @@ WHERE database = {database:String} AND name = 'touchpoints' AND engine = 'View'`
 
 // ReloadMoved makes the dictionary of moved subjects read its table again, so
 // that the touchpoints view shows the customers of the subjects written before.
-// It costs some milliseconds and grows with the number of moved subjects.
+// It costs some milliseconds and grows with the number of moved subjects. On a
+// cluster it goes through the queue of statements; a node that is away reads the
+// table when it is back.
 func (db *DB) ReloadMoved(ctx context.Context, g Generation) error {
-	if err := db.Exec(ctx, fmt.Sprintf("SYSTEM RELOAD DICTIONARY %s.moved_%s", db.database, g)); err != nil {
+	if err := db.execAll(ctx, db.reloadStatements(g)); err != nil {
 		return fmt.Errorf("reload moved_%s: %w", g, err)
 	}
 	return nil
@@ -160,12 +165,22 @@ func (db *DB) MaxPosition(ctx context.Context, g Generation) (uint64, error) {
 	return position, nil
 }
 
-func (db *DB) execFile(ctx context.Context, file string, g Generation) error {
+func (db *DB) execAll(ctx context.Context, statements []string) error {
+	for _, stmt := range statements {
+		if err := db.Exec(ctx, stmt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sqlFile is the text of one of the files, with the names filled in.
+func (db *DB) sqlFile(file string, g Generation) (string, error) {
 	text, err := sqlFiles.ReadFile(file)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return db.Exec(ctx, db.render(string(text), g))
+	return db.render(string(text), g), nil
 }
 
 // render fills in the names that a SQL file leaves open.

@@ -33,7 +33,7 @@ func (db *DB) Migrate(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
-		for _, stmt := range statements(db.render(string(text), 0)) {
+		for _, stmt := range db.migrationStatements(string(text)) {
 			if err := db.Exec(ctx, stmt); err != nil {
 				return fmt.Errorf("migrate %s: %w", name, err)
 			}

@@ -2,7 +2,9 @@ package warehouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 )
 
 // TrimTouchpoints deletes the touchpoints of a generation above a position, and
@@ -12,8 +14,19 @@ import (
 // there are none it only reads an index; where they stand in parts of their own,
 // as those of a batch that was just cut do, it takes milliseconds; where they
 // have been merged with earlier ones, seconds for a million rows.
+//
+// An INSERT whose client has given up could still land behind the trim: those that
+// run are killed first, and as long as one of them has not ended it is an error.
+// On a cluster nothing is killed: there the table remembers what it has taken (see
+// Flush), and only rows that no repetition brings again are trimmed.
 func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64) (uint64, error) {
+	if db.cluster != "" {
+		return db.trimCluster(ctx, g, position)
+	}
 	table := fmt.Sprintf("%s.touchpoints_%s", db.database, g)
+	if err := db.endInserts(ctx, table); err != nil {
+		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
+	}
 	parts, rows, err := db.partsAbove(ctx, table, position)
 	if err != nil {
 		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
@@ -39,6 +52,71 @@ func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64
 		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
 	}
 	return rows, nil
+}
+
+// How long endInserts waits for what it has killed, and how often it looks. A
+// server that is reading from a client sees that it is killed when the client's
+// time is up.
+const (
+	endWithin = 40 * time.Second
+	endEvery  = 20 * time.Millisecond
+)
+
+// errInsertRuns is what errors.Is finds where an INSERT that was given up has not
+// come to its end.
+var errInsertRuns = errors.New("an earlier insert is still running")
+
+// endInserts ends the INSERTs into a table that still run.
+func (db *DB) endInserts(ctx context.Context, table string) error {
+	const running = " WHERE query_kind = 'Insert' AND startsWith(query, %s)"
+	where := fmt.Sprintf(running, quote("INSERT INTO "+table+" "))
+	count := func() (n uint64, err error) {
+		err = db.QueryRow(ctx, "SELECT count() FROM system.processes"+where).Scan(&n)
+		return n, err
+	}
+	n, err := count()
+	if n == 0 || err != nil {
+		return err
+	}
+	if err := db.Exec(ctx, "KILL QUERY"+where+" ASYNC"); err != nil {
+		return err
+	}
+	tick := time.NewTicker(endEvery)
+	defer tick.Stop()
+	for end := time.Now().Add(endWithin); n > 0; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if n, err = count(); err != nil {
+			return err
+		}
+		if n > 0 && time.Now().After(end) {
+			return errInsertRuns
+		}
+	}
+	return nil
+}
+
+// trimCluster deletes by a mutation, which reaches the rows of every replica, and
+// is done on those that are there when it returns.
+func (db *DB) trimCluster(ctx context.Context, g Generation, position uint64) (rows uint64, err error) {
+	row := db.QueryRow(ctx, fmt.Sprintf("SELECT count() FROM %s.touchpoints_%s WHERE position > {position:UInt64}", db.database, g), Named("position", position))
+	if err := row.Scan(&rows); err != nil {
+		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
+	}
+	if rows == 0 {
+		return 0, nil
+	}
+	if err := db.Exec(ctx, db.trimStatement(g, position)); err != nil {
+		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
+	}
+	return rows, nil
+}
+
+func (db *DB) trimStatement(g Generation, position uint64) string {
+	return fmt.Sprintf("ALTER TABLE %s%s DELETE WHERE position > %d SETTINGS mutations_sync = 2", db.local("touchpoints", g), db.onCluster(), position)
 }
 
 // partsAbove lists the parts that hold nothing but rows above a position, and

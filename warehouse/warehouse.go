@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -20,10 +21,16 @@ const DefaultDatabase = "sojourn"
 
 // Config says which ClickHouse to use. Exactly one of DSN and Socket is set.
 type Config struct {
-	// DSN names a server: clickhouse://user:password@host:9000,
-	// http://user:password@host:8123 or https://…, with settings as arguments.
-	// A database in its path counts where Database is empty.
+	// DSN names a server: clickhouse://user:password@host:9000 (with secure=true
+	// over TLS), http://user:password@host:8123 or https://…, with settings as
+	// arguments. A database in its path counts where Database is empty. Several
+	// hosts, separated by commas, are nodes of one Cluster; the first that answers
+	// is used.
 	DSN string
+	// Cluster is the name of a cluster in the server's remote_servers. With it the
+	// tables are made on all its nodes: replicated, and one for all shards on top.
+	// Empty for a server by itself.
+	Cluster string
 	// Socket is the private Unix socket of the embedded engine.
 	Socket string
 	// Database defaults to DefaultDatabase. Letters, digits and underscores.
@@ -43,6 +50,8 @@ type Config struct {
 type DB struct {
 	conn     driver.Conn
 	database string
+	cluster  string // empty for a server by itself
+	flush    string // what the INSERTs belong to; see Flush
 	options  *clickhouse.Options
 	logger   *slog.Logger
 }
@@ -57,19 +66,26 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	// A session cannot start in a database that does not exist yet.
-	if err := ensureDatabase(ctx, opt, cfg.Database); err != nil {
+	db := &DB{database: cfg.Database, cluster: cfg.Cluster, options: opt, logger: cfg.Logger}
+	if err := db.ensureDatabase(ctx); err != nil {
 		return nil, err
 	}
 	opt.Auth.Database = cfg.Database
-	conn, err := clickhouse.Open(opt)
-	if err != nil {
+	if db.conn, err = clickhouse.Open(opt); err != nil {
 		return nil, fmt.Errorf("open clickhouse: %w", err)
 	}
-	return &DB{conn: conn, database: cfg.Database, options: opt, logger: cfg.Logger}, nil
+	return db, nil
 }
 
-func ensureDatabase(ctx context.Context, opt *clickhouse.Options, database string) error {
-	first := *opt
+// Validate says what is wrong with a configuration, without a connection. It
+// repeats no password.
+func (cfg Config) Validate() error {
+	_, err := options(&cfg)
+	return err
+}
+
+func (db *DB) ensureDatabase(ctx context.Context) error {
+	first := *db.options
 	first.Auth.Database = "default"
 	first.MaxOpenConns, first.MaxIdleConns = 1, 1
 	conn, err := clickhouse.Open(&first)
@@ -78,14 +94,14 @@ func ensureDatabase(ctx context.Context, opt *clickhouse.Options, database strin
 	}
 	defer func() { _ = conn.Close() }()
 	var exists uint8
-	if err := conn.QueryRow(ctx, "EXISTS DATABASE "+database).Scan(&exists); err != nil {
+	if err := conn.QueryRow(ctx, "EXISTS DATABASE "+db.database).Scan(&exists); err != nil {
 		return fmt.Errorf("reach clickhouse: %w", err)
 	}
-	if exists == 1 {
+	if exists == 1 && db.cluster == "" {
 		return nil
 	}
-	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+database); err != nil {
-		return fmt.Errorf("create database %s: %w", database, err)
+	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+db.database+db.onCluster()); err != nil {
+		return fmt.Errorf("create database %s: %w", db.database, err)
 	}
 	return nil
 }
@@ -106,9 +122,17 @@ func options(cfg *Config) (*clickhouse.Options, error) {
 			},
 		}
 	case cfg.DSN != "":
+		switch scheme, _, _ := strings.Cut(cfg.DSN, "://"); scheme {
+		case "clickhouse", "tcp", "http", "https":
+		default:
+			return nil, errors.New("clickhouse dsn: it begins with clickhouse://, http:// or https://")
+		}
 		var err error
-		if opt, err = clickhouse.ParseDSN(cfg.DSN); err != nil {
+		if opt, err = clickhouse.ParseDSN(secured(cfg.DSN)); err != nil {
 			return nil, fmt.Errorf("clickhouse dsn: %w", redact(err, cfg.DSN))
+		}
+		if len(opt.Addr) > 1 && cfg.Cluster == "" {
+			return nil, errors.New("clickhouse dsn: several hosts are nodes of a cluster; name it (clickhouse-cluster)")
 		}
 	default:
 		return nil, errors.New("clickhouse: neither a socket nor a dsn is given")
@@ -121,6 +145,9 @@ func options(cfg *Config) (*clickhouse.Options, error) {
 	}
 	if !databaseName.MatchString(cfg.Database) {
 		return nil, fmt.Errorf("clickhouse database %q: use letters, digits and underscores", cfg.Database)
+	}
+	if cfg.Cluster != "" && !clusterName.MatchString(cfg.Cluster) {
+		return nil, fmt.Errorf("clickhouse cluster %q: use letters, digits, underscores and hyphens", cfg.Cluster)
 	}
 	if cfg.MaxConns <= 0 {
 		cfg.MaxConns = 16
@@ -137,7 +164,21 @@ func options(cfg *Config) (*clickhouse.Options, error) {
 	opt.ReadTimeout = cfg.ReadTimeout
 	opt.DialTimeout = 5 * time.Second
 	opt.Settings = maps.Clone(opt.Settings)
+	if cfg.Cluster != "" {
+		withDefaults(opt, clusterSettings)
+	}
 	return opt, nil
+}
+
+// secured adds to an https DSN what the driver asks for besides.
+func secured(dsn string) string {
+	if !strings.HasPrefix(dsn, "https://") || strings.Contains(dsn, "secure=") {
+		return dsn
+	}
+	if strings.Contains(dsn, "?") {
+		return dsn + "&secure=true"
+	}
+	return dsn + "?secure=true"
 }
 
 // redact keeps a password that stands in a DSN out of an error.

@@ -2,6 +2,7 @@ package warehouse
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -16,17 +17,43 @@ import (
 // The statement is "INSERT INTO table (columns)"; a table without a database is
 // in the configured one.
 func (db *DB) PrepareBatch(ctx context.Context, query string) (driver.Batch, error) {
-	return db.conn.PrepareBatch(insertContext(ctx), query)
+	return db.conn.PrepareBatch(db.insertContext(ctx, ""), query)
 }
 
-func insertContext(ctx context.Context, extra ...clickhouse.QueryOption) context.Context {
-	return clickhouse.Context(ctx, append(extra, clickhouse.WithSettings(clickhouse.Settings{
+// Flush is the same database for the INSERTs of one flush. On a cluster those of
+// touchpoints carry deduplication tokens made of the id, so that a repetition of
+// the flush, with the same id and the same rows in the same order, lands once,
+// however late an INSERT that was cut comes to its end. Ids of different flushes
+// differ, whatever rows they have. All other rows replace themselves and need none.
+func (db *DB) Flush(id string) *DB {
+	f := *db
+	f.flush = id
+	return &f
+}
+
+// Clustered says whether the tables are those of a cluster, which remember the
+// flushes that they have taken (see Flush). Elsewhere touchpoints are trimmed before
+// they are written again.
+func (db *DB) Clustered() bool { return db.cluster != "" }
+
+// insertContext has the settings of an INSERT; token names it, where its table
+// remembers.
+func (db *DB) insertContext(ctx context.Context, token string, extra ...clickhouse.QueryOption) context.Context {
+	settings := clickhouse.Settings{
 		"async_insert": 0,
 		// A server that remembers the rows of a cut insert would drop them in its
 		// repetition, although they have been trimmed meanwhile.
 		"insert_deduplicate":              0,
 		"max_partitions_per_insert_block": 0,
-	}))...)
+	}
+	if token != "" {
+		settings["insert_deduplicate"] = 1
+		settings["insert_deduplication_token"] = token
+	} else if db.Clustered() {
+		// Later releases remember whatever insert_deduplicate says.
+		settings["insert_deduplication_token"] = rand.Text()
+	}
+	return clickhouse.Context(ctx, append(extra, clickhouse.WithSettings(settings))...)
 }
 
 // column is a column of an INSERT and how rows [from, to) are put into it.
@@ -38,6 +65,11 @@ type column struct {
 // insert writes n rows in INSERTs of at most MaxRowsPerInsert. Each is durable
 // when it returns; after an error the earlier ones stand.
 func (db *DB) insert(ctx context.Context, table string, n int, columns []column) error {
+	return db.insertAs(ctx, table, "", n, columns)
+}
+
+// insertAs is insert under the name of a flush, which the table remembers.
+func (db *DB) insertAs(ctx context.Context, table, flush string, n int, columns []column) error {
 	types := make([]clickhouse.ColumnNameAndType, len(columns))
 	query := []byte("INSERT INTO " + db.database + "." + table + " (")
 	for i, c := range columns {
@@ -51,7 +83,11 @@ func (db *DB) insert(ctx context.Context, table string, n int, columns []column)
 	query = append(query, ')')
 	for from := 0; from < n; from += MaxRowsPerInsert {
 		to := min(from+MaxRowsPerInsert, n)
-		batch, err := db.conn.PrepareBatch(insertContext(ctx, clickhouse.WithColumnNamesAndTypes(types)), string(query))
+		token := ""
+		if flush != "" {
+			token = fmt.Sprintf("%s/%s/%d", table, flush, from/MaxRowsPerInsert)
+		}
+		batch, err := db.conn.PrepareBatch(db.insertContext(ctx, token, clickhouse.WithColumnNamesAndTypes(types)), string(query))
 		if err != nil {
 			return fmt.Errorf("write %s: %w", table, err)
 		}
@@ -70,7 +106,8 @@ func (db *DB) insert(ctx context.Context, table string, n int, columns []column)
 
 // WriteTouchpoints appends the rows of a block. They are durable when it
 // returns. A repetition makes the rows twice, so after an error or a crash the
-// runner trims to its checkpoint first (TrimTouchpoints).
+// runner trims to its checkpoint first (TrimTouchpoints), but on a cluster repeats
+// the Flush.
 func (db *DB) WriteTouchpoints(ctx context.Context, g Generation, b *TouchpointBlock) error {
 	var scratch []string
 	text := func(name string, p *packed) column {
@@ -84,7 +121,11 @@ func (db *DB) WriteTouchpoints(ctx context.Context, g Generation, b *TouchpointB
 			return c.Append(w.rows[from:to])
 		}}
 	}
-	return db.insert(ctx, "touchpoints_"+g.String(), b.Len(), []column{
+	flush := ""
+	if db.Clustered() {
+		flush = db.flush
+	}
+	return db.insertAs(ctx, "touchpoints_"+g.String(), flush, b.Len(), []column{
 		slice("event_id", "UUID", b.eventID),
 		slice("subject_id", "UUID", b.subjectID),
 		slice("subject_no", "UInt64", b.subjectNo),

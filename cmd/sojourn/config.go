@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"sojourn/cmd/sojourn/yamlfile"
+	"sojourn/warehouse"
 )
 
 // Config is what a server is configured by. A setting comes from its flag, else
@@ -48,6 +49,9 @@ type Config struct {
 	// ClickHouse is the DSN of a ClickHouse server to keep the views in, in place
 	// of the embedded engine.
 	ClickHouse string `yaml:"clickhouse"`
+	// ClickHouseCluster is the cluster that the server is a node of, by its name in
+	// remote_servers. Empty for a server by itself.
+	ClickHouseCluster string `yaml:"clickhouse_cluster"`
 	// ClickHouseListen is the address at which the embedded engine answers
 	// queries; off turns that off.
 	ClickHouseListen string `yaml:"clickhouse_listen"`
@@ -96,6 +100,7 @@ func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.ESDBInsecure, "esdb-insecure", c.ESDBInsecure, "serve them without TLS and credentials, on loopback only")
 	fs.BoolVar(&c.ESDBWritable, "esdb-writable", c.ESDBWritable, "with --esdb-insecure, let them write Sojourn's own streams: for its own processes")
 	fs.StringVar(&c.ClickHouse, "clickhouse", c.ClickHouse, "`DSN` of a ClickHouse server, in place of the embedded engine")
+	fs.StringVar(&c.ClickHouseCluster, "clickhouse-cluster", c.ClickHouseCluster, "`name` of the cluster that the ClickHouse server is a node of")
 	fs.StringVar(&c.ClickHouseListen, "clickhouse-listen", c.ClickHouseListen, "`address` at which the embedded engine answers queries, or off")
 	fs.StringVar(&c.ClickHousePassword, "clickhouse-password", c.ClickHousePassword, "`password` for it; needed on any address but loopback")
 	fs.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so, if it is not found")
@@ -170,11 +175,13 @@ func (c *Config) Validate() error {
 		bad("tls-cert", "give tls-cert and tls-key, or neither")
 	}
 	c.validateESDB(bad)
+	if c.ClickHouseCluster != "" && c.ClickHouse == "" {
+		bad("clickhouse-cluster", "name a node of it with clickhouse")
+	}
 	if c.ClickHouse != "" {
-		u, err := url.Parse(c.ClickHouse)
-		if err != nil || u.Host == "" || u.Scheme != "clickhouse" && u.Scheme != "http" && u.Scheme != "https" {
-			// The DSN may hold a password and is not repeated.
-			bad("clickhouse", "this is no DSN such as clickhouse://user:password@host:9000/sojourn")
+		// The DSN may hold a password and is not repeated.
+		if err := (warehouse.Config{DSN: c.ClickHouse, Cluster: c.ClickHouseCluster}).Validate(); err != nil {
+			bad("clickhouse", "this is no DSN such as clickhouse://user:password@host:9000/sojourn: %w", err)
 		}
 	} else if c.ClickHouseListen != "off" {
 		host, err := splitAddress(c.ClickHouseListen)

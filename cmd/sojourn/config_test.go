@@ -83,6 +83,9 @@ func TestConfigMistakes(t *testing.T) {
 		{args: []string{"--data", ""}, want: "data: name a directory"},
 		{args: []string{"--public-url", "track.example.com"}, want: "public-url: "},
 		{args: []string{"--clickhouse", "mysql://x"}, want: "clickhouse: this is no DSN"},
+		{args: []string{"--clickhouse", "clickhouse://u:secret@a:9000,b:9000/d"}, want: "several hosts are nodes of a cluster; name it (clickhouse-cluster)"},
+		{args: []string{"--clickhouse-cluster", "main"}, want: "clickhouse-cluster: name a node of it with clickhouse"},
+		{args: []string{"--clickhouse", "http://h:8123", "--clickhouse-cluster", "a b"}, want: "use letters, digits"},
 		{args: []string{"--clickhouse-listen", "0.0.0.0:8123"}, want: "set clickhouse-password (SOJOURN_CLICKHOUSE_PASSWORD)"},
 		{args: []string{"--clickhouse-listen", ":8123"}, want: "set clickhouse-password"},
 		{args: []string{"--clickhouse-listen", "x"}, want: `"x" is no address such as 127.0.0.1:8080, or off`},
@@ -107,6 +110,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"--clickhouse-listen", "localhost:8123"},
 		{"--clickhouse-listen", "[::1]:8123"},
 		{"--clickhouse", "clickhouse://u:p@host:9000/sojourn", "--clickhouse-listen", "0.0.0.0:1"},
+		{"--clickhouse", "https://u:p@a:8443,b:8443/sojourn", "--clickhouse-cluster", "main"},
 		{"--public-url", "https://example.com/track"},
 		{"--listen", ":8080"},
 	} {

@@ -206,7 +206,7 @@ func writeDurably(path string, data []byte) error {
 // server. public is what the engine answers on to the outside, and closes; nil
 // for nothing.
 func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public *net.TCPListener, log *slog.Logger) (db *warehouse.DB, engine *chdb.Engine, err error) {
-	wc := warehouse.Config{DSN: c.ClickHouse, Logger: log}
+	wc := warehouse.Config{DSN: c.ClickHouse, Cluster: c.ClickHouseCluster, Logger: log}
 	if c.ClickHouse == "" {
 		ec := chdb.Config{Dir: filepath.Join(d.path, engineDir), Library: c.ClickHouseLibrary, Password: c.ClickHousePassword, Logger: log}
 		if public != nil {

@@ -43,6 +43,8 @@ type childConfig struct {
 	MaxQueries                       int
 	MaxTimeSeconds                   int
 	MaxMemory, TotalMemory           uint64
+	MaxRows                          uint64
+	Settings                         string
 }
 
 // childStatus is the child's one answer about its start: empty if it is ready.
@@ -136,7 +138,7 @@ func serveChild(cfg childConfig, log *slog.Logger, status *os.File, gone <-chan 
 		outside := newServer(&handler{
 			engine: eng, log: log, public: true, database: cfg.Database, password: cfg.Password, hosts: hosts,
 			slots:   make(chan struct{}, cfg.MaxQueries),
-			maxTime: time.Duration(cfg.MaxTimeSeconds) * time.Second, maxMem: cfg.MaxMemory, threads: publicThreads,
+			maxTime: time.Duration(cfg.MaxTimeSeconds) * time.Second, maxMem: cfg.MaxMemory, maxRows: cfg.MaxRows, threads: publicThreads,
 		}, log)
 		servers = append(servers, outside)
 		serving.Go(func() { _ = outside.Serve(public) })
@@ -168,7 +170,7 @@ const (
 )
 
 func serverOptions(cfg childConfig) []string {
-	return []string{
+	options := []string{
 		"--max_server_memory_usage=" + fmt.Sprint(cfg.TotalMemory),
 		"--mark_cache_size=134217728",
 		"--primary_index_cache_size=134217728",
@@ -177,6 +179,10 @@ func serverOptions(cfg childConfig) []string {
 		"--query_condition_cache_size=16777216",
 		"--mmap_cache_size=64",
 	}
+	if cfg.Settings != "" {
+		options = append(options, "--config-file="+cfg.Settings)
+	}
+	return options
 }
 
 func newServer(h *handler, log *slog.Logger) *http.Server {

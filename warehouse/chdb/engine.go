@@ -54,6 +54,12 @@ type Config struct {
 	MaxQueryMemory uint64
 	// MaxMemory bounds the whole engine, in bytes. Default half of the machine's.
 	MaxMemory uint64
+	// MaxQueryRows bounds the rows that a statement from outside answers. Default
+	// 10 million.
+	MaxQueryRows uint64
+	// Settings is a file of ClickHouse's server configuration, such as one with
+	// remote_servers; empty for none. Tests of clusters use it.
+	Settings string
 	// Executable is the binary to run as the child. Default the running one; its
 	// main calls ChildMain first.
 	Executable string
@@ -147,6 +153,9 @@ func (c *Config) complete() error {
 	c.MaxQueryTime = max(c.MaxQueryTime, time.Second)
 	if c.MaxQueryMemory == 0 {
 		c.MaxQueryMemory = 1 << 30
+	}
+	if c.MaxQueryRows == 0 {
+		c.MaxQueryRows = 10_000_000
 	}
 	if c.MaxMemory == 0 {
 		c.MaxMemory = max(machineMemory()/2, 1<<30)

@@ -43,6 +43,7 @@ type handler struct {
 	hosts    map[string]bool
 	maxTime  time.Duration
 	maxMem   uint64
+	maxRows  uint64
 	threads  uint64
 }
 

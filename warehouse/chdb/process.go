@@ -102,6 +102,7 @@ func (e *Engine) spawn(ctx context.Context) (*process, error) {
 		Public: e.public != nil, Hosts: e.cfg.Hosts, MaxQueries: e.cfg.MaxQueries,
 		MaxTimeSeconds: int(e.cfg.MaxQueryTime / time.Second),
 		MaxMemory:      e.cfg.MaxQueryMemory, TotalMemory: e.cfg.MaxMemory,
+		MaxRows: e.cfg.MaxQueryRows, Settings: e.cfg.Settings,
 	})
 	if err == nil {
 		_, err = stdin.Write(append(line, '\n'))

@@ -220,6 +220,30 @@ func TestHostsAndOrigins(t *testing.T) {
 	}
 }
 
+// TestRowLimit holds for every format, whatever the request asks for.
+func TestRowLimit(t *testing.T) {
+	t.Parallel()
+	e := shop(t, func(c *chdb.Config) { c.MaxQueryRows = 1000 })
+	for _, format := range []string{"TabSeparated", "JSONEachRow", "JSON", "Native"} {
+		if status, body, _ := ask(t, http.MethodGet, at(e, "SELECT number FROM numbers(1000) FORMAT "+format), ""); status != 200 {
+			t.Errorf("%s: 1000 rows answered %d %q", format, status, body)
+		}
+		for _, limit := range []string{"", "0", "5000"} {
+			var args []string
+			if limit != "" {
+				args = []string{"max_result_rows", limit}
+			}
+			_, body, _ := ask(t, http.MethodGet, at(e, "SELECT number FROM numbers(200000) FORMAT "+format, args...), "")
+			if !strings.Contains(body, "TOO_MANY_ROWS_OR_BYTES") {
+				t.Errorf("%s: 200000 rows with max_result_rows=%q answered %d bytes that do not say so", format, limit, len(body))
+			}
+		}
+	}
+	if status, body, _ := ask(t, http.MethodGet, at(e, "SELECT count() FROM numbers(200000)"), ""); status != 200 || body != "200000\n" {
+		t.Errorf("a count over many rows answered %d %q", status, body)
+	}
+}
+
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	e := shop(t, func(c *chdb.Config) { c.Password = "pässword & more"; c.Listen = "0.0.0.0:0" })

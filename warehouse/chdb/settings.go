@@ -114,9 +114,10 @@ func (h *handler) publicSettings(args url.Values, document bool) ([]string, erro
 		"max_execution_time": uint64(h.maxTime / time.Second),
 		"max_memory_usage":   h.maxMem,
 		"max_threads":        h.threads,
+		"max_result_rows":    h.maxRows,
 	}
 	if document {
-		limits["max_result_rows"], limits["max_result_bytes"] = maxDocumentRows, maxDocumentBytes
+		limits["max_result_rows"], limits["max_result_bytes"] = min(h.maxRows, maxDocumentRows), maxDocumentBytes
 	}
 	var set []string
 	for name, values := range args {
