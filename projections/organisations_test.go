@@ -73,6 +73,9 @@ func TestOrganisations(t *testing.T) {
 		t.Logf("seed %d: %d histories hold so far, with %v, in %s", seed+i, histories, sum, time.Since(began).Round(time.Second))
 	}
 	if towns == plans {
+		if histories < 2000 {
+			t.Errorf("%d histories", histories)
+		}
 		for what, least := range map[string]int{"crash": 1, "merge": 100, "split": 100, "refused": 100, "joined": 1000, "conflict": 100, "kept_apart": 50, "not_tried": 100} {
 			if sum[what] < least {
 				t.Errorf("there was %q %d times only, which proves little", what, sum[what])
