@@ -214,7 +214,7 @@ func TestSystemd(t *testing.T) {
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip("no systemd-analyze here")
+		t.Skip("systemd-analyze is missing; it comes with the package systemd")
 	}
 	file := filepath.Join(t.TempDir(), "sojourn.service")
 	if err := os.WriteFile(file, []byte(strings.Replace(unit, start[1], "/bin/true", 1)), 0o600); err != nil {
