@@ -140,7 +140,7 @@ type kafka struct {
 func startKafka(t *testing.T) *kafka {
 	t.Helper()
 	if os.Getenv("SOJOURN_TEST_KAFKA") == "" {
-		t.Skip("make test-kafka runs this")
+		t.Skip("a real broker is not asked for: make test-kafka starts one (Java and Maven) and runs this")
 	}
 	k := &kafka{t: t, dir: t.TempDir()}
 	for free := false; !free; {

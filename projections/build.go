@@ -36,7 +36,7 @@ func (v *Views) Rebuild(ctx context.Context, progress Progress) error {
 	}
 	defer v.exclusive.Unlock()
 	if v.active == nil {
-		return errClosed
+		return ErrClosed
 	}
 	ctx, cancel := v.untilStop(ctx)
 	defer cancel()
@@ -46,7 +46,7 @@ func (v *Views) Rebuild(ctx context.Context, progress Progress) error {
 // untilStop is a context that ends with Stop as well.
 func (v *Views) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(v.ctx, func() { cancel(errClosed) })
+	stop := context.AfterFunc(v.ctx, func() { cancel(ErrClosed) })
 	return ctx, func() { stop(); cancel(nil) }
 }
 
@@ -211,7 +211,7 @@ func (v *Views) Verify(ctx context.Context, limit int, progress Progress) (_ *Ve
 	}
 	defer v.exclusive.Unlock()
 	if v.active == nil {
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	ctx, cancel := v.untilStop(ctx)
 	defer cancel()

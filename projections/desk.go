@@ -74,7 +74,7 @@ func (d *desk) submit(ctx context.Context, id uuid.UUID, decide func(*tail, *err
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
-		return CommandResult{}, errClosed
+		return CommandResult{}, ErrClosed
 	}
 	d.waiting = append(d.waiting, e)
 	d.mu.Unlock()
@@ -125,7 +125,7 @@ func (d *desk) close() {
 	d.waiting = nil
 	d.mu.Unlock()
 	for _, e := range all {
-		e.end(errClosed)
+		e.end(ErrClosed)
 	}
 	d.work.Lock()
 	defer d.work.Unlock()
@@ -405,7 +405,7 @@ func (d *desk) open() error {
 	g := v.active
 	v.mu.RUnlock()
 	if g == nil {
-		return errClosed
+		return ErrClosed
 	}
 	if t := d.tail; t != nil && t.generation == g && t.events < maxTail && time.Since(t.opened) < maxTailAge &&
 		g.state.checkpoint().Position <= t.fold.position {

@@ -118,7 +118,7 @@ func (v *Views) completeFigures(ctx context.Context, q *FiguresQuery) error {
 	g := v.active
 	v.mu.RUnlock()
 	if g == nil {
-		return errClosed
+		return ErrClosed
 	}
 	var names []string
 	for _, p := range g.rules.book.Programmes() {

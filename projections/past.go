@@ -75,7 +75,7 @@ func (v *Views) known(ctx context.Context, knownAt time.Time) (p *past, release 
 	g := v.active
 	v.mu.RUnlock()
 	if g == nil {
-		return nil, nil, errClosed
+		return nil, nil, ErrClosed
 	}
 	if knownAt.IsZero() {
 		return nil, func() {}, nil
@@ -137,7 +137,7 @@ func (v *Views) hold(ctx context.Context, key pastKey, rules *Rules) (*past, fun
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return nil, nil, errClosed
+		return nil, nil, ErrClosed
 	}
 	var p *past
 	if i := slices.IndexFunc(s.kept, func(p *past) bool { return p.pastKey == key }); i >= 0 {

@@ -335,7 +335,7 @@ func TestPastsAreShared(t *testing.T) {
 	if n := s.pastDirs(); n != 0 {
 		t.Errorf("%d folds are left after a stop", n)
 	}
-	if _, err := count(t.Context(), 0); !errors.Is(err, errClosed) {
+	if _, err := count(t.Context(), 0); !errors.Is(err, ErrClosed) {
 		t.Errorf("after a stop: %v", err)
 	}
 	// What a crash has left goes at the next start.

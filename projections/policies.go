@@ -319,7 +319,7 @@ func (v *Views) Apply(ctx context.Context, r Proposal) (version PolicyVersion, a
 	v.applying.Lock()
 	defer v.applying.Unlock()
 	if v.ctx.Err() != nil {
-		return version, false, errClosed
+		return version, false, ErrClosed
 	}
 	n, applied, err := propose(ctx, v.cfg.Store, r, v.cfg.Now())
 	if err != nil {

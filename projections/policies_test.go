@@ -120,7 +120,7 @@ func TestApplyWhileServing(t *testing.T) {
 	// A server that ends before the switch ends with the last.
 	s.applyNow(Proposal{Policy: listed, Source: "two"}, 5, true)
 	s.stop()
-	if _, _, err := s.views.Apply(t.Context(), r); !errors.Is(err, errClosed) {
+	if _, _, err := s.views.Apply(t.Context(), r); !errors.Is(err, ErrClosed) {
 		t.Errorf("after the end: %v", err)
 	}
 	s.start()

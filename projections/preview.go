@@ -129,7 +129,7 @@ func (v *Views) StartPreview(p policy.Policy, since time.Time) (Preview, error) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v.ctx.Err() != nil {
-		return Preview{}, errClosed
+		return Preview{}, ErrClosed
 	}
 	if s.running != nil {
 		return Preview{}, &PreviewRunningError{s.running.ID}
@@ -166,7 +166,7 @@ func (v *Views) previewable() error {
 	defer v.mu.RUnlock()
 	switch {
 	case v.active == nil:
-		return errClosed
+		return ErrClosed
 	case !v.ready, v.active.rules.Version != v.policies[len(v.policies)-1].Version:
 		return ErrBuilding
 	}

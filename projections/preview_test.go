@@ -495,7 +495,7 @@ func TestPreviewsOneAtATime(t *testing.T) {
 	if p := s.ended(third.ID); p.State != PreviewCancelled {
 		t.Errorf("after the stop: %+v", p)
 	}
-	if _, err := s.views.StartPreview(loyalAfter(2), time.Time{}); !errors.Is(err, errClosed) {
+	if _, err := s.views.StartPreview(loyalAfter(2), time.Time{}); !errors.Is(err, ErrClosed) {
 		t.Errorf("after the stop: %v", err)
 	}
 	s.start()

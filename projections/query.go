@@ -134,7 +134,7 @@ func (v *Views) question(at At, do func(*generation, *question) error) error {
 	g := v.active
 	v.mu.RUnlock()
 	if g == nil {
-		return errClosed
+		return ErrClosed
 	}
 	q, done := v.ask(g, at)
 	defer done()

@@ -112,8 +112,6 @@ func Start(ctx context.Context, cfg Config) (*Views, error) {
 // ErrClosed is answered once Stop has been called.
 var ErrClosed = errors.New("the views are closed")
 
-var errClosed = ErrClosed
-
 func (v *Views) open(ctx context.Context) (err error) {
 	if v.policies, err = readPolicies(ctx, v.cfg.Store); err != nil {
 		return err
@@ -468,7 +466,7 @@ func (v *Views) WaitFor(ctx context.Context, position eventstore.Position) error
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-v.ctx.Done():
-			return errClosed
+			return ErrClosed
 		case <-ch:
 		}
 	}

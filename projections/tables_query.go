@@ -133,7 +133,7 @@ func (v *Views) clock() (time.Time, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if v.active == nil {
-		return time.Time{}, errClosed
+		return time.Time{}, ErrClosed
 	}
 	return v.active.state.checkpoint().Clock.Time(), nil
 }

@@ -60,7 +60,7 @@ func newBroker(t testing.TB, topics []string, opts ...kfake.Opt) *broker {
 func needsKafka(t testing.TB) {
 	t.Helper()
 	if os.Getenv("SOJOURN_TEST_KAFKA") == "" {
-		t.Skip("make test-kafka runs this")
+		t.Skip("a real broker is not asked for: make test-kafka starts one (Java and Maven) and runs this")
 	}
 }
 
