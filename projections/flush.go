@@ -168,7 +168,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	if err := f.loadShown(); err != nil {
 		return nil, err
 	}
-	pieces := inPieces(f.changed, newBatch, func(i int, p *piece) { p.rows = f.spare.piece(i) },
+	pieces := inPieces(f.changed, newBatch, func(i, n int, p *piece) { p.rows = f.spare.piece(i, n) },
 		politely(f, func(p *piece, c *cust) error { return f.flushRecord(c, version, p) }))
 	for _, s := range f.touched {
 		switch {
@@ -182,7 +182,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	for _, p := range pieces {
 		f.touched = append(f.touched, p.touched...)
 	}
-	pieces = append(pieces, inPieces(f.touched, newBatch, func(int, *piece) {}, politely(f, flushSubject))...)
+	pieces = append(pieces, inPieces(f.touched, newBatch, func(int, int, *piece) {}, politely(f, flushSubject))...)
 
 	first := pieces[0].flush // a copy: pieces[0] keeps what its customers have
 	out := &first
@@ -225,7 +225,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 
 // inPieces does something for all of a list, in as many pieces as there are
 // processors where the list is long. The pieces are in the order of the list.
-func inPieces[T any](all []T, newBatch func() *pebble.Batch, ready func(int, *piece), do func(*piece, T) error) []*piece {
+func inPieces[T any](all []T, newBatch func() *pebble.Batch, ready func(i, n int, p *piece), do func(*piece, T) error) []*piece {
 	n := 1
 	if len(all) > 1000 {
 		n = runtime.GOMAXPROCS(0)
@@ -234,9 +234,9 @@ func inPieces[T any](all []T, newBatch func() *pebble.Batch, ready func(int, *pi
 	var wait sync.WaitGroup
 	for i := range pieces {
 		p := &piece{flush: flush{state: newBatch()}}
-		ready(i, p)
-		pieces[i] = p
 		part := all[len(all)*i/n : len(all)*(i+1)/n]
+		ready(i, len(part), p)
+		pieces[i] = p
 		wait.Go(func() {
 			for _, x := range part {
 				if p.err = do(p, x); p.err != nil {

@@ -13,12 +13,18 @@ type spare struct {
 	out    Rows // those of the last flush, which is written while the next batch is read
 }
 
-// piece is empty room for the rows of the i-th piece of a flush.
-func (s *spare) piece(i int) Rows {
+// piece is empty room for the rows of the i-th piece of a flush of so many
+// customers, most of which have a row or two in these tables.
+func (s *spare) piece(i, customers int) (r Rows) {
 	if i < len(s.pieces) {
-		return s.pieces[i]
+		r = s.pieces[i]
 	}
-	return Rows{}
+	r.Customers = slices.Grow(r.Customers, customers)
+	r.Transitions = slices.Grow(r.Transitions, 2*customers)
+	r.LoyaltyStatus = slices.Grow(r.LoyaltyStatus, customers)
+	r.LoyaltyLedger = slices.Grow(r.LoyaltyLedger, customers)
+	r.TierChanges = slices.Grow(r.TierChanges, customers)
+	return r
 }
 
 // gather puts the rows that the pieces have one behind the other. The rows of the
