@@ -270,7 +270,9 @@ func TestOrderAndIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, source.Run)
-	client := &kafka.Client{Addr: kafka.TCP(c.ListenAddrs()...)}
+	wire := &kafka.Transport{}
+	defer wire.CloseIdleConnections()
+	client := &kafka.Client{Addr: kafka.TCP(c.ListenAddrs()...), Transport: wire}
 	eventually(t, "the topic read again", func() bool {
 		sum := int64(0)
 		answer, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{GroupID: "again", Topics: map[string][]int{topic: {0, 1, 2}}})
