@@ -139,6 +139,9 @@ func (c *Collector) Run(ctx context.Context) error {
 	return errors.Join(err, c.writer.Close())
 }
 
+// Ready reports whether Kafka takes messages, as far as the last write tells.
+func (c *Collector) Ready() bool { return c.ready.Load() && !c.away.Load() }
+
 // await returns nil when the topic is good or the context has ended.
 func (c *Collector) await(ctx context.Context) error {
 	tick := time.NewTicker(checkEvery)
