@@ -178,6 +178,11 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		return err
 	}
 	stopping.add("kafka consumer", stopKafka)
+	stopOut, err := startKafkaOut(&c, store, views, registry, log)
+	if err != nil {
+		return err
+	}
+	stopping.add("kafka producer", stopOut)
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, Points: views, WriteKeys: keys, Rejects: intake,
 		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
