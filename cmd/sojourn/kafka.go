@@ -156,6 +156,14 @@ func (c *KafkaSASL) mechanism() (sasl.Mechanism, error) {
 	return kafkasource.Password(c.Mechanism, c.User, c.Password)
 }
 
+// remake makes messages anew of what came from the topics.
+func (c *KafkaConfig) remake() func(from, raw []byte) (ingest.Message, bool) {
+	if c == nil {
+		return nil
+	}
+	return kafkasource.Remake(c.Topics)
+}
+
 // consumes reports whether there are topics to read.
 func (c *KafkaConfig) consumes() bool { return len(c.topics()) > 0 }
 

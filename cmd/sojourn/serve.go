@@ -153,6 +153,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	intake, err := ingest.New(ingest.Config{
 		Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry),
 		Nobody: func(value string) bool { return views.InForce().Identity().Nobody(value) },
+		Remake: c.Kafka.remake(),
 	})
 	if err != nil {
 		return err
