@@ -56,6 +56,9 @@ const (
 	// What people decide about who is one customer; see docs/decisions/0006.
 	TypeIdentityMerged = "identity.merged.v1"
 	TypeIdentitySplit  = "identity.split.v1"
+
+	// TypeStreamKey says by its fingerprint which key names the streams of the log.
+	TypeStreamKey = "stream_key.v1"
 )
 
 // Streams of configuration and bookkeeping; touchpoints and statements have a
@@ -67,6 +70,8 @@ const (
 	// StreamPolicyFile holds which policy files the starts of a server have read.
 	StreamPolicyFile = "policy_file"
 	StreamIdentity   = "identity" // decisions, in the order they were taken
+	// StreamKey holds the fingerprint of the key that names streams.
+	StreamKey = "stream_key"
 )
 
 // Millis is an instant in milliseconds since 1970-01-01T00:00:00 UTC.
@@ -110,6 +115,14 @@ func NewKeyer(key []byte) Keyer {
 	key = append([]byte(nil), key...)
 	// Taking the key in costs more than a sum, so MACs are used again.
 	return Keyer{&sync.Pool{New: func() any { return &keyedMAC{hmac.New(sha256.New, key), make([]byte, 0, 128)} }}}
+}
+
+// KeyFingerprint tells keys of Keyers apart and says nothing about them: 64 bits in
+// hexadecimal.
+func KeyFingerprint(key []byte) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("fingerprint"))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
 // Stream is the name of the stream that holds the touchpoints of s: its kind, a

@@ -73,6 +73,9 @@ type Config struct {
 	// AdminToken is for the API. It comes from SOJOURN_ADMIN_TOKEN alone, so that
 	// it shows in no process list; without it one is made at the first start.
 	AdminToken string `yaml:"-"`
+	// StreamKey are the bytes of the key that names streams. It comes from
+	// SOJOURN_STREAM_KEY alone; without it the data directory's is used.
+	StreamKey string `yaml:"-"`
 }
 
 // defaultConfig is what holds where nothing else is said.
@@ -147,6 +150,13 @@ func loadConfig(given *pflag.FlagSet, file string, getenv func(string) (string, 
 		}
 	})
 	c.AdminToken, _ = getenv("SOJOURN_ADMIN_TOKEN")
+	if text, ok := getenv(streamKeyEnv); ok {
+		key, err := parseStreamKey(text)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		c.StreamKey = string(key)
+	}
 	if password, ok := getenv(kafkaPassword); ok && c.Kafka != nil {
 		c.Kafka.SASL.Password = password
 	}

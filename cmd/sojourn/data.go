@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -153,31 +151,6 @@ func readHolder(path string) (holder, error) {
 		err = json.Unmarshal(b, &h)
 	}
 	return h, err
-}
-
-// keyer reads the key that names streams, and makes it at the first start. The
-// key must outlast the log: with another one no subject is found again.
-func (d *dataDir) keyer() (domain.Keyer, error) {
-	path := filepath.Join(d.path, keyFile)
-	key, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if _, err := os.Stat(filepath.Join(d.path, logDir)); err == nil {
-			return domain.Keyer{}, fmt.Errorf("%s is missing, but there is a log that was written with it; restore the file from a backup", path)
-		}
-		key = make([]byte, domain.KeySize)
-		if _, err := rand.Read(key); err != nil {
-			return domain.Keyer{}, err
-		}
-		if err := writeDurably(path, key); err != nil {
-			return domain.Keyer{}, fmt.Errorf("keep the stream key: %w", err)
-		}
-	case err != nil:
-		return domain.Keyer{}, fmt.Errorf("read the stream key: %w", err)
-	case len(key) != domain.KeySize:
-		return domain.Keyer{}, fmt.Errorf("%s has %d bytes, not %d; restore the file from a backup", path, len(key), domain.KeySize)
-	}
-	return domain.NewKeyer(key), nil
 }
 
 // writeDurably writes a file that only its owner can read; when it returns, the

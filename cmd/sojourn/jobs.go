@@ -144,11 +144,7 @@ func withViews(ctx context.Context, data *dataDir, config Config, do func(*proje
 	stopping := stopList{log: log}
 	defer func() { err = errors.Join(err, stopping.stop()) }()
 	stopping.add("data directory", data.close)
-	keyer, err := data.keyer()
-	if err != nil {
-		return result, err
-	}
-	store, err := data.openStore(ctx, &config, log)
+	store, keyer, err := data.openLog(ctx, &config, log)
 	if err != nil {
 		return result, err
 	}

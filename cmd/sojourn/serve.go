@@ -98,10 +98,6 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		}
 		stopping.add("esdb listener", func() error { return ignoreClosed(esdb.Close()) })
 	}
-	keyer, err := data.keyer()
-	if err != nil {
-		return err
-	}
 	token, madeToken := c.AdminToken, false
 	if token == "" {
 		if token, madeToken, err = api.LoadToken(c.Data); err != nil {
@@ -110,7 +106,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 
 	// The log.
-	store, err := data.openStore(ctx, &c, log)
+	store, keyer, err := data.openLog(ctx, &c, log)
 	if err != nil {
 		return err
 	}
