@@ -219,6 +219,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	out.rows.Surveys = concat(pieces, func(p *piece) []warehouse.Survey { return p.rows.Surveys })
 	out.rows.Feedback, f.feedback = f.feedback, nil
 	out.rows.Handlings, f.handlings = f.handlings, nil
+	f.shard.only(&out.rows)
 	for i, p := range pieces {
 		if p.err != nil {
 			return nil, p.err
@@ -289,6 +290,9 @@ func (f *fold) flushRecord(c *cust, version warehouse.Version, p *piece) error {
 		for _, m := range c.members {
 			moved(m, c.id, version, p)
 		}
+	}
+	if c.foreign {
+		return nil
 	}
 	if err := f.flushCustomer(c, version, p); err != nil {
 		return err

@@ -46,6 +46,7 @@ const maxCached = 200_000
 // One goroutine reads and folds while the batch before is being written.
 type generation struct {
 	number warehouse.Generation
+	shard  Shard
 	rules  *Rules
 	store  eventstore.Store
 	keyer  domain.Keyer
@@ -91,7 +92,7 @@ func (g *generation) recover(ctx context.Context) error {
 	g.broken = true // until all of this has gone well
 	at := g.state.checkpoint()
 	f := newFold(g.rules, g.keyer, g.state, g.logger)
-	f.plain = g.mute
+	f.plain, f.shard = g.mute, g.shard
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
 	f.silent = !at.Reconciled
 	g.fold = f
@@ -141,7 +142,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	chunks, free := make(chan *chunk, chunksAhead), make(chan *chunk, chunksAhead+2)
-	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent && !g.mute, hurry: !f.silent, rows: g.rows}
+	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent && !g.mute, hurry: !f.silent, rows: g.rows, shard: g.shard}
 	var readErr error
 	after := f.position
 	go func() {
@@ -252,7 +253,7 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 	}
 	fl.rows.After, fl.rows.Flush = g.state.checkpoint().Position, g.redo
 	if fl.rows.Flush == "" {
-		fl.rows.Flush = newFlushID(fl.rows.After, fl.to)
+		fl.rows.Flush = newFlushID(g.shard, fl.rows.After, fl.to)
 	}
 	g.writing = make(chan error, 1)
 	// A write that has begun is finished even where the caller gives up, so that a

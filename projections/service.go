@@ -30,6 +30,8 @@ type Config struct {
 	// Dir holds the state of the generations. It may be deleted: the views are
 	// then built anew.
 	Dir string
+	// Shard is what the views make rows and statements of.
+	Shard Shard
 	// FlushInterval is the shortest time between two flushes while everything has
 	// been read. Default 500 ms.
 	FlushInterval time.Duration
@@ -211,7 +213,7 @@ func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rule
 	}
 	g := &generation{
 		number: n, rules: rules, store: v.cfg.Store, keyer: v.cfg.Keyer,
-		sink: tables{v.cfg.DB, n}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
+		sink: tables{v.cfg.DB, n, v.cfg.Shard}, shard: v.cfg.Shard, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
 	}
 	if err := g.recover(ctx); err != nil {
 		if at := s.checkpoint(); at.Fold == 0 || at.Fold == foldVersion {

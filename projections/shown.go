@@ -101,7 +101,7 @@ func (f *fold) loadShown() (due int, err error) {
 		if c.due&customer.Loyalty != 0 {
 			due++
 		}
-		if c.shown != nil || c.due == 0 && len(c.members) > 0 {
+		if c.foreign || c.shown != nil || c.due == 0 && len(c.members) > 0 {
 			continue
 		}
 		b, err := c.packed, error(nil)

@@ -52,6 +52,7 @@ type DB struct {
 	database string
 	cluster  string // empty for a server by itself
 	flush    string // what the INSERTs belong to; see Flush
+	of       SubjectNos
 	options  *clickhouse.Options
 	logger   *slog.Logger
 }
