@@ -57,6 +57,13 @@ const (
 	TypeIdentityMerged = "identity.merged.v1"
 	TypeIdentitySplit  = "identity.split.v1"
 
+	// What projection workers agree on; see docs/decisions/0010.
+	TypeViewsBegun   = "views.begun.v1"   // a generation that they are to build
+	TypeViewsBuilt   = "views.built.v1"   // one of them has its part
+	TypeViewsActive  = "views.active.v1"  // all have, and it answers from now on
+	TypeViewsClaimed = "views.claimed.v1" // a process holds a part from now on
+	TypeViewsFlushed = "views.flushed.v1" // it is about to write a batch
+
 	// TypeStreamKey says by its fingerprint which key names the streams of the log.
 	TypeStreamKey = "stream_key.v1"
 )
@@ -70,6 +77,7 @@ const (
 	// StreamPolicyFile holds which policy files the starts of a server have read.
 	StreamPolicyFile = "policy_file"
 	StreamIdentity   = "identity" // decisions, in the order they were taken
+	StreamViews      = "views"    // the generations of views that workers keep
 	// StreamKey holds the fingerprint of the key that names streams.
 	StreamKey = "stream_key"
 )
@@ -79,6 +87,19 @@ type Millis int64
 
 // Day is 24 hours; a day has no time zone.
 const Day Millis = 24 * 60 * 60 * 1000
+
+// WorkerStream is the stream of one part of a generation of views that several
+// workers keep.
+func WorkerStream(generation, index, of int) string {
+	return fmt.Sprintf("%s-g%d-%d-of-%d", StreamViews, generation, index, of)
+}
+
+// IsWorkerStream reports whether WorkerStream makes a name.
+func IsWorkerStream(stream string) bool {
+	var generation, index, of int
+	n, err := fmt.Sscanf(stream, StreamViews+"-g%d-%d-of-%d", &generation, &index, &of)
+	return n == 3 && err == nil && stream == WorkerStream(generation, index, of)
+}
 
 // MillisOf cuts t to the millisecond.
 func MillisOf(t time.Time) Millis { return Millis(t.UnixMilli()) }

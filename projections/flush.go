@@ -57,6 +57,8 @@ type flush struct {
 	rows     Rows
 	speeches []speech
 	state    *pebble.Batch
+	// announced: other processes know of it; mending: its rows are written.
+	announced, mending bool
 }
 
 // wake finds the customers and accounts whose deadline has come by a clock, and has

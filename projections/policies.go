@@ -338,7 +338,7 @@ func (v *Views) Apply(ctx context.Context, r Proposal) (version PolicyVersion, a
 		if v.outdate != nil {
 			v.outdate(errOutdated)
 		}
-		if v.ctx.Err() == nil {
+		if v.ctx.Err() == nil && !v.cfg.Workers { // workers see it by themselves
 			v.done.Go(v.buildLatest)
 		}
 	}

@@ -138,6 +138,11 @@ func (g *generation) writeRows(ctx, patience context.Context, rows *Rows) error 
 		if pause(patience, left) != nil {
 			return err
 		}
+		if g.fence != nil {
+			if err := g.fence.check(ctx); err != nil {
+				return err
+			}
+		}
 	}
 }
 
