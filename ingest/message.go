@@ -28,6 +28,9 @@ type Message struct {
 	DefaultID string
 	// ReceivedAt is when the message reached us; zero takes that of its batch.
 	ReceivedAt domain.Millis
+	// Call is the call that the message came by, where that is not the batch it is
+	// ingested with; its messages are not looked at.
+	Call *Batch
 
 	object bool
 	deep   bool
@@ -42,6 +45,9 @@ type Message struct {
 func Unusable(raw []byte, code Code, reason string) Message {
 	return Message{Raw: raw, fault: &fault{code, reason}}
 }
+
+// Reject makes a message a reject, for a reason that whoever hands it on knows.
+func (m *Message) Reject(code Code, reason string) { m.fault = &fault{code, reason} }
 
 // MaxDepth is how deep objects and arrays may stand in each other in a message
 // that becomes a touchpoint, the message itself counted.

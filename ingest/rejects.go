@@ -84,8 +84,10 @@ type Refusal struct {
 	Code       Code
 	Reason     string
 	ReceivedAt domain.Millis
-	// Body is what was read of the body; its first RefusalBytes are kept.
+	// Body is what was read of the body; its first RefusalBytes are kept. Size is
+	// its length where Body is not all of it.
 	Body []byte
+	Size int
 }
 
 // RefusalBytes is how much of a refused body is kept.
@@ -94,15 +96,15 @@ const RefusalBytes = 4 << 10
 // Refuse lists a refused call beside the rejects; the same body refused again
 // for the same reason is listed once. It is durable when it returns.
 func (s *Service) Refuse(ctx context.Context, r Refusal) error {
-	body := r.Body[:min(len(r.Body), RefusalBytes)]
+	body, size := r.Body[:min(len(r.Body), RefusalBytes)], max(r.Size, len(r.Body))
 	meta, err := json.Marshal(rejectMetadata{
 		Version: rejectVersion, Code: r.Code, Reason: r.Reason, ReceivedAt: int64(r.ReceivedAt),
-		Source: r.Source, Status: r.Status, Size: len(r.Body),
+		Source: r.Source, Status: r.Status, Size: size,
 	})
 	if err != nil {
 		return fmt.Errorf("write a refusal: %w", err)
 	}
-	name := fmt.Appendf(nil, "%s\x00%s\x00%d\x00", r.Source, r.Code, len(r.Body))
+	name := fmt.Appendf(nil, "%s\x00%s\x00%d\x00", r.Source, r.Code, size)
 	results, err := s.log.AppendMany(context.WithoutCancel(ctx), []eventstore.Append{{
 		Stream: domain.StreamRejects,
 		Events: []eventstore.NewEvent{{

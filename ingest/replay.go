@@ -124,7 +124,7 @@ func (s *Service) replayChunk(ctx context.Context, rejects []Reject, result *Rep
 		r := &rejects[i]
 		m, err := ParseMessage(r.Raw)
 		if err != nil {
-			return fmt.Errorf("read the message of reject %s: %w", r.ID, err)
+			m = Unusable(r.Raw, CodeInvalidJSON, "the value is not valid JSON")
 		}
 		m.Kind, _ = domain.ParseKind(r.Type)
 		m.DefaultID = r.MessageID

@@ -67,7 +67,12 @@ type Config struct {
 	LogLevel  string `yaml:"log_level"`
 	LogFormat string `yaml:"log_format"`
 
-	// Kafka are topics to consume; nil for none. It stands in the file alone.
+	// Roles are what this server does; all but collect where nothing is said.
+	Roles roles `yaml:"roles"`
+	// AllowUnreplicated lets a collector use a topic that has one copy.
+	AllowUnreplicated bool `yaml:"allow_unreplicated"`
+	// Kafka are topics to consume and to write; nil for none. It stands in the file
+	// alone.
 	Kafka *KafkaConfig `yaml:"kafka"`
 
 	// AdminToken is for the API. It comes from SOJOURN_ADMIN_TOKEN alone, so that
@@ -82,6 +87,7 @@ type Config struct {
 func defaultConfig() Config {
 	return Config{
 		Data:             "./data",
+		Roles:            defaultRoles,
 		Listen:           "127.0.0.1:8080",
 		ClickHouseListen: "127.0.0.1:8123",
 		FlushInterval:    500 * time.Millisecond,
@@ -93,6 +99,8 @@ func defaultConfig() Config {
 // flags binds every setting to a flag.
 func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Data, "data", c.Data, "`directory` of everything that is kept")
+	fs.Var(&c.Roles, "roles", "what this server does: collect, write, project, api, automate")
+	fs.BoolVar(&c.AllowUnreplicated, "allow-unreplicated", c.AllowUnreplicated, "let a collector use a topic that has one copy: for development")
 	fs.StringVar(&c.Listen, "listen", c.Listen, "`address` of the tracking API and the API")
 	fs.StringVar(&c.PublicURL, "public-url", c.PublicURL, "`URL` under which SDKs reach this server, if not the Host they ask")
 	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM `file` of the certificate; with it HTTPS is spoken")
@@ -215,6 +223,7 @@ func (c *Config) Validate() error {
 	if c.Kafka != nil {
 		errs = append(errs, c.Kafka.Validate())
 	}
+	c.validateCollect(bad)
 	return errors.Join(errs...)
 }
 

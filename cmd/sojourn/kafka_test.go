@@ -109,3 +109,39 @@ func TestKafkaFiles(t *testing.T) {
 		t.Error(none, err)
 	}
 }
+
+func TestCollectConfig(t *testing.T) {
+	const good = "kafka:\n  brokers: ['127.0.0.1:9092']\n  collect: {topic: t}\n"
+	c, err := load(t, []string{"--roles", "collect", "--store", "esdb://a:2113"}, nil, good)
+	if err != nil || !c.Roles.only(roleCollect) {
+		t.Fatal(c.Roles, err)
+	}
+	if topics := c.Kafka.source().Topics; len(topics) != 1 || topics[0].Format != kafkasource.Collected {
+		t.Errorf("%+v", topics)
+	}
+	if c, err = load(t, nil, nil, good); err != nil || c.Roles.has(roleCollect) || !c.Roles.has(roleWrite) {
+		t.Error(c.Roles, err)
+	}
+	for want, given := range map[string][]string{
+		`did you mean collect?`:                  {"--roles", "colect"},
+		`"x" is no role; they are collect`:       {"--roles", "x"},
+		`write stands there twice`:               {"--roles", "write,write"},
+		`project, api, automate missing`:         {"--roles", "collect,write"},
+		`store: a collector finds`:               {"--roles", "collect"},
+		`kafka.collect.topic: name the topic`:    {"--policy", "-"},
+		`needs the section kafka.collect of the`: {"--roles", "collect", "--store", "esdb://a:2113"},
+	} {
+		file := good
+		switch given[0] {
+		case "--policy":
+			file = strings.Replace(good, "topic: t", "", 1)
+		default:
+			if strings.HasPrefix(want, "needs") {
+				file = ""
+			}
+		}
+		if _, err := load(t, given, nil, file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %s", given, err, want)
+		}
+	}
+}

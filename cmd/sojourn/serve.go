@@ -55,6 +55,9 @@ const stopWithin = 10 * time.Second
 // serve runs a server until the context ends, or it cannot go on. It reads from
 // top to bottom: the parts in order, the wait, and the stop in reverse.
 func serve(ctx context.Context, c Config, out io.Writer) (err error) {
+	if c.Roles.only(roleCollect) {
+		return serveCollector(ctx, c, out)
+	}
 	started := time.Now()
 	log := c.logger()
 	stopping := stopList{log: log}
@@ -150,8 +153,18 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	failed := make(chan error, 4)
+	calls := segmentapi.Service(intake)
+	if c.Roles.has(roleCollect) {
+		collecting, stop, err := startCollector(&c, registry, log, failed)
+		if err != nil {
+			return err
+		}
+		stopping.add("collector", stop)
+		calls = collecting
+	}
 	tracking, err := segmentapi.New(segmentapi.Config{
-		Service: intake, Keys: keys, Logger: log, Registerer: registry, PublicURL: c.PublicURL,
+		Service: calls, Keys: keys, Logger: log, Registerer: registry, PublicURL: c.PublicURL,
 	})
 	if err != nil {
 		return err
@@ -170,7 +183,6 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		return err
 	}
 	server := newServer(tracking, admin, certificate, log)
-	failed := make(chan error, 3)
 	go func() { failed <- server.serve(listener) }()
 	stopping.add("http server", server.stop)
 	if esdb != nil {
