@@ -120,6 +120,7 @@ type fold struct {
 	// that have changed are found at the flush.
 	changedAccounts []*account
 	events          int
+	spare           spare
 	err             error
 }
 

@@ -493,10 +493,31 @@ func (g *generation) runTo(ctx context.Context, to eventstore.Position, clock do
 			return err
 		}
 	}
-	if err := g.flush(ctx, max(clock, g.fold.step), !g.fold.silent); err != nil {
+	if err := g.flushUntil(ctx, max(clock, g.fold.step), !g.fold.silent); err != nil {
 		return err
 	}
 	return g.settle()
+}
+
+// flushUntil flushes as of a clock. Where very many customers have come due by then,
+// it takes the time in steps, with a flush for each.
+func (g *generation) flushUntil(ctx context.Context, clock domain.Millis, reconciled bool) error {
+	for {
+		if err := g.settle(); err != nil {
+			return err
+		}
+		t, err := g.state.dueBy(clock, cmp.Or(g.room, maxBatchTouched))
+		if err != nil {
+			return err
+		}
+		t = max(t, min(g.fold.step, clock))
+		if err := g.flush(ctx, t, reconciled); err != nil || t >= clock {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 }
 
 func (g *generation) limit() int {
@@ -611,7 +632,7 @@ func (g *generation) run(ctx context.Context, interval time.Duration) error {
 		if caughtUp {
 			clock = max(clock, now)
 		}
-		if err := g.flush(ctx, clock, true); err != nil {
+		if err := g.flushUntil(ctx, clock, true); err != nil {
 			return err
 		}
 		if !caughtUp {
