@@ -94,7 +94,11 @@ func write[R any](ctx context.Context, g *errgroup.Group, gen warehouse.Generati
 // it apart from one of the same ranges in another life of the state, whose rows were
 // trimmed.
 func newFlushID(s Shard, after, to eventstore.Position) string {
-	return fmt.Sprintf("%s/%d-%d/%s", s, after, to, rand.Text())
+	id := fmt.Sprintf("%d-%d/%s", after, to, rand.Text())
+	if s.whole() {
+		return id
+	}
+	return s.String() + "/" + id
 }
 
 // How long a sink that is away, overloaded or read-only is left alone: the first

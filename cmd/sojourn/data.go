@@ -15,9 +15,6 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"sojourn/domain"
-	"sojourn/eventstore"
-	"sojourn/projections"
 	"sojourn/warehouse"
 	"sojourn/warehouse/chdb"
 )
@@ -30,6 +27,7 @@ const (
 	logDir     = "log"
 	engineDir  = "clickhouse"
 	viewsDir   = "views"
+	answersDir = "answers" // state of a process that answers and keeps no views, or a part
 )
 
 // errInUse says that another process uses the data directory.
@@ -177,14 +175,15 @@ func writeDurably(path string, data []byte) error {
 // openWarehouse connects to ClickHouse: to the server that the configuration
 // names, else to an embedded engine, which is started. engine is nil for a
 // server. public is what the engine answers on to the outside, and closes; nil
-// for nothing.
-func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public *net.TCPListener, log *slog.Logger) (db *warehouse.DB, engine *chdb.Engine, err error) {
+// for nothing; workers what it answers other workers on, who give the token.
+func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public, workers *net.TCPListener, token string, log *slog.Logger) (db *warehouse.DB, engine *chdb.Engine, err error) {
 	wc := warehouse.Config{DSN: c.ClickHouse, Cluster: c.ClickHouseCluster, Logger: log}
 	if c.ClickHouse == "" {
 		ec := chdb.Config{Dir: filepath.Join(d.path, engineDir), Library: c.ClickHouseLibrary, Password: c.ClickHousePassword, Logger: log}
 		if public != nil {
 			ec.Listen, ec.Listener = c.ClickHouseListen, public
 		}
+		ec.Workers, ec.WorkerPassword = workers, token
 		if engine, err = chdb.Start(ctx, ec); err != nil {
 			return nil, nil, err
 		}
@@ -203,12 +202,4 @@ func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public *net.TCPL
 		return nil, nil, closeEngine(errors.Join(err, db.Close()))
 	}
 	return db, engine, nil
-}
-
-// startViews starts the projections.
-func (d *dataDir) startViews(ctx context.Context, c *Config, store eventstore.Store, db *warehouse.DB, keyer domain.Keyer, log *slog.Logger) (*projections.Views, error) {
-	return projections.Start(ctx, projections.Config{
-		Store: store, DB: db, Keyer: keyer, Dir: filepath.Join(d.path, viewsDir),
-		FlushInterval: c.FlushInterval, Now: time.Now, Logger: log,
-	})
 }
