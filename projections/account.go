@@ -199,6 +199,9 @@ func (f *fold) touchAccounts() {
 	for _, c := range f.changed {
 		for _, m := range c.members {
 			for _, id := range f.accountsOf(m) {
+				if !f.shard.holds(id) {
+					continue
+				}
 				if a := f.account(id); a != nil {
 					f.changeAccount(a)
 				}
@@ -261,6 +264,7 @@ func (f *fold) flushAccounts(out *flush, version warehouse.Version) error {
 
 func (f *fold) flushAccount(a *account, version warehouse.Version, out *flush) error {
 	a.changed = false
+	mine := f.shard.holds(a.id)
 	for _, m := range a.fresh {
 		m.fresh = false
 		if err := out.state.Set(membershipKey(a.id, m.stream), m.append(nil), nil); err != nil {
@@ -269,13 +273,16 @@ func (f *fold) flushAccount(a *account, version warehouse.Version, out *flush) e
 		if err := out.state.Set(groupedKey(m.stream, a.id), nil, nil); err != nil {
 			return err
 		}
-		if first, _ := m.since(domain.MaxTime); !a.nobody {
+		if first, _ := m.since(domain.MaxTime); !a.nobody && mine {
 			out.rows.AccountMembers = append(out.rows.AccountMembers, warehouse.AccountMember{
 				AccountID: a.id, SubjectID: domain.SubjectID(m.stream), Since: int64(first.At), Version: version,
 			})
 		}
 	}
 	a.fresh = nil
+	if !mine {
+		return out.state.Set(accountKey(a.id), a.append(nil), nil)
+	}
 
 	row := warehouse.Account{AccountID: a.id, GroupID: a.groupID, Traits: traitsJSON(&a.calls), Version: version, Removed: true}
 	var deadline domain.Millis

@@ -19,11 +19,20 @@ import (
 // cust is a customer as the fold has it: its subjects, all changes of its stage,
 // and what the tables and the log hold of them.
 type cust struct {
-	id uuid.UUID
+	id      uuid.UUID
+	changed bool // in the fold's list of customers to flush
+	// due says which of points and satisfaction are to be computed at the flush.
+	due customer.Changes
+	// merged are the facts of all its subjects, once they have been asked for, where
+	// there are many.
+	merged *customer.Facts
 	// root is the stream of the subject that the others belong to. members is
 	// empty for a customer that is no more: its subjects have moved.
 	root    string
 	members []*subject
+	// foreign is a customer that another shard holds: only who its subjects are is
+	// kept here.
+	foreign bool
 
 	// all are the changes of stage to the end of time, as if nothing more
 	// happened; the first n stand at the clock. news says of each of those n that
@@ -40,8 +49,6 @@ type cust struct {
 	// said is what the customer's stream of statements holds.
 	said said
 
-	// due says which of points and satisfaction are to be computed at the flush.
-	due customer.Changes
 	// nextLoyalty and nextStatus are the instants at which time alone may change
 	// them, 0 where none does.
 	nextLoyalty, nextStatus domain.Millis
@@ -63,13 +70,8 @@ type cust struct {
 	// deadline is the instant under which the customer stands in the index of
 	// deadlines, 0 where it does not.
 	deadline domain.Millis
-	// merged are the facts of all its subjects, once they have been asked for, where
-	// there are many.
-	merged *customer.Facts
 	// course is kept of customers with many orders, so that one more costs little.
 	course *lifecycle.Course
-
-	changed bool // in the fold's list of customers to flush
 }
 
 // statementRef is a statement that stands: its revision in the customer's stream

@@ -199,7 +199,8 @@ func TestEvictionChangesNothing(t *testing.T) {
 				t.Fatalf("flush: %v", err)
 			}
 		}
-		if err := g.flush(t.Context(), end, true); err != nil {
+		g.room = rapid.IntRange(0, 4).Draw(t, "room")
+		if err := g.flushUntil(t.Context(), end, true); err != nil {
 			t.Fatalf("flush: %v", err)
 		}
 		if err := g.settle(); err != nil {
@@ -213,4 +214,45 @@ func TestEvictionChangesNothing(t *testing.T) {
 			t.Fatalf("statements\ngot  %q\nwant %q", got, want)
 		}
 	})
+}
+
+// However many customers come due while nobody looks, a flush takes no more of them
+// than a batch may touch, but for those of one instant.
+func TestManyDueAtOnce(t *testing.T) {
+	var c clock
+	c.set(day0)
+	log := openStore(t, &c)
+	defer func() { _ = log.Close() }()
+	sink := newMemory()
+	g := live(t, sink, log, &c)
+	for i := range 40 {
+		at := day0 - domain.Millis(i/2+1)*(domain.Day+3_600_000) // by twos
+		if i >= 30 {
+			at = day0 - 30*domain.Day
+		}
+		bought(fmt.Sprint("o", i), fmt.Sprint("u", i), at, 30).appendTo(t, log)
+	}
+	flushAll(t, g, day0)
+	g.room = 4
+	end := day0 + 400*domain.Day
+	most := 0
+	sink.fault = func(stage int) error {
+		if stage == 0 {
+			most = max(most, len(g.fold.spare.out.Customers))
+		}
+		return nil
+	}
+	if err := errors.Join(g.flushUntil(t.Context(), end, true), g.settle()); err != nil {
+		t.Fatal(err)
+	}
+	if most != 10 { // those of one instant
+		t.Errorf("a flush wrote %d customers", most)
+	}
+	fresh := newMemory()
+	again := newGeneration(t, vfs.NewMem(), log, fresh, testRules(), &c)
+	defer func() { _ = again.state.close() }()
+	if err := again.runTo(t.Context(), g.state.checkpoint().Position, end, nil); err != nil {
+		t.Fatal(err)
+	}
+	sink.picture(t).compare(t, fresh.picture(t), "the time taken in steps")
 }

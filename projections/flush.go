@@ -19,6 +19,7 @@ import (
 	"sojourn/domain"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
+	"sojourn/domain/loyalty"
 	"sojourn/eventstore"
 	"sojourn/warehouse"
 )
@@ -57,6 +58,8 @@ type flush struct {
 	rows     Rows
 	speeches []speech
 	state    *pebble.Batch
+	// announced: other processes know of it; mending: its rows are written.
+	announced, mending bool
 }
 
 // wake finds the customers and accounts whose deadline has come by a clock, and has
@@ -156,6 +159,7 @@ type piece struct {
 	buf     []byte
 	err     error
 	breath  breath
+	folder  loyalty.Folder
 }
 
 // flush takes out what has changed since the last flush, as of a clock, and
@@ -163,24 +167,11 @@ type piece struct {
 func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush, error) {
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
 	f.touchAccounts()
-	due, err := f.loadShown()
-	if err != nil {
+	if err := f.loadShown(); err != nil {
 		return nil, err
 	}
-	each := len(f.changed)/runtime.GOMAXPROCS(0) + 1
-	pieces := inPieces(f.changed, newBatch, politely(f, func(p *piece, c *cust) error {
-		if p.rows.Customers == nil {
-			p.rows.Customers = make([]warehouse.Customer, 0, each)
-			p.rows.Transitions = make([]warehouse.Transition, 0, 2*each)
-			if due > 0 { // most rows of points are those of new customers and of orders
-				n := (due*each/len(f.changed) + 1) * len(f.rules.book.Programmes())
-				p.rows.LoyaltyStatus = make([]warehouse.LoyaltyStatus, 0, n)
-				p.rows.LoyaltyLedger = make([]warehouse.LoyaltyMovement, 0, n)
-				p.rows.TierChanges = make([]warehouse.TierChange, 0, n)
-			}
-		}
-		return f.flushRecord(c, version, p)
-	}))
+	pieces := inPieces(f.changed, newBatch, func(i, n int, p *piece) { p.rows = f.spare.piece(i, n) },
+		politely(f, func(p *piece, c *cust) error { return f.flushRecord(c, version, p) }))
 	for _, s := range f.touched {
 		switch {
 		case s.nobody:
@@ -193,10 +184,11 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	for _, p := range pieces {
 		f.touched = append(f.touched, p.touched...)
 	}
-	pieces = append(pieces, inPieces(f.touched, newBatch, politely(f, flushSubject))...)
+	pieces = append(pieces, inPieces(f.touched, newBatch, func(int, int, *piece) {}, politely(f, flushSubject))...)
 
-	out := &pieces[0].flush
-	out.to, out.clock = f.position, clock
+	first := pieces[0].flush // a copy: pieces[0] keeps what its customers have
+	out := &first
+	out.to, out.clock, out.rows = f.position, clock, Rows{}
 	if err := f.flushIdentity(out, version); err != nil {
 		return nil, err
 	}
@@ -206,19 +198,14 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	if err := f.flushAccounts(out, version); err != nil {
 		return nil, err
 	}
-	out.rows.Subjects = concat(pieces, func(p *piece) []warehouse.Subject { return p.rows.Subjects })
-	out.rows.Customers = concat(pieces, func(p *piece) []warehouse.Customer { return p.rows.Customers })
-	out.rows.Transitions = concat(pieces, func(p *piece) []warehouse.Transition { return p.rows.Transitions })
-	out.speeches = concat(pieces, func(p *piece) []speech { return p.speeches })
-	out.rows.LoyaltyStatus = concat(pieces, func(p *piece) []warehouse.LoyaltyStatus { return p.rows.LoyaltyStatus })
-	out.rows.LoyaltyLedger = concat(pieces, func(p *piece) []warehouse.LoyaltyMovement { return p.rows.LoyaltyLedger })
-	out.rows.TierChanges = concat(pieces, func(p *piece) []warehouse.TierChange { return p.rows.TierChanges })
-	out.rows.Satisfaction = concat(pieces, func(p *piece) []warehouse.Satisfaction { return p.rows.Satisfaction })
-	out.rows.StatusChanges = concat(pieces, func(p *piece) []warehouse.StatusChange { return p.rows.StatusChanges })
-	out.rows.Cases = concat(pieces, func(p *piece) []warehouse.Case { return p.rows.Cases })
-	out.rows.Surveys = concat(pieces, func(p *piece) []warehouse.Survey { return p.rows.Surveys })
+	out.speeches = nil
+	for _, p := range pieces {
+		out.speeches = append(out.speeches, p.speeches...)
+	}
+	f.spare.gather(&out.rows, pieces)
 	out.rows.Feedback, f.feedback = f.feedback, nil
 	out.rows.Handlings, f.handlings = f.handlings, nil
+	f.shard.only(&out.rows)
 	for i, p := range pieces {
 		if p.err != nil {
 			return nil, p.err
@@ -239,25 +226,9 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	return out, f.err
 }
 
-// concat puts what the pieces have one behind the other.
-func concat[T any](pieces []*piece, of func(*piece) []T) []T {
-	if len(pieces) == 1 {
-		return of(pieces[0])
-	}
-	n := 0
-	for _, p := range pieces {
-		n += len(of(p))
-	}
-	all := make([]T, 0, n)
-	for _, p := range pieces {
-		all = append(all, of(p)...)
-	}
-	return all
-}
-
 // inPieces does something for all of a list, in as many pieces as there are
 // processors where the list is long. The pieces are in the order of the list.
-func inPieces[T any](all []T, newBatch func() *pebble.Batch, do func(*piece, T) error) []*piece {
+func inPieces[T any](all []T, newBatch func() *pebble.Batch, ready func(i, n int, p *piece), do func(*piece, T) error) []*piece {
 	n := 1
 	if len(all) > 1000 {
 		n = runtime.GOMAXPROCS(0)
@@ -266,8 +237,9 @@ func inPieces[T any](all []T, newBatch func() *pebble.Batch, do func(*piece, T) 
 	var wait sync.WaitGroup
 	for i := range pieces {
 		p := &piece{flush: flush{state: newBatch()}}
-		pieces[i] = p
 		part := all[len(all)*i/n : len(all)*(i+1)/n]
+		ready(i, len(part), p)
+		pieces[i] = p
 		wait.Go(func() {
 			for _, x := range part {
 				if p.err = do(p, x); p.err != nil {
@@ -289,6 +261,9 @@ func (f *fold) flushRecord(c *cust, version warehouse.Version, p *piece) error {
 		for _, m := range c.members {
 			moved(m, c.id, version, p)
 		}
+	}
+	if c.foreign {
+		return nil
 	}
 	if err := f.flushCustomer(c, version, p); err != nil {
 		return err
@@ -547,8 +522,9 @@ func (f *fold) evict(limit int) {
 	for _, d := range f.newDecisions {
 		f.decisions[d.position] = d // the state does not have them yet
 	}
-	// A map keeps the room that it once took.
+	// Maps and lists keep the room that they once took.
 	if len(f.subjects) == 0 && len(f.customers) == 0 {
+		f.spare = spare{}
 		f.subjects, f.customers = map[streamKey]*subject{}, map[uuid.UUID]*cust{}
 	}
 }

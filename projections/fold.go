@@ -91,6 +91,9 @@ type fold struct {
 	polite bool // it gives way to every other goroutine
 	// plain folds make no rows of points and satisfaction: nobody asks for them.
 	plain bool
+	// shard is what it makes rows and statements of. It knows the facts and ties of
+	// all subjects, and keeps no history of the customers of others.
+	shard Shard
 
 	position eventstore.Position
 	// clock is that of the last flush, step that of the event at hand, and before
@@ -117,6 +120,7 @@ type fold struct {
 	// that have changed are found at the flush.
 	changedAccounts []*account
 	events          int
+	spare           spare
 	err             error
 }
 
@@ -193,6 +197,10 @@ func (f *fold) touchpoint(a *arrival) {
 		f.expect(c, &a.touch)
 	}
 	moved := c.take(s, &a.touch, f.rules.book)
+	if c.foreign {
+		f.change(c)
+		return
+	}
 	if moved&customer.Stage != 0 || grown {
 		c.advance(f.before)
 		c.replace(f.transitionsAfter(c, &a.touch.Touch), f.step, false)
@@ -226,7 +234,7 @@ func (f *fold) transitionsAfter(c *cust, t *lifecycle.Touch) []lifecycle.Transit
 // statement learns what was said from the log.
 func (f *fold) statement(e *eventstore.Recorded) {
 	id, ok := domain.StatementCustomer(e.Stream)
-	if !ok {
+	if !ok || !f.shard.holds(id) {
 		return
 	}
 	c, err := f.whole(id)
@@ -256,7 +264,7 @@ func (f *fold) customerOf(root *subject) *cust {
 		return root.cust
 	}
 	c := f.attach(root)
-	if c != nil {
+	if c != nil && !c.foreign {
 		c.all = f.rules.transitions(c.facts())
 		c.n = due(c.all, f.clock)
 		c.news = make([]bool, c.n)
@@ -402,7 +410,11 @@ func (f *fold) customer(id uuid.UUID) *cust {
 	if c, ok := f.customers[id]; ok {
 		return c
 	}
-	c := &cust{id: id}
+	c := &cust{id: id, foreign: !f.shard.holds(id)}
+	if c.foreign {
+		f.customers[id] = c
+		return c // it has no record here
+	}
 	b, err := f.state.load(customerKey(id))
 	if err == nil && b != nil {
 		err = c.parse(b)

@@ -33,4 +33,4 @@ func Replay(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rul
 }
 
 // TableSink writes into the tables of a generation, which must exist.
-func TableSink(db *warehouse.DB, g warehouse.Generation) Sink { return tables{db, g} }
+func TableSink(db *warehouse.DB, g warehouse.Generation) Sink { return tables{db, g, Shard{}} }

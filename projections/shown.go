@@ -92,16 +92,13 @@ func flagByte(b bool) byte {
 func shownKey(id [16]byte) []byte { return append([]byte{'v'}, id[:]...) }
 
 // loadShown loads what the tables have of the customers to be flushed, where that
-// will be compared, and counts those whose points are.
-func (f *fold) loadShown() (due int, err error) {
+// will be compared.
+func (f *fold) loadShown() error {
 	if f.plain {
-		return 0, nil
+		return nil
 	}
 	for _, c := range f.changed {
-		if c.due&customer.Loyalty != 0 {
-			due++
-		}
-		if c.shown != nil || c.due == 0 && len(c.members) > 0 {
+		if c.foreign || c.shown != nil || c.due == 0 && len(c.members) > 0 {
 			continue
 		}
 		b, err := c.packed, error(nil)
@@ -114,10 +111,10 @@ func (f *fold) loadShown() (due int, err error) {
 			c.shown, err = parseShown(b)
 		}
 		if err != nil {
-			return 0, fmt.Errorf("state of customer %s: %w", c.id, err)
+			return fmt.Errorf("state of customer %s: %w", c.id, err)
 		}
 	}
-	return due, nil
+	return nil
 }
 
 // differ writes the rows of a numbered list of which the tables show others, and
@@ -292,19 +289,21 @@ func (f *fold) showLoyalty(c *cust, facts *loyalty.Facts, version warehouse.Vers
 	}
 	c.flushed = slices.DeleteFunc(c.flushed, func(l line) bool { return l.what == aboutTier })
 	for _, pr := range f.rules.book.Programmes() {
-		l := loyalty.Fold(facts, pr, clock)
+		l := p.folder.Fold(facts, pr, clock)
 		if l.Next != policy.Never && (c.nextLoyalty == 0 || l.Next < c.nextLoyalty) {
 			c.nextLoyalty = l.Next
 		}
 		changes := tierChanges(l.Transitions)
-		c.flushed = append(c.flushed, line{what: aboutTier, programme: pr.ID, all: changes})
+		if !f.silent {
+			c.flushed = append(c.flushed, line{what: aboutTier, programme: pr.ID, all: changes})
+		}
 		in := l.Enrolled != policy.Never || len(l.Movements) > 0
 		if !in && !slices.ContainsFunc(c.shown.programmes, func(s shownProgramme) bool { return s.id == pr.ID }) {
 			continue
 		}
 		s := c.shown.programme(pr.ID)
 		if in || s.status {
-			row := loyaltyRow(c, pr, &l, version)
+			row := loyaltyRow(c, pr, l, version)
 			row.Removed = !in
 			p.rows.LoyaltyStatus = append(p.rows.LoyaltyStatus, row)
 		}
@@ -392,7 +391,9 @@ func (f *fold) showSatisfaction(c *cust, facts *satisfaction.Facts, version ware
 	}
 	v, past, future := facts.View(clock, f.rules.satisfaction)
 	changes, _ := statusChanges(past, clock)
-	c.flushed = append(c.flushed, line{what: aboutStatus, all: changes})
+	if !f.silent {
+		c.flushed = append(c.flushed, line{what: aboutStatus, all: changes})
+	}
 	next := func(t domain.Millis) {
 		if t > clock && (c.nextStatus == 0 || t < c.nextStatus) {
 			c.nextStatus = t

@@ -199,6 +199,30 @@ func (s *state) due(index byte, clock domain.Millis) ([]uuid.UUID, error) {
 	return ids, err
 }
 
+// dueBy is the latest instant, at most the clock, by which no more than limit
+// customers are due; those of the first instant are never parted.
+func (s *state) dueBy(clock domain.Millis, limit int) (domain.Millis, error) {
+	var first, last, cut domain.Millis
+	n := 0
+	err := s.scan([]byte{customerDeadlines}, deadlineKey(customerDeadlines, clock+1, uuid.Nil), func(key, _ []byte) error {
+		at := domain.Millis(binary.BigEndian.Uint64(key[1:]) ^ (1 << 63))
+		if n == 0 {
+			first, cut = at, at
+		} else if at != last {
+			cut = last
+		}
+		last = at
+		if n++; n > limit && last != first {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		return cut, nil
+	}
+	return clock, err
+}
+
 // customers lists the ids of up to limit customers after one, in order.
 func (s *state) customers(after uuid.UUID, limit int) ([]uuid.UUID, error) {
 	var ids []uuid.UUID

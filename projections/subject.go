@@ -18,6 +18,9 @@ import (
 // touchpoints, the joins that name it, and which customer it belongs to. A
 // customer is computed from its subjects, so that joining and parting move no
 // facts.
+//
+// What every touchpoint asks for stands together, next to the facts: the rest is
+// seldom in a processor's cache.
 type subject struct {
 	stream string
 	id     uuid.UUID
@@ -25,6 +28,16 @@ type subject struct {
 	value  string
 	// nobody is set where its value is no identity: it is no customer's.
 	nobody bool
+	dirty  bool
+	stored bool // the state knows its id
+	// linked says that there are any ties, grouped that group calls attach it to
+	// accounts.
+	linked, grouped bool
+	// What else is to be written with it.
+	tiesDirty, membersDirty bool
+	// lone is set where it belongs to no customer any more, as it has no touchpoint.
+	lone bool
+	cust *cust // where cached: the customer it belongs to
 	// first is the position of its first touchpoint, 0 where it is only named in
 	// messages of others, and firstAt when that was recorded.
 	first   eventstore.Position
@@ -36,13 +49,9 @@ type subject struct {
 	head        string
 	members     []string
 	memberCount int
-	// ties are the joins and decisions about it; linked says that there are any,
-	// ties is nil until they are loaded.
-	ties   *ties
-	linked bool
-	// grouped says that group calls attach it to accounts, accounts is nil until
-	// these are loaded.
-	grouped  bool
+	// ties are the joins and decisions about it, nil until they are loaded.
+	ties *ties
+	// accounts are those that group calls attach it to, nil until they are loaded.
 	accounts []uuid.UUID
 	// moved is the customer that the subjects table has for it, Nil where there is
 	// no row, warehouse.Nobody where the row says that it is no customer's.
@@ -50,15 +59,8 @@ type subject struct {
 	// been are the customers that it belonged to before, by the order of the log.
 	been []uuid.UUID
 
-	cust    *cust    // where cached: the customer it belongs to
 	cluster *cluster // where cached: the subjects connected with it, solved
 	node    int      // in the cluster
-	dirty   bool
-	stored  bool // the state knows its id
-	// What else is to be written with it.
-	tiesDirty, membersDirty bool
-	// lone is set where it belongs to no customer any more, as it has no touchpoint.
-	lone bool
 }
 
 // ties are what connects a subject with others.

@@ -126,7 +126,6 @@ func TestCollectConfig(t *testing.T) {
 		`did you mean collect?`:                  {"--roles", "colect"},
 		`"x" is no role; they are collect`:       {"--roles", "x"},
 		`write stands there twice`:               {"--roles", "write,write"},
-		`project, api, automate missing`:         {"--roles", "collect,write"},
 		`store: a collector finds`:               {"--roles", "collect"},
 		`kafka.collect.topic: name the topic`:    {"--policy", "-"},
 		`needs the section kafka.collect of the`: {"--roles", "collect", "--store", "esdb://a:2113"},

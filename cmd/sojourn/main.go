@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -13,6 +14,7 @@ import (
 
 	_ "time/tzdata" // time zones of import mappings, on machines without them
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"sojourn/domain/policy"
@@ -35,20 +37,18 @@ func main() {
 	os.Exit(status)
 }
 
-// memoryGoal is where the collector begins to work harder, in bytes. It is no
-// limit: a log that takes more gets it.
-const memoryGoal = 1 << 30
-
-// tuneMemory collects garbage half as often as Go does by itself while little
-// memory is in use: a tenth of the work of intake and replay. GOGC and
-// GOMEMLIMIT have the last word.
+// tuneMemory collects garbage half as often as Go does by itself: a tenth of the
+// work of intake and replay. Where half of the memory that the process may have,
+// by its cgroup or else the machine, is in use, it works harder; it is no limit: a
+// log that takes more gets it. GOGC and GOMEMLIMIT have the last word.
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200)
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryGoal)
-	}
+	// Without an answer there is no goal, and nothing else is lost.
+	_, _ = memlimit.SetGoMemLimitWithOpts(
+		memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)),
+		memlimit.WithRatio(0.5), memlimit.WithLogger(slog.New(slog.DiscardHandler)))
 }
 
 // run returns the exit status: 0 for success, 1 for an error, 2 for a command

@@ -67,8 +67,5 @@ func (r roles) validate() error {
 			return fmt.Errorf("%s stands there twice", role)
 		}
 	}
-	if missing := slices.DeleteFunc(slices.Clone(allRoles[1:]), r.has); len(missing) > 0 && !r.only(roleCollect) {
-		return fmt.Errorf("a server has all of %s, or is a collector alone: %s missing", strings.Join(allRoles[1:], ", "), strings.Join(missing, ", "))
-	}
 	return nil
 }

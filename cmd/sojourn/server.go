@@ -31,12 +31,15 @@ type server struct {
 	stopping atomic.Bool
 }
 
-// newServer puts the handlers together. certificate is nil for plain HTTP.
+// newServer puts the handlers together. tracking is nil where no tracking calls are
+// taken, certificate for plain HTTP.
 func newServer(tracking, admin http.Handler, certificate *tls.Certificate, log *slog.Logger) *server {
 	s := &server{admin: admin}
 	mux := http.NewServeMux()
-	for _, prefix := range segmentapi.Prefixes {
-		mux.Handle(prefix, tracking)
+	if tracking != nil {
+		for _, prefix := range segmentapi.Prefixes {
+			mux.Handle(prefix, tracking)
+		}
 	}
 	mux.Handle("/", admin)
 	s.http = &http.Server{

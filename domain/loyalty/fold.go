@@ -21,20 +21,24 @@ import (
 // in their order, then what time alone did: points become available, expire, are
 // given for a birthday, and the hold of a tier ends.
 func Fold(f *Facts, p *Programme, until domain.Millis) Ledger {
+	return *new(Folder).Fold(f, p, until)
+}
+
+// Folder folds one ledger after another in the memory of the one before. The zero
+// value is ready; it is not safe for concurrent use.
+type Folder struct{ sim sim }
+
+// Fold is like the function of that name. The ledger and its lists are valid until
+// the next call.
+func (fo *Folder) Fold(f *Facts, p *Programme, until domain.Millis) *Ledger {
 	f.sort()
-	s := &sim{
-		p: p, f: f,
-		out:         Ledger{Programme: p.ID, Enrolled: policy.Never, ExpiringAt: policy.Never, Next: policy.Never},
-		orders:      map[string]*order{},
-		redemptions: map[uuid.UUID]*redemption{},
-		transfers:   map[uuid.UUID]CommandKind{},
-		birthday:    policy.Never,
-	}
+	s := &fo.sim
+	s.reset(f, p)
 	items := s.items(until)
-	s.tiers = tierSim{p: p, rules: p.tiers, enrolled: s.enrolled, cause: s.enrolCause}
+	s.tiers.p, s.tiers.rules, s.tiers.enrolled, s.tiers.cause = p, p.tiers, s.enrolled, s.enrolCause
 	s.run(items, until)
 	s.finish(until)
-	return s.out
+	return &s.out
 }
 
 // Quote is how many points a touchpoint would earn, pending ones included, were
@@ -81,6 +85,38 @@ type sim struct {
 	birthdayYear int // the last calendar year that gave points
 
 	tiers tierSim
+	list  []item
+}
+
+// maxKept bounds how many movements a Folder keeps the memory of.
+const maxKept = 4096
+
+// reset begins anew and keeps the memory.
+func (s *sim) reset(f *Facts, p *Programme) {
+	if cap(s.out.Movements) > maxKept {
+		*s = sim{}
+	}
+	clear(s.orders)
+	clear(s.redemptions)
+	clear(s.transfers)
+	*s = sim{
+		p: p, f: f,
+		out: Ledger{
+			Programme: p.ID, Enrolled: policy.Never, ExpiringAt: policy.Never, Next: policy.Never,
+			Movements: s.out.Movements[:0], Lots: s.out.Lots[:0], Transitions: s.out.Transitions[:0],
+		},
+		lots: s.lots[:0], spendable: s.spendable[:0], waiting: s.waiting[:0],
+		deadlines: s.deadlines[:0], debts: s.debts[:0],
+		orders: s.orders, redemptions: s.redemptions, transfers: s.transfers,
+		birthday: policy.Never,
+		tiers: tierSim{
+			credits: s.tiers.credits[:0], points: s.tiers.points[:0], spend: s.tiers.spend[:0], shadow: s.tiers.shadow[:0],
+		},
+		list: s.list[:0],
+	}
+	if s.orders == nil {
+		s.orders, s.redemptions, s.transfers = map[string]*order{}, map[uuid.UUID]*redemption{}, map[uuid.UUID]CommandKind{}
+	}
 }
 
 // lot is a lot on its way.
@@ -154,7 +190,7 @@ func (s *sim) items(until domain.Millis) []item {
 		}
 		enrol(at, s.f.seen.At, c)
 	}
-	items := make([]item, 0, len(s.f.orders)+len(s.f.events)+len(s.f.commands))
+	items := slices.Grow(s.list, len(s.f.orders)+len(s.f.events)+len(s.f.commands))
 	for i := range s.f.orders {
 		items = append(items, item{s.f.orders[i].Ref, itemOrder, int32(i)})
 	}
@@ -189,6 +225,7 @@ func (s *sim) items(until domain.Millis) []item {
 	slices.SortFunc(items, func(a, b item) int {
 		return cmp.Or(a.Compare(b.Ref), cmp.Compare(a.kind, b.kind))
 	})
+	s.list = items
 	return items
 }
 
@@ -439,7 +476,7 @@ func (s *sim) raise(cause uuid.UUID) {
 // finish fills in what the ledger says of its instant.
 func (s *sim) finish(until domain.Millis) {
 	out := &s.out
-	out.Lots = make([]Lot, len(s.lots))
+	out.Lots = slices.Grow(out.Lots, len(s.lots))[:len(s.lots)]
 	next := func(at domain.Millis) {
 		if at > until {
 			out.Next = min(out.Next, at)
