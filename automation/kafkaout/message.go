@@ -69,8 +69,11 @@ func touchpoint(topic string, e *eventstore.Recorded, h *domain.Header, customer
 	}
 	m := event(topic, e, key, h.OccurredAt.String())
 	for _, x := range []struct{ name, value string }{
-		{"ce_kind", h.Kind.String()}, {"ce_app", h.Source}, {"ce_receivedat", h.ReceivedAt.String()},
-		{"context", h.BatchContext}, {"integrations", h.BatchIntegrations},
+		{"ce_kind", h.Kind.String()},
+		{"ce_app", h.Source},
+		{"ce_receivedat", h.ReceivedAt.String()},
+		{"context", h.BatchContext},
+		{"integrations", h.BatchIntegrations},
 	} {
 		if x.value != "" {
 			m.Headers = append(m.Headers, kafka.Header{Key: x.name, Value: []byte(x.value)})

@@ -47,11 +47,10 @@ func eventually(t *testing.T, what string, condition func() bool) {
 // bench is a log, a broker and a checkpoint.
 type bench struct {
 	*kfake.Cluster
-	t      *testing.T
-	store  *pebblestore.Store
-	file   string
-	client *kgo.Client
-	dense  int // statements said
+	t     *testing.T
+	store *pebblestore.Store
+	file  string
+	dense int // statements said
 }
 
 func newBench(t *testing.T) *bench {

@@ -109,8 +109,10 @@ func (s server) post(t *testing.T, path, body string) (status int, header http.H
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, res.Body)
+	if err := res.Body.Close(); err != nil {
+		t.Error(err)
+	}
 	return res.StatusCode, res.Header
 }
 

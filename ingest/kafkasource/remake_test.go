@@ -42,8 +42,11 @@ func TestReplayThroughAnotherMapping(t *testing.T) {
 		},
 		&kgo.Record{Topic: "orders", Value: []byte(`{"no":`)},
 		&kgo.Record{Topic: "events", Timestamp: at, Value: []byte(`{"n":1}`), Headers: []kgo.RecordHeader{
-			{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte("e1")}, {Key: "ce_source", Value: []byte("s")},
-			{Key: "ce_type", Value: []byte("Seen")}, {Key: "ce_who", Value: []byte("u2")},
+			{Key: "ce_specversion", Value: []byte("1.0")},
+			{Key: "ce_id", Value: []byte("e1")},
+			{Key: "ce_source", Value: []byte("s")},
+			{Key: "ce_type", Value: []byte("Seen")},
+			{Key: "ce_who", Value: []byte("u2")},
 		}},
 	)
 	stop := start(t, config(b, e.Service, topics("customer.nr", "nothing")...))

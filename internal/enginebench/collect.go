@@ -117,12 +117,12 @@ func load(ctx context.Context, addr, key string, messages int) (float64, error) 
 	began := time.Now()
 	group, ctx := errgroup.WithContext(ctx)
 	for range connections {
-		group.Go(func() error {
+		group.Go(func() (err error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 			if err != nil {
 				return err
 			}
-			defer conn.Close()
+			defer func() { err = errors.Join(err, conn.Close()) }()
 			answers := bufio.NewReader(conn)
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1

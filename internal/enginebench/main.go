@@ -90,13 +90,15 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { err = errors.Join(err, f.Close()) }()
 		if err := pprof.StartCPUProfile(f); err != nil {
 			return err
 		}
 		defer pprof.StopCPUProfile()
 	}
-	fmt.Fprintf(out, "| figure | Sojourn | beside | ratio | floor |\n| --- | --- | --- | --- | --- |\n")
+	if _, err := io.WriteString(out, "| figure | Sojourn | beside | ratio | floor |\n| --- | --- | --- | --- | --- |\n"); err != nil {
+		return err
+	}
 	for _, g := range groups {
 		if *chosen != "" && !slices.Contains(strings.Split(*chosen, ","), g.name) {
 			continue
@@ -120,7 +122,7 @@ func (g *group) take(ctx context.Context, c *config, out, progress io.Writer) (e
 	ours, yardsticks := make([][]float64, len(figures)), make([][]float64, len(figures))
 	for round := range c.rounds {
 		for i, f := range figures {
-			fmt.Fprintf(progress, "round %d of %d: %s\n", round+1, c.rounds, f.name)
+			_, _ = fmt.Fprintf(progress, "round %d of %d: %s\n", round+1, c.rounds, f.name)
 			for _, s := range []struct {
 				side side
 				to   *[]float64
@@ -148,7 +150,9 @@ func (g *group) take(ctx context.Context, c *config, out, progress io.Writer) (e
 		if f.floor > 0 {
 			floor = fmt.Sprintf("%.2f", f.floor)
 		}
-		fmt.Fprintf(out, "| %s | %s %s | %s | %s | %s |\n", f.name, number(our), f.unit, beside, ratio, floor)
+		if _, err := fmt.Fprintf(out, "| %s | %s %s | %s | %s | %s |\n", f.name, number(our), f.unit, beside, ratio, floor); err != nil {
+			return err
+		}
 	}
 	return nil
 }
