@@ -15,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -44,22 +45,44 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// bench is a log, a broker and a checkpoint.
+// bench is a log, a broker and a checkpoint. The broker is one of kfake in this
+// process, or the real one whose address SOJOURN_TEST_KAFKA_ADDRESS gives; make
+// test-kafka does.
 type bench struct {
-	*kfake.Cluster
-	t     *testing.T
-	store *pebblestore.Store
-	file  string
-	dense int // statements said
+	*kfake.Cluster          // nil for a real one
+	addrs                   []string
+	statements, touchpoints string // topics
+	t                       *testing.T
+	store                   *pebblestore.Store
+	file                    string
+	dense                   int // statements said
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "statements", "touchpoints"))
-	if err != nil {
-		t.Fatal(err)
+	b := &bench{t: t, statements: "statements", touchpoints: "touchpoints", file: filepath.Join(t.TempDir(), "kafka-out")}
+	if real := os.Getenv("SOJOURN_TEST_KAFKA_ADDRESS"); real != "" {
+		b.addrs = []string{real}
+		wire := &kafka.Transport{}
+		t.Cleanup(wire.CloseIdleConnections)
+		client := &kafka.Client{Addr: kafka.TCP(real), Transport: wire}
+		for _, name := range []*string{&b.statements, &b.touchpoints} {
+			*name += "-" + uuid.NewString()
+			answer, err := client.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{
+				Topics: []kafka.TopicConfig{{Topic: *name, NumPartitions: 3, ReplicationFactor: 1}},
+			})
+			if err != nil || answer.Errors[*name] != nil {
+				t.Fatal(err, answer)
+			}
+		}
+	} else {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, b.statements, b.touchpoints))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		b.Cluster, b.addrs = c, c.ListenAddrs()
 	}
-	t.Cleanup(c.Close)
 	store, err := pebblestore.Open("log", pebblestore.Options{FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
@@ -69,14 +92,15 @@ func newBench(t *testing.T) *bench {
 			t.Error(err)
 		}
 	})
-	return &bench{Cluster: c, t: t, store: store, file: filepath.Join(t.TempDir(), "kafka-out")}
+	b.store = store
+	return b
 }
 
 // start runs a sender until stop, or the end of the test.
 func (b *bench) start(change ...func(*Config)) (stop func()) {
 	b.t.Helper()
 	c := Config{
-		Log: b.store, Brokers: b.ListenAddrs(), Statements: "statements", Checkpoint: b.file,
+		Log: b.store, Brokers: b.addrs, Statements: b.statements, Checkpoint: b.file,
 		Logger: slog.New(slog.NewTextHandler(b.t.Output(), nil)),
 	}
 	for _, f := range change {
@@ -122,7 +146,7 @@ func (b *bench) append(stream string, e eventstore.NewEvent) {
 // topic is everything that a topic holds now, a partition after the other.
 func (b *bench) topic(name string) (all []*kgo.Record) {
 	b.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.ListenAddrs()...), kgo.ConsumeTopics(name), kgo.FetchMaxWait(50*time.Millisecond))
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.addrs...), kgo.ConsumeTopics(name), kgo.FetchMaxWait(50*time.Millisecond))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -169,7 +193,7 @@ func (b *bench) exactly() {
 	b.t.Helper()
 	seen := make(map[string]bool)
 	next := make(map[string]int)
-	for _, r := range b.topic("statements") {
+	for _, r := range b.topic(b.statements) {
 		id := header(r, "ce_id")
 		if seen[id] {
 			b.t.Errorf("%s is there twice", id)
@@ -192,7 +216,7 @@ func (b *bench) exactly() {
 
 func (b *bench) sent(n int) {
 	b.t.Helper()
-	eventually(b.t, fmt.Sprintf("%d messages", n), func() bool { return len(b.topic("statements")) >= n })
+	eventually(b.t, fmt.Sprintf("%d messages", n), func() bool { return len(b.topic(b.statements)) >= n })
 }
 
 func TestStatements(t *testing.T) {
@@ -205,7 +229,7 @@ func TestStatements(t *testing.T) {
 	})
 	b.start()
 	b.sent(2)
-	got := b.topic("statements")
+	got := b.topic(b.statements)
 	first, second := got[0], got[1]
 	for name, want := range map[string]string{
 		"ce_specversion": "1.0", "ce_source": "/sojourn", "ce_type": domain.TypeStageEntered, "ce_time": "2026-03-01T10:00:00.000Z",
@@ -244,10 +268,10 @@ func TestTouchpoints(t *testing.T) {
 	b.append("s2", eventstore.NewEvent{ID: uuid.New(), Type: domain.TypeJoin, Metadata: h.Append(nil), Data: []byte(`{}`)})
 	b.say(1)
 	b.start(func(c *Config) {
-		c.Touchpoints, c.Customers = "touchpoints", known{"user:1": customer(1)}
+		c.Touchpoints, c.Customers = b.touchpoints, known{"user:1": customer(1)}
 	})
 	b.sent(1)
-	got := b.topic("touchpoints")
+	got := b.topic(b.touchpoints)
 	if len(got) != 2 {
 		t.Fatalf("%d touchpoints", len(got))
 	}
@@ -311,6 +335,9 @@ func TestCrash(t *testing.T) {
 // Kafka that fails now and then delays, and changes nothing of the order.
 func TestKafkaFails(t *testing.T) {
 	b := newBench(t)
+	if b.Cluster == nil {
+		t.Skip("a real broker does not hang up when it is asked to")
+	}
 	var mu sync.Mutex
 	asked := 0
 	b.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -350,7 +377,7 @@ func TestFromEnd(t *testing.T) {
 	b.say(2)
 	b.start(newest)
 	b.sent(2)
-	if got := b.topic("statements"); len(got) != 2 {
+	if got := b.topic(b.statements); len(got) != 2 {
 		t.Errorf("%d statements", len(got))
 	}
 }
@@ -360,7 +387,7 @@ func TestDamagedCheckpoint(t *testing.T) {
 	if err := os.WriteFile(b.file, []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Log: b.store, Brokers: b.ListenAddrs(), Statements: "statements", Checkpoint: b.file})
+	s, err := New(Config{Log: b.store, Brokers: b.addrs, Statements: b.statements, Checkpoint: b.file})
 	if err != nil {
 		t.Fatal(err)
 	}
