@@ -20,11 +20,10 @@ import (
 )
 
 const (
-	writers    = 64
-	batchSize  = 1_000
-	callers    = 4
-	streams    = 10_000
-	esdbEvents = 20_000 // of a round, one a call
+	writers   = 64
+	batchSize = 1_000
+	callers   = 4
+	streams   = 10_000
 )
 
 // publishedRead is EventStoreDB's own figure for reading through gRPC, events/s.
@@ -92,10 +91,10 @@ func event(n uint64) eventstore.NewEvent {
 }
 
 // one appends one event a call, from many writers.
-func (b *esdbBench) one(s eventstore.Store) side {
+func (b *esdbBench) one(s eventstore.Store, events int) side {
 	return func(ctx context.Context) (float64, error) {
 		var left atomic.Int64
-		left.Store(esdbEvents)
+		left.Store(int64(events))
 		began := time.Now()
 		group, ctx := errgroup.WithContext(ctx)
 		for range writers {
@@ -110,7 +109,7 @@ func (b *esdbBench) one(s eventstore.Store) side {
 			})
 		}
 		err := group.Wait()
-		return rate(esdbEvents, time.Since(began)), err
+		return rate(events, time.Since(began)), err
 	}
 }
 
@@ -148,10 +147,10 @@ func appendFigures(ctx context.Context, c *config) ([]figure, func() error, erro
 	if err != nil {
 		return nil, end, err
 	}
-	direct := "pebblestore direct"
+	direct, events := "pebblestore direct", c.messages/10
 	return []figure{
-		{name: fmt.Sprintf("AppendToStream, %d writers", writers), unit: "events/s", ours: b.one(b.single), yardstick: b.one(b.direct), beside: direct},
-		{name: fmt.Sprintf("BatchAppend, %d writers", writers), unit: "events/s", ours: b.one(b.batches), yardstick: b.one(b.direct), beside: direct},
+		{name: fmt.Sprintf("AppendToStream, %d writers", writers), unit: "events/s", ours: b.one(b.single, events), yardstick: b.one(b.direct, events), beside: direct},
+		{name: fmt.Sprintf("BatchAppend, %d writers", writers), unit: "events/s", ours: b.one(b.batches, events), yardstick: b.one(b.direct, events), beside: direct},
 		{
 			name: "BatchAppend, 1,000 events a call", unit: "events/s",
 			ours: b.many(b.batches, c.messages/4), yardstick: b.many(b.direct, c.messages/4), beside: direct,

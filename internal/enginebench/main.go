@@ -68,8 +68,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
-	c := config{broker: os.Getenv("KAFKA_ADDRESS")}
+	c := config{}
 	fs := flag.NewFlagSet("enginebench", flag.ContinueOnError)
+	fs.StringVar(&c.broker, "kafka", os.Getenv("KAFKA_ADDRESS"), "address of a Kafka broker")
 	fs.IntVar(&c.rounds, "rounds", 3, "rounds; the median counts")
 	fs.IntVar(&c.messages, "messages", 200_000, "messages of a round")
 	fs.StringVar(&c.dir, "dir", ".", "directory on the disk to measure")
