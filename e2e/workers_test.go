@@ -145,7 +145,7 @@ func (c *crew) spawn(dir, shard string) *server {
 	w := &server{dir: filepath.Join(c.root, dir)}
 	w.process = spawn(c.t, c.settings("SOJOURN_STREAM_KEY="+c.key, "SOJOURN_CLICKHOUSE="+c.clickhouse), binary,
 		"serve", "--roles", "project", "--shard", shard, "--data", w.dir, "--listen", "127.0.0.1:0", "--store", c.store)
-	eventually(c.t, time.Minute, "the worker says where it answers", func() error {
+	eventually(c.t, 5*time.Minute, "the worker says where it answers", func() error {
 		if w.over() {
 			c.t.Fatalf("worker %s ended: %s", shard, w.err.String())
 		}
@@ -200,7 +200,7 @@ func (c *crew) post(random *rand.Rand, key string, n int) {
 			}
 			batch = append(batch, m)
 		}
-		eventually(c.t, time.Minute, "a batch is taken", func() error {
+		eventually(c.t, 5*time.Minute, "a batch is taken", func() error {
 			a, err := track(c.host.url, key, "/v1/batch", map[string]any{"batch": batch})
 			if err == nil && a.status != http.StatusOK {
 				err = fmt.Errorf("%d %s", a.status, a.body)
