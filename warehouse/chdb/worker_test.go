@@ -48,8 +48,12 @@ func TestWorkerPort(t *testing.T) {
 		return res.StatusCode, strings.TrimSpace(string(b))
 	}
 	for _, c := range [][]string{
-		{"", ""}, {"worker", ""}, {"worker", "Secret"}, {"default", "secret"},
-		{"worker", "secret", "Origin", "https://example.com"}, {"worker", "secret", "Sec-Fetch-Site", "none"},
+		{"", ""},
+		{"worker", ""},
+		{"worker", "Secret"},
+		{"default", "secret"},
+		{"worker", "secret", "Origin", "https://example.com"},
+		{"worker", "secret", "Sec-Fetch-Site", "none"},
 		{"", "", "X-ClickHouse-User", "worker", "X-ClickHouse-Key", "wrong"},
 	} {
 		if status, body := ask(c[0], c[1], "SELECT 1", c[2:]...); status != http.StatusForbidden || strings.Contains(body, "secret") {
