@@ -118,7 +118,9 @@ func (v *Views) openWorker(ctx context.Context) error {
 	v.ready = g.state.checkpoint().Reconciled && (!g.reader || g.number != 0)
 	v.startLoop()
 	v.done.Go(v.coordinate)
-	v.done.Go(func() { v.desk.run(v.ctx) })
+	if v.cfg.Reader || v.cfg.Shard.whole() {
+		v.done.Go(func() { v.desk.run(v.ctx) }) // it decides by the facts of all
+	}
 	return nil
 }
 
