@@ -208,6 +208,15 @@ func (f *fold) touchAccounts() {
 			}
 		}
 	}
+	if f.shard.whole() {
+		return
+	}
+	// The facts of members are kept before the subjects are taken out.
+	for _, a := range f.changedAccounts {
+		if f.shard.holds(a.id) && !a.nobody {
+			f.eachMember(a, f.keep)
+		}
+	}
 }
 
 // wakeAccounts finds the accounts whose deadline has come by a clock.
@@ -225,6 +234,15 @@ func (f *fold) wakeAccounts(s *state, clock domain.Millis) error {
 // customers, without their traits.
 func (f *fold) memberFacts(a *account) *customer.Facts {
 	var facts customer.Facts
+	f.eachMember(a, func(m *subject) {
+		f.keep(m)
+		mergeStage(&facts, &m.facts)
+	})
+	return &facts
+}
+
+// eachMember goes through the subjects of all member customers of an account.
+func (f *fold) eachMember(a *account, do func(*subject)) {
 	seen := map[*subject]bool{} // heads
 	for _, m := range f.membershipsOf(a) {
 		s := f.find(m.stream)
@@ -237,10 +255,9 @@ func (f *fold) memberFacts(a *account) *customer.Facts {
 		}
 		seen[head] = true
 		for _, m := range f.members(head) {
-			mergeStage(&facts, &m.facts)
+			do(m)
 		}
 	}
-	return &facts
 }
 
 // mergeStage adds what the stage follows from, and not the traits, points and

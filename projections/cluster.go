@@ -611,6 +611,9 @@ func (f *fold) grow(x, y, s *subject, fresh bool) bool {
 	}
 	streams := f.membersOf(large)
 	for _, m := range joining {
+		if !c.foreign {
+			f.keep(m)
+		}
 		streams = append(streams, m.stream)
 		m.membersDirty = m.membersDirty || m.memberCount > 0
 		m.head, m.members, m.memberCount = large.stream, nil, 0

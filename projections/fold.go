@@ -91,9 +91,13 @@ type fold struct {
 	polite bool // it gives way to every other goroutine
 	// plain folds make no rows of points and satisfaction: nobody asks for them.
 	plain bool
-	// shard is what it makes rows and statements of. It knows the facts and ties of
-	// all subjects, and keeps no history of the customers of others.
-	shard Shard
+	// shard is what it makes rows and statements of. It knows who is one customer
+	// everywhere, and keeps no history of the customers of others, nor the facts of
+	// their subjects: these are read from the log, by history, when they are asked for.
+	shard   Shard
+	history history
+	// inHand is the subject of the touchpoint at hand until its facts have that.
+	inHand *subject
 
 	position eventstore.Position
 	// clock is that of the last flush, step that of the event at hand, and before
@@ -168,7 +172,11 @@ func (f *fold) touchpoint(a *arrival) {
 			f.name(s, a.value)
 		}
 	}
-	f.dirty(s)
+	if fresh || s.kept {
+		f.dirty(s)
+	}
+	f.inHand = s
+	defer func() { f.inHand = nil }()
 	if a.feedback != nil {
 		f.feedback = append(f.feedback, *a.feedback)
 	}
@@ -179,12 +187,12 @@ func (f *fold) touchpoint(a *arrival) {
 	if len(a.named) > 0 || fresh && s.linked {
 		var groups [][]*subject
 		if groups, grown = f.identify(a, s, fresh); len(groups) > 0 {
-			f.regroup(groups, s, fresh, false, func() { s.facts.Add(&a.touch, f.rules.book) })
+			f.regroup(groups, s, fresh, false, func() { f.takeAlone(s, &a.touch) })
 			return
 		}
 	}
 	if s.nobody || f.err != nil {
-		s.facts.Add(&a.touch, f.rules.book)
+		f.takeAlone(s, &a.touch)
 		return
 	}
 	c := s.cust
@@ -193,14 +201,17 @@ func (f *fold) touchpoint(a *arrival) {
 			return
 		}
 	}
+	if c.foreign {
+		if s.kept { // for the accounts that it is a member of
+			s.facts.Add(&a.touch, f.rules.book)
+			f.change(c)
+		}
+		return
+	}
 	if !grown {
 		f.expect(c, &a.touch)
 	}
 	moved := c.take(s, &a.touch, f.rules.book)
-	if c.foreign {
-		f.change(c)
-		return
-	}
 	if moved&customer.Stage != 0 || grown {
 		c.advance(f.before)
 		c.replace(f.transitionsAfter(c, &a.touch.Touch), f.step, false)
@@ -211,6 +222,41 @@ func (f *fold) touchpoint(a *arrival) {
 		f.took(c, &a.touch, moved)
 	}
 	f.change(c)
+}
+
+// takeAlone adds a touchpoint to the facts of its subject, where they are kept.
+func (f *fold) takeAlone(s *subject, t *customer.Touch) {
+	if s.kept {
+		s.facts.Add(t, f.rules.book)
+	}
+	f.inHand = nil
+}
+
+// history yields the touchpoints of a stream up to a position.
+type history func(stream string, to eventstore.Position, do func(*customer.Touch)) error
+
+// keep has the facts of a subject from here on. What a fold of part of the customers
+// has left out is read from the log, but for the touchpoint at hand where that is yet
+// to be taken.
+func (f *fold) keep(s *subject) {
+	if s.kept || f.err != nil {
+		return
+	}
+	to := f.position
+	if s == f.inHand {
+		to--
+	}
+	if s.first != 0 && s.first <= to {
+		var facts customer.Facts
+		if err := f.history(s.stream, to, func(t *customer.Touch) { facts.Add(t, f.rules.book) }); err != nil {
+			f.err = fmt.Errorf("read the touchpoints of a subject: %w", err)
+			return
+		}
+		facts.Merge(&s.facts) // its commands
+		s.facts = facts
+	}
+	s.kept = true
+	f.dirty(s)
 }
 
 // manyOrders is from how many orders on it pays to keep a course.
@@ -294,6 +340,12 @@ func (f *fold) attach(root *subject) *cust {
 	c.members = members
 	for _, m := range members {
 		m.cust, m.lone = c, false
+		if !c.foreign {
+			f.keep(m)
+		}
+	}
+	if f.err != nil {
+		return nil
 	}
 	return c
 }
@@ -366,6 +418,7 @@ func (f *fold) subjectAt(key streamKey, stream string) *subject {
 		f.err = err
 		return nil
 	}
+	s.kept = f.shard.whole()
 	f.subjects[key] = s
 	return s
 }

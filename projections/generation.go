@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/customer"
 	"sojourn/eventstore"
 	"sojourn/warehouse"
 )
@@ -209,6 +210,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	f := g.fold
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	f.history = g.history(ctx)
 	chunks, free := make(chan *chunk, chunksAhead), make(chan *chunk, chunksAhead+2)
 	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent && !g.mute && !g.reader, hurry: !f.silent || g.reader, rows: g.rows, shard: g.shard}
 	var readErr error
@@ -260,6 +262,26 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	return readErr
 }
 
+// history reads touchpoints from the log as the fold takes them.
+func (g *generation) history(ctx context.Context) history {
+	d := decoder{rules: g.rules, keyer: g.keyer, logger: g.logger}
+	return func(stream string, to eventstore.Position, do func(*customer.Touch)) error {
+		for e, err := range g.store.ReadStream(ctx, stream, 0, eventstore.Forwards) {
+			if err != nil {
+				return err
+			}
+			if e.Position > to {
+				break
+			}
+			var a arrival
+			if d.decode(&e, &a); a.kind == touchpoint {
+				do(&a.touch)
+			}
+		}
+		return nil
+	}
+}
+
 // clean reports whether all that was read has been flushed.
 func (g *generation) clean() bool {
 	f := g.fold
@@ -282,6 +304,7 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		return err
 	}
 	f := g.fold
+	f.history = g.history(ctx)
 	f.evict(cmp.Or(g.room, maxCached))
 	clock = max(clock, f.clock)
 	g.flushedAt = time.Now()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -143,6 +144,7 @@ type fence struct {
 	stream string
 	worker uuid.UUID // of this process and generation
 	next   uint64    // revision behind its own last event, 0 before it has claimed
+	held   atomic.Bool
 }
 
 // flushed is the data of views.flushed.v1: a batch that is about to be written.
@@ -196,6 +198,7 @@ func (f *fence) claim(ctx context.Context) (before, last *flushed, err error) {
 		f.next = 0
 		return nil, nil, fmt.Errorf("claim this part of the views: %w", err)
 	}
+	f.held.Store(true)
 	return before, last, nil
 }
 
@@ -212,8 +215,11 @@ func (f *fence) begin(ctx context.Context, in intent, reconciled bool) error {
 	return nil
 }
 
-// check is ErrFenced where another has taken the part.
+// check is ErrFenced where another has taken the part since it was claimed.
 func (f *fence) check(ctx context.Context) error {
+	if !f.held.Load() {
+		return nil
+	}
 	for e, err := range f.store.ReadStream(ctx, f.stream, eventstore.End, eventstore.Backwards) {
 		var b claimed
 		if err == nil {

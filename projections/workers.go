@@ -118,7 +118,9 @@ func (v *Views) openWorker(ctx context.Context) error {
 	v.ready = g.state.checkpoint().Reconciled && (!g.reader || g.number != 0)
 	v.startLoop()
 	v.done.Go(v.coordinate)
-	v.done.Go(func() { v.desk.run(v.ctx) })
+	if v.cfg.Reader || v.cfg.Shard.whole() {
+		v.done.Go(func() { v.desk.run(v.ctx) }) // it decides by the facts of all
+	}
 	return nil
 }
 
@@ -179,8 +181,8 @@ func (v *Views) hasState(g *laidOut) bool {
 	return err == nil
 }
 
-// openPart opens this worker's part of a generation: it claims it, and finishes the
-// batch that was under way, whoever began it.
+// openPart opens this worker's part of a generation. Its loop claims it first, and
+// finishes the batch that was under way, whoever began it.
 func (v *Views) openPart(ctx context.Context, of *laidOut) (*generation, error) {
 	number := warehouse.Generation(of.Generation)
 	// All workers create the tables; where they get into each other's way, again.
@@ -204,10 +206,8 @@ func (v *Views) openPart(ctx context.Context, of *laidOut) (*generation, error) 
 	g := &generation{
 		number: number, shard: shard, rules: v.rulesOf(of.Policy), store: v.cfg.Store, keyer: v.cfg.Keyer,
 		sink: tables{v.cfg.DB, number, shard}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
-		fence: &fence{store: v.cfg.Store, stream: domain.WorkerStream(of.Generation, shard.Index, shard.Of), worker: uuid.New()},
-	}
-	if err := g.recover(ctx); err != nil {
-		return nil, errors.Join(err, s.close())
+		fence:  &fence{store: v.cfg.Store, stream: domain.WorkerStream(of.Generation, shard.Index, shard.Of), worker: uuid.New()},
+		broken: true,
 	}
 	return g, nil
 }
@@ -231,10 +231,7 @@ func (v *Views) openReader(of *laidOut) (*generation, error) {
 	}
 	g := &generation{
 		number: number, reader: true, rules: rules, store: v.cfg.Store, keyer: v.cfg.Keyer, sink: NullSink{}, state: s,
-		now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
-	}
-	if err := g.recover(v.ctx); err != nil {
-		return nil, errors.Join(err, s.close())
+		now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble, broken: true,
 	}
 	return g, nil
 }

@@ -113,7 +113,7 @@ func (c *crew) post(rng *rand.Rand, n int) {
 		default:
 			m.anon = anon
 		}
-		if m.decision != "" && !(c.known[user] && c.known[anon]) {
+		if m.decision != "" && (!c.known[user] || !c.known[anon]) {
 			continue // nobody decides about who is not known
 		}
 		c.known[m.user], c.known[m.anon] = true, true
@@ -177,10 +177,7 @@ func (c *crew) same(a, b warehouse.Generation) {
 		c.t.Fatalf("g%d and g%d differ: %v of %v\n%+v", a, b, d.Different, d.Rows, d.Differences[:min(2, len(d.Differences))])
 	}
 	said := slices.Sorted(maps.Keys(standing(c.t, c.store)))
-	var shown []string
-	for _, row := range c.rows("SELECT concat(toString(customer_id), ' ', from_stage, '→', to_stage, '@', formatDateTime(at, '%Y-%m-%dT%H:%i:%S.', 'UTC'), leftPad(toString(toUnixTimestamp64Milli(at) % 1000), 3, '0'), 'Z ', reason, ' ', cause) AS x FROM stage_transitions") {
-		shown = append(shown, row)
-	}
+	shown := c.rows("SELECT concat(toString(customer_id), ' ', from_stage, '→', to_stage, '@', formatDateTime(at, '%Y-%m-%dT%H:%i:%S.', 'UTC'), leftPad(toString(toUnixTimestamp64Milli(at) % 1000), 3, '0'), 'Z ', reason, ' ', cause) AS x FROM stage_transitions")
 	slices.Sort(shown)
 	if !slices.Equal(said, shown) {
 		c.t.Fatalf("said %d, shown %d\n%q\n%q", len(said), len(shown), said[:min(3, len(said))], shown[:min(3, len(shown))])
