@@ -56,6 +56,16 @@ const (
 	// What people decide about who is one customer; see docs/decisions/0006.
 	TypeIdentityMerged = "identity.merged.v1"
 	TypeIdentitySplit  = "identity.split.v1"
+
+	// What projection workers agree on; see docs/decisions/0010.
+	TypeViewsBegun   = "views.begun.v1"   // a generation that they are to build
+	TypeViewsBuilt   = "views.built.v1"   // one of them has its part
+	TypeViewsActive  = "views.active.v1"  // all have, and it answers from now on
+	TypeViewsClaimed = "views.claimed.v1" // a process holds a part from now on
+	TypeViewsFlushed = "views.flushed.v1" // it is about to write a batch
+
+	// TypeStreamKey says by its fingerprint which key names the streams of the log.
+	TypeStreamKey = "stream_key.v1"
 )
 
 // Streams of configuration and bookkeeping; touchpoints and statements have a
@@ -67,6 +77,9 @@ const (
 	// StreamPolicyFile holds which policy files the starts of a server have read.
 	StreamPolicyFile = "policy_file"
 	StreamIdentity   = "identity" // decisions, in the order they were taken
+	StreamViews      = "views"    // the generations of views that workers keep
+	// StreamKey holds the fingerprint of the key that names streams.
+	StreamKey = "stream_key"
 )
 
 // Millis is an instant in milliseconds since 1970-01-01T00:00:00 UTC.
@@ -74,6 +87,19 @@ type Millis int64
 
 // Day is 24 hours; a day has no time zone.
 const Day Millis = 24 * 60 * 60 * 1000
+
+// WorkerStream is the stream of one part of a generation of views that several
+// workers keep.
+func WorkerStream(generation, index, of int) string {
+	return fmt.Sprintf("%s-g%d-%d-of-%d", StreamViews, generation, index, of)
+}
+
+// IsWorkerStream reports whether WorkerStream makes a name.
+func IsWorkerStream(stream string) bool {
+	var generation, index, of int
+	n, err := fmt.Sscanf(stream, StreamViews+"-g%d-%d-of-%d", &generation, &index, &of)
+	return n == 3 && err == nil && stream == WorkerStream(generation, index, of)
+}
 
 // MillisOf cuts t to the millisecond.
 func MillisOf(t time.Time) Millis { return Millis(t.UnixMilli()) }
@@ -110,6 +136,14 @@ func NewKeyer(key []byte) Keyer {
 	key = append([]byte(nil), key...)
 	// Taking the key in costs more than a sum, so MACs are used again.
 	return Keyer{&sync.Pool{New: func() any { return &keyedMAC{hmac.New(sha256.New, key), make([]byte, 0, 128)} }}}
+}
+
+// KeyFingerprint tells keys of Keyers apart and says nothing about them: 64 bits in
+// hexadecimal.
+func KeyFingerprint(key []byte) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("fingerprint"))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
 // Stream is the name of the stream that holds the touchpoints of s: its kind, a

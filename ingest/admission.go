@@ -10,6 +10,9 @@ var (
 	// ErrOverloaded asks the caller to come again in a moment: as many bytes are
 	// under way as the configuration allows. Nothing of the call is in the log.
 	ErrOverloaded = errors.New("ingest is overloaded")
+	// ErrAway says that what keeps the messages does not take them now. Some of the
+	// call may be kept; the same call again is harmless.
+	ErrAway = errors.New("ingest cannot keep messages now")
 	// ErrStopping refuses a call because the server is stopping.
 	ErrStopping = errors.New("ingest is stopping")
 )
@@ -103,12 +106,22 @@ type Reservation struct {
 
 // Reserve asks for room for a call whose body takes so many bytes, before it is
 // read. The error is ErrOverloaded or ErrStopping. Release gives the room back.
-func (s *Service) Reserve(bytes int64) (*Reservation, error) {
-	if err := s.admission.enter(bytes, false); err != nil {
+func (in *Intake) Reserve(bytes int64) (*Reservation, error) {
+	if err := in.admission.enter(bytes, false); err != nil {
 		return nil, err
 	}
-	return &Reservation{a: s.admission, bytes: bytes}, nil
+	return &Reservation{a: in.admission, bytes: bytes}, nil
 }
+
+// Hold takes room that a call takes longer than the call itself, where what it
+// handed on is still in memory; it is never refused. Release gives the room back.
+func (in *Intake) Hold(bytes int64) *Reservation {
+	_ = in.admission.enter(bytes, true) // forced, so there is no error
+	return &Reservation{a: in.admission, bytes: bytes}
+}
+
+// InFlight is how many bytes are under way.
+func (in *Intake) InFlight() int64 { return in.admission.inFlight() }
 
 // Resize changes a reservation to what the call turned out to take. The error is
 // ErrOverloaded, and then the reservation stays what it was.
@@ -133,4 +146,4 @@ func (r *Reservation) Release() {
 
 // Drain refuses new calls from now on (ErrStopping) and waits until those under
 // way have ended or the context has. It may be called more than once.
-func (s *Service) Drain(ctx context.Context) error { return s.admission.drain(ctx) }
+func (in *Intake) Drain(ctx context.Context) error { return in.admission.drain(ctx) }

@@ -32,6 +32,18 @@ type Batch struct {
 	Messages              []Message
 }
 
+func (b *Batch) envelope(now func() domain.Millis) *envelope {
+	env := &envelope{
+		source: b.Source, receivedAt: b.ReceivedAt, sentAt: b.SentAt,
+		context: b.Context, integrations: b.Integrations,
+	}
+	if env.receivedAt == 0 {
+		env.receivedAt = now()
+	}
+	env.readSentAt()
+	return env
+}
+
 // Outcome tells what became of the messages of a call. All of it is durable.
 type Outcome struct {
 	// Accepted are in the log now, Duplicates stood there before with the same
@@ -42,4 +54,7 @@ type Outcome struct {
 	// the log, of the rejects and of the originals of duplicates too; 0 where the
 	// call had no message.
 	Position eventstore.Position
+	// Ahead says that what was kept is on its way to the log and not in it yet, so
+	// that Position and Duplicates are not known.
+	Ahead bool
 }

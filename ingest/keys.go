@@ -28,7 +28,12 @@ import (
 
 // KeyLog is what Keys needs of the event store.
 type KeyLog interface {
+	KeyReader
 	Append(ctx context.Context, stream string, expected eventstore.Expected, events ...eventstore.NewEvent) (eventstore.Result, error)
+}
+
+// KeyReader is what KnownKeys needs of the event store.
+type KeyReader interface {
 	ReadStream(ctx context.Context, stream string, from uint64, dir eventstore.Direction) iter.Seq2[eventstore.Recorded, error]
 }
 
@@ -37,6 +42,9 @@ var (
 	ErrSourceName = errors.New("a source's name is 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit")
 	// ErrNoSuchKey is answered where nothing that is not revoked fits.
 	ErrNoSuchKey = errors.New("no such write key")
+	// ErrKeysAway says that a write key is not known and that this may be because
+	// the log could not be asked.
+	ErrKeysAway = errors.New("the write keys cannot be read now")
 )
 
 var sourcePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
@@ -82,19 +90,29 @@ func LoadKeys(ctx context.Context, log KeyLog, now func() time.Time) (*Keys, err
 		now = time.Now
 	}
 	k := &Keys{log: log, now: now, all: make(map[keyHash]KeyInfo)}
-	for e, err := range log.ReadStream(ctx, domain.StreamWriteKeys, 0, eventstore.Forwards) {
+	if _, err := k.read(ctx, log, 0); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// read reads what has happened to the keys from a revision on, and returns the
+// one to go on from.
+func (k *Keys) read(ctx context.Context, log KeyReader, from uint64) (next uint64, err error) {
+	defer k.publish()
+	for e, err := range log.ReadStream(ctx, domain.StreamWriteKeys, from, eventstore.Forwards) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read write keys: %w", err)
+			return from, fmt.Errorf("read write keys: %w", err)
 		}
 		if err := k.apply(e.Type, e.Data); err != nil {
-			return nil, fmt.Errorf("read write key event at position %d: %w", e.Position, err)
+			return from, fmt.Errorf("read write key event at position %d: %w", e.Position, err)
 		}
+		from = e.Revision + 1
 	}
-	k.publish()
-	return k, nil
+	return from, nil
 }
 
 func (k *Keys) apply(typ string, data []byte) error {
@@ -129,12 +147,15 @@ func (k *Keys) publish() {
 	k.good.Store(&good)
 }
 
-// Source is the source that a write key belongs to; ok is false where the key is
-// unknown or revoked. What a lookup takes does not depend on how much of a key
-// is right, as it is the key's hash that is looked up.
-func (k *Keys) Source(writeKey string) (source string, ok bool) {
-	source, ok = (*k.good.Load())[sha256.Sum256([]byte(writeKey))]
-	return source, ok
+// Source is the source that a write key belongs to. The error is ErrNoSuchKey
+// where the key is unknown or revoked. What a lookup takes does not depend on how
+// much of a key is right, as it is the key's hash that is looked up.
+func (k *Keys) Source(writeKey string) (source string, err error) {
+	source, ok := (*k.good.Load())[sha256.Sum256([]byte(writeKey))]
+	if !ok {
+		return "", ErrNoSuchKey
+	}
+	return source, nil
 }
 
 // Create makes a write key for a source and returns it; it cannot be had again.

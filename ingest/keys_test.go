@@ -23,8 +23,8 @@ func TestKeys(t *testing.T) {
 		t.Fatal(second, err)
 	}
 	for k, want := range map[string]string{key: "app", second: "app", e.Key: "shop", "": "", "x": "", key[:42]: ""} {
-		if source, ok := e.Keys.Source(k); source != want || ok != (want != "") {
-			t.Errorf("%q is %q %v", k, source, ok)
+		if source, err := e.Keys.Source(k); source != want || (err == nil) != (want != "") {
+			t.Errorf("%q is %q %v", k, source, err)
 		}
 	}
 	if list := e.Keys.List(); len(list) != 3 || list[0].Source != "app" || list[2].Source != "shop" || !list[0].CreatedAt.Equal(ingesttest.Now) {
@@ -46,7 +46,7 @@ func TestKeys(t *testing.T) {
 	if err != nil || len(revoked) != 1 || revoked[0].RevokedAt.IsZero() {
 		t.Fatalf("%+v %v", revoked, err)
 	}
-	if _, ok := e.Keys.Source(key); ok {
+	if _, err := e.Keys.Source(key); err == nil {
 		t.Fatal("a revoked key is good")
 	}
 	if _, err := e.Keys.Revoke(ctx, info.ID); !errors.Is(err, ingest.ErrNoSuchKey) {
@@ -56,10 +56,10 @@ func TestKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := again.Source(key); ok {
+	if _, err := again.Source(key); err == nil {
 		t.Fatal("after a start a revoked key is good")
 	}
-	if source, ok := again.Source(second); !ok || source != "app" {
+	if source, err := again.Source(second); err != nil || source != "app" {
 		t.Fatal("after a start a good key is unknown")
 	}
 	if revoked, err := again.Revoke(ctx, second); err != nil || len(revoked) != 1 {

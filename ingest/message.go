@@ -28,6 +28,13 @@ type Message struct {
 	DefaultID string
 	// ReceivedAt is when the message reached us; zero takes that of its batch.
 	ReceivedAt domain.Millis
+	// Origin tells, where the message was made of something else, of what: the reject
+	// then keeps that, and a replay makes the message anew. from is what the intake
+	// needs for it, as JSON.
+	Origin func() (raw, from []byte)
+	// Call is the call that the message came by, where that is not the batch it is
+	// ingested with; its messages are not looked at.
+	Call *Batch
 
 	object bool
 	deep   bool
@@ -42,6 +49,9 @@ type Message struct {
 func Unusable(raw []byte, code Code, reason string) Message {
 	return Message{Raw: raw, fault: &fault{code, reason}}
 }
+
+// Reject makes a message a reject, for a reason that whoever hands it on knows.
+func (m *Message) Reject(code Code, reason string) { m.fault = &fault{code, reason} }
 
 // MaxDepth is how deep objects and arrays may stand in each other in a message
 // that becomes a touchpoint, the message itself counted.

@@ -51,4 +51,10 @@ func (m *Metrics) count(o Outcome) {
 	m.duplicates.Add(float64(o.Duplicates))
 }
 
-func (m *Metrics) reject(code Code) { m.rejectBy[code].Inc() }
+func (m *Metrics) reject(code Code) {
+	by, known := m.rejectBy[code]
+	if !known { // of a collector of another release
+		by = m.rejects.WithLabelValues("other")
+	}
+	by.Inc()
+}

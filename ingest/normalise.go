@@ -24,12 +24,14 @@ const (
 	CodeNoID          Code = "no_id"
 	CodeBadTime       Code = "bad_time"
 	CodeContentDiffer Code = "content_differs"
+	CodeInvalidJSON   Code = "invalid_json" // of what did not come over HTTP
 )
 
 // RejectCodes are all reasons for which a message goes to the rejects.
 var RejectCodes = []Code{
 	CodeNotAnObject, CodeInvalidUTF8, CodeTooDeep, CodeTooLarge, CodeBatchTooLong, CodeContextTooBig,
 	CodeUnknownType, CodeNoEventName, CodeNoID, CodeBadTime, CodeContentDiffer,
+	CodeInvalidJSON,
 }
 
 // The limits of what becomes a touchpoint.

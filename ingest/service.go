@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -45,52 +44,25 @@ type Config struct {
 	// is asked for every identifier of every message, at the same time by several
 	// calls, and its answers may change with the policy.
 	Nobody func(value string) bool
+	// Remake makes a message of a reject that was made of something else: from and
+	// raw are what Message.Origin gave. ok is false where it is not known any more
+	// how; without it no such reject can be replayed.
+	Remake func(from, raw []byte) (m Message, ok bool)
 }
 
 // DefaultMaxInFlight is how many bytes may be under way where the configuration
 // does not say.
 const DefaultMaxInFlight = 64 << 20
 
-func (c *Config) setDefaults() error {
-	if c.Log == nil || c.Index == nil {
-		return errors.New("ingest needs a log and its index of event ids")
-	}
-	if c.MaxInFlight < 0 {
-		return fmt.Errorf("ingest: %d bytes in flight is below zero", c.MaxInFlight)
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.Metrics == nil {
-		c.Metrics = NewMetrics(nil)
-	}
-	if c.Clock == nil {
-		c.Clock = time.Now
-	}
-	if c.Rand == nil {
-		c.Rand = rand.Reader
-	}
-	if c.Nobody == nil {
-		c.Nobody = domain.NoIdentity
-	}
-	if c.MaxInFlight == 0 {
-		c.MaxInFlight = DefaultMaxInFlight
-	}
-	return nil
-}
-
 // Service brings calls to the log. Its methods may be called concurrently.
 type Service struct {
+	*Intake
 	log       Log
 	index     eventstore.IDIndex
 	keyer     domain.Keyer
 	logger    *slog.Logger
 	metrics   *Metrics
-	clock     func() time.Time
-	rand      io.Reader
-	nobody    func(value string) bool
-	randMu    sync.Mutex
-	admission *admission
+	remake    func(from, raw []byte) (Message, bool)
 	claims    claims
 	scratches sync.Pool
 	replaying sync.Mutex
@@ -98,32 +70,25 @@ type Service struct {
 
 // New makes a Service.
 func New(c Config) (*Service, error) {
-	if err := c.setDefaults(); err != nil {
+	if c.Log == nil || c.Index == nil {
+		return nil, errors.New("ingest needs a log and its index of event ids")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	intake, err := NewIntake(IntakeConfig{Clock: c.Clock, Rand: c.Rand, MaxInFlight: c.MaxInFlight, Nobody: c.Nobody})
+	if err != nil {
 		return nil, err
 	}
-	s := &Service{
-		log: c.Log, index: c.Index, keyer: c.Keyer, logger: c.Logger, metrics: c.Metrics,
-		clock: c.Clock, rand: c.Rand, nobody: c.Nobody,
-		admission: newAdmission(c.MaxInFlight),
+	c.Metrics.inFlight(intake.InFlight)
+	return &Service{
+		Intake: intake, log: c.Log, index: c.Index, keyer: c.Keyer, logger: c.Logger, metrics: c.Metrics, remake: c.Remake,
 		claims:    claims{byID: make(map[uuid.UUID]*flight)},
 		scratches: sync.Pool{New: func() any { return new(scratch) }},
-	}
-	c.Metrics.inFlight(s.admission.inFlight)
-	return s, nil
-}
-
-// Now is the service's time of receipt.
-func (s *Service) Now() domain.Millis { return domain.MillisOf(s.clock()) }
-
-// newMessageID is the id of a message that came without one.
-func (s *Service) newMessageID() (string, error) {
-	s.randMu.Lock()
-	defer s.randMu.Unlock()
-	id, err := uuid.NewRandomFromReader(s.rand)
-	if err != nil {
-		return "", fmt.Errorf("make a message id: %w", err)
-	}
-	return id.String(), nil
+	}, nil
 }
 
 // chunk is how many messages go to the log at once, which bounds the memory that
@@ -143,14 +108,7 @@ func (s *Service) Ingest(ctx context.Context, b *Batch, limit int) (Outcome, err
 		return Outcome{}, err
 	}
 	defer s.admission.leave(0)
-	env := envelope{
-		source: b.Source, receivedAt: b.ReceivedAt, sentAt: b.SentAt,
-		context: b.Context, integrations: b.Integrations,
-	}
-	if env.receivedAt == 0 {
-		env.receivedAt = s.Now()
-	}
-	env.readSentAt()
+	env := b.envelope(s.Now)
 	// What has been sent for is finished even where the caller hangs up: others
 	// may wait for it.
 	ctx = context.WithoutCancel(ctx)
@@ -162,7 +120,7 @@ func (s *Service) Ingest(ctx context.Context, b *Batch, limit int) (Outcome, err
 		if limit > 0 {
 			within = limit
 		}
-		if err := s.ingestChunk(ctx, &env, b.Messages[start:end], within-start, &out); err != nil {
+		if err := s.ingestChunk(ctx, env, b.Messages[start:end], within-start, &out); err != nil {
 			return Outcome{}, err
 		}
 	}
@@ -274,25 +232,21 @@ func (sc *scratch) release() {
 //  3. Source and message id give the event id: the same message is the same
 //     event for ever, whoever brings it.
 func (s *Service) prepare(sc *scratch, env *envelope, m *Message, within bool) error {
-	sc.items = append(sc.items, item{msg: m, env: env, messageID: m.ownID()})
+	if m.Call != nil {
+		env = m.Call.envelope(s.Now)
+	}
+	sc.items = append(sc.items, item{msg: m, env: env})
 	it := &sc.items[len(sc.items)-1]
-	if it.messageID == "" {
-		id, err := s.newMessageID()
-		if err != nil {
-			return err
-		}
-		it.messageID = id
-	}
-	if !within {
-		it.reject(fault{CodeBatchTooLong, fmt.Sprintf("the message stands behind the first %d of its batch", MaxMessages)})
-		return nil
-	}
 	h := &sc.header
-	if f := m.header(env, h, s.nobody); f != nil {
+	f, err := s.read(env, m, h, within)
+	if err != nil {
+		return err
+	}
+	it.messageID = h.MessageID
+	if f != nil {
 		it.reject(*f)
 		return nil
 	}
-	h.MessageID = it.messageID
 	it.kind = h.Kind
 	it.typ = domain.TypeTouchpoint
 	if h.Kind == domain.Identify || h.Kind == domain.Alias {

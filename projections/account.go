@@ -199,10 +199,22 @@ func (f *fold) touchAccounts() {
 	for _, c := range f.changed {
 		for _, m := range c.members {
 			for _, id := range f.accountsOf(m) {
+				if !f.shard.holds(id) {
+					continue
+				}
 				if a := f.account(id); a != nil {
 					f.changeAccount(a)
 				}
 			}
+		}
+	}
+	if f.shard.whole() {
+		return
+	}
+	// The facts of members are kept before the subjects are taken out.
+	for _, a := range f.changedAccounts {
+		if f.shard.holds(a.id) && !a.nobody {
+			f.eachMember(a, f.keep)
 		}
 	}
 }
@@ -222,6 +234,15 @@ func (f *fold) wakeAccounts(s *state, clock domain.Millis) error {
 // customers, without their traits.
 func (f *fold) memberFacts(a *account) *customer.Facts {
 	var facts customer.Facts
+	f.eachMember(a, func(m *subject) {
+		f.keep(m)
+		mergeStage(&facts, &m.facts)
+	})
+	return &facts
+}
+
+// eachMember goes through the subjects of all member customers of an account.
+func (f *fold) eachMember(a *account, do func(*subject)) {
 	seen := map[*subject]bool{} // heads
 	for _, m := range f.membershipsOf(a) {
 		s := f.find(m.stream)
@@ -234,10 +255,9 @@ func (f *fold) memberFacts(a *account) *customer.Facts {
 		}
 		seen[head] = true
 		for _, m := range f.members(head) {
-			mergeStage(&facts, &m.facts)
+			do(m)
 		}
 	}
-	return &facts
 }
 
 // mergeStage adds what the stage follows from, and not the traits, points and
@@ -261,6 +281,7 @@ func (f *fold) flushAccounts(out *flush, version warehouse.Version) error {
 
 func (f *fold) flushAccount(a *account, version warehouse.Version, out *flush) error {
 	a.changed = false
+	mine := f.shard.holds(a.id)
 	for _, m := range a.fresh {
 		m.fresh = false
 		if err := out.state.Set(membershipKey(a.id, m.stream), m.append(nil), nil); err != nil {
@@ -269,13 +290,16 @@ func (f *fold) flushAccount(a *account, version warehouse.Version, out *flush) e
 		if err := out.state.Set(groupedKey(m.stream, a.id), nil, nil); err != nil {
 			return err
 		}
-		if first, _ := m.since(domain.MaxTime); !a.nobody {
+		if first, _ := m.since(domain.MaxTime); !a.nobody && mine {
 			out.rows.AccountMembers = append(out.rows.AccountMembers, warehouse.AccountMember{
 				AccountID: a.id, SubjectID: domain.SubjectID(m.stream), Since: int64(first.At), Version: version,
 			})
 		}
 	}
 	a.fresh = nil
+	if !mine {
+		return out.state.Set(accountKey(a.id), a.append(nil), nil)
+	}
 
 	row := warehouse.Account{AccountID: a.id, GroupID: a.groupID, Traits: traitsJSON(&a.calls), Version: version, Removed: true}
 	var deadline domain.Millis

@@ -40,6 +40,9 @@ func (v *Views) Rebuild(ctx context.Context, progress Progress) error {
 	}
 	ctx, cancel := v.untilStop(ctx)
 	defer cancel()
+	if v.cfg.Workers {
+		return v.rebuildByWorkers(ctx)
+	}
 	return v.build(ctx, v.active.rules, progress)
 }
 
@@ -206,6 +209,9 @@ func (r *Verification) Equal() bool {
 // that answer, and compares. These stand still meanwhile; the intake goes on. At
 // most limit differences of each table are returned, all are counted.
 func (v *Views) Verify(ctx context.Context, limit int, progress Progress) (_ *Verification, err error) {
+	if v.cfg.Workers {
+		return nil, ErrManyWorkers
+	}
 	if !v.exclusive.TryLock() {
 		return nil, ErrBusy
 	}

@@ -556,8 +556,10 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 				f.dirty(m)
 			}
 		}
-		f.replaceLines(c, decided)
-		c.replace(f.rules.transitions(c.facts()), f.step, decided)
+		if !c.foreign {
+			f.replaceLines(c, decided)
+			c.replace(f.rules.transitions(c.facts()), f.step, decided)
+		}
 		f.change(c)
 	}
 	for _, c := range before {
@@ -602,18 +604,23 @@ func (f *fold) grow(x, y, s *subject, fresh bool) bool {
 			f.change(gone)
 		}
 	}
-	c.advance(f.before)
-	c.facts() // has them merged
-	f.part(c)
+	if !c.foreign {
+		c.advance(f.before)
+		c.facts() // has them merged
+		f.part(c)
+	}
 	streams := f.membersOf(large)
 	for _, m := range joining {
+		if !c.foreign {
+			f.keep(m)
+		}
 		streams = append(streams, m.stream)
 		m.membersDirty = m.membersDirty || m.memberCount > 0
 		m.head, m.members, m.memberCount = large.stream, nil, 0
 		m.cust, m.lone = c, false
 		f.dirty(m)
 		c.members = append(c.members, m)
-		if m.facts.Touchpoints+uint64(m.facts.Loyalty.Len()) > 0 {
+		if !c.foreign && m.facts.Touchpoints+uint64(m.facts.Loyalty.Len()) > 0 {
 			c.merged.Merge(&m.facts)
 			c.course = nil
 		}

@@ -135,6 +135,10 @@ func (f *fold) command(cmd *command) {
 	if c.merged != nil {
 		c.merged.Loyalty.AddCommand(cmd.Command)
 	}
+	if c.foreign {
+		f.change(c)
+		return
+	}
 	c.due |= customer.Loyalty
 	if !f.silent {
 		c.steps = append(c.steps, taken{ref: cmd.Ref, command: &cmd.Command, before: f.before, at: f.step})

@@ -31,6 +31,9 @@ type cust struct {
 	// empty for a customer that is no more: its subjects have moved.
 	root    string
 	members []*subject
+	// foreign is a customer that another shard holds: only who its subjects are is
+	// kept here.
+	foreign bool
 
 	// all are the changes of stage to the end of time, as if nothing more
 	// happened; the first n stand at the clock. news says of each of those n that

@@ -90,6 +90,7 @@ type decoder struct {
 	// hurry says whether a batch ends by time, too.
 	hurry bool
 	rows  *warehouse.TouchpointBlock
+	shard Shard // of the rows
 	text  []byte
 	// enough is set by the fold to end the batch here.
 	enough atomic.Bool
@@ -208,8 +209,10 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 	if a.group = (grouping{}); h.Kind == domain.Group {
 		a.group = readGrouping(e.Data, a.ref, d.keyer)
 	}
-	if d.rows != nil {
-		id := domain.SubjectID(e.Stream)
+	if d.rows == nil {
+		return
+	}
+	if id := domain.SubjectID(e.Stream); d.shard.holds(id) {
 		d.row(e, &h, id, rule, &a.touch.Touch)
 		if a.touch.Satisfaction != nil {
 			a.feedback = d.rules.feedbackRow(e, &h, id, rule, a.touch.Satisfaction)

@@ -58,6 +58,8 @@ type flush struct {
 	rows     Rows
 	speeches []speech
 	state    *pebble.Batch
+	// announced: other processes know of it; mending: its rows are written.
+	announced, mending bool
 }
 
 // wake finds the customers and accounts whose deadline has come by a clock, and has
@@ -203,6 +205,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	f.spare.gather(&out.rows, pieces)
 	out.rows.Feedback, f.feedback = f.feedback, nil
 	out.rows.Handlings, f.handlings = f.handlings, nil
+	f.shard.only(&out.rows)
 	for i, p := range pieces {
 		if p.err != nil {
 			return nil, p.err
@@ -259,6 +262,9 @@ func (f *fold) flushRecord(c *cust, version warehouse.Version, p *piece) error {
 		for _, m := range c.members {
 			moved(m, c.id, version, p)
 		}
+	}
+	if c.foreign {
+		return nil
 	}
 	if err := f.flushCustomer(c, version, p); err != nil {
 		return err

@@ -91,6 +91,13 @@ type fold struct {
 	polite bool // it gives way to every other goroutine
 	// plain folds make no rows of points and satisfaction: nobody asks for them.
 	plain bool
+	// shard is what it makes rows and statements of. It knows who is one customer
+	// everywhere, and keeps no history of the customers of others, nor the facts of
+	// their subjects: these are read from the log, by history, when they are asked for.
+	shard   Shard
+	history history
+	// inHand is the subject of the touchpoint at hand until its facts have that.
+	inHand *subject
 
 	position eventstore.Position
 	// clock is that of the last flush, step that of the event at hand, and before
@@ -166,7 +173,11 @@ func (f *fold) touchpoint(a *arrival) {
 			f.name(s, a.value)
 		}
 	}
-	f.dirty(s)
+	if fresh || s.kept {
+		f.dirty(s)
+	}
+	f.inHand = s
+	defer func() { f.inHand = nil }()
 	if a.feedback != nil {
 		f.feedback = append(f.feedback, *a.feedback)
 	}
@@ -177,12 +188,12 @@ func (f *fold) touchpoint(a *arrival) {
 	if len(a.named) > 0 || fresh && s.linked {
 		var groups [][]*subject
 		if groups, grown = f.identify(a, s, fresh); len(groups) > 0 {
-			f.regroup(groups, s, fresh, false, func() { s.facts.Add(&a.touch, f.rules.book) })
+			f.regroup(groups, s, fresh, false, func() { f.takeAlone(s, &a.touch) })
 			return
 		}
 	}
 	if s.nobody || f.err != nil {
-		s.facts.Add(&a.touch, f.rules.book)
+		f.takeAlone(s, &a.touch)
 		return
 	}
 	c := s.cust
@@ -190,6 +201,13 @@ func (f *fold) touchpoint(a *arrival) {
 		if c = f.customerOf(f.rootOf(s)); f.err != nil {
 			return
 		}
+	}
+	if c.foreign {
+		if s.kept { // for the accounts that it is a member of
+			s.facts.Add(&a.touch, f.rules.book)
+			f.change(c)
+		}
+		return
 	}
 	if !grown {
 		f.expect(c, &a.touch)
@@ -205,6 +223,41 @@ func (f *fold) touchpoint(a *arrival) {
 		f.took(c, &a.touch, moved)
 	}
 	f.change(c)
+}
+
+// takeAlone adds a touchpoint to the facts of its subject, where they are kept.
+func (f *fold) takeAlone(s *subject, t *customer.Touch) {
+	if s.kept {
+		s.facts.Add(t, f.rules.book)
+	}
+	f.inHand = nil
+}
+
+// history yields the touchpoints of a stream up to a position.
+type history func(stream string, to eventstore.Position, do func(*customer.Touch)) error
+
+// keep has the facts of a subject from here on. What a fold of part of the customers
+// has left out is read from the log, but for the touchpoint at hand where that is yet
+// to be taken.
+func (f *fold) keep(s *subject) {
+	if s.kept || f.err != nil {
+		return
+	}
+	to := f.position
+	if s == f.inHand {
+		to--
+	}
+	if s.first != 0 && s.first <= to {
+		var facts customer.Facts
+		if err := f.history(s.stream, to, func(t *customer.Touch) { facts.Add(t, f.rules.book) }); err != nil {
+			f.err = fmt.Errorf("read the touchpoints of a subject: %w", err)
+			return
+		}
+		facts.Merge(&s.facts) // its commands
+		s.facts = facts
+	}
+	s.kept = true
+	f.dirty(s)
 }
 
 // manyOrders is from how many orders on it pays to keep a course.
@@ -228,7 +281,7 @@ func (f *fold) transitionsAfter(c *cust, t *lifecycle.Touch) []lifecycle.Transit
 // statement learns what was said from the log.
 func (f *fold) statement(e *eventstore.Recorded) {
 	id, ok := domain.StatementCustomer(e.Stream)
-	if !ok {
+	if !ok || !f.shard.holds(id) {
 		return
 	}
 	c, err := f.whole(id)
@@ -258,7 +311,7 @@ func (f *fold) customerOf(root *subject) *cust {
 		return root.cust
 	}
 	c := f.attach(root)
-	if c != nil {
+	if c != nil && !c.foreign {
 		c.all = f.rules.transitions(c.facts())
 		c.n = due(c.all, f.clock)
 		c.news = make([]bool, c.n)
@@ -288,6 +341,12 @@ func (f *fold) attach(root *subject) *cust {
 	c.members = members
 	for _, m := range members {
 		m.cust, m.lone = c, false
+		if !c.foreign {
+			f.keep(m)
+		}
+	}
+	if f.err != nil {
+		return nil
 	}
 	return c
 }
@@ -360,6 +419,7 @@ func (f *fold) subjectAt(key streamKey, stream string) *subject {
 		f.err = err
 		return nil
 	}
+	s.kept = f.shard.whole()
 	f.subjects[key] = s
 	return s
 }
@@ -404,7 +464,11 @@ func (f *fold) customer(id uuid.UUID) *cust {
 	if c, ok := f.customers[id]; ok {
 		return c
 	}
-	c := &cust{id: id}
+	c := &cust{id: id, foreign: !f.shard.holds(id)}
+	if c.foreign {
+		f.customers[id] = c
+		return c // it has no record here
+	}
 	b, err := f.state.load(customerKey(id))
 	if err == nil && b != nil {
 		err = c.parse(b)

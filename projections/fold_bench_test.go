@@ -6,11 +6,17 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
 
 	"sojourn/domain"
 	"sojourn/eventstore"
 	"sojourn/eventstore/pebblestore"
 )
+
+// dropped takes all rows and keeps none.
+type dropped struct{ NullSink }
+
+func (dropped) WantsTouchpoints() bool { return true }
 
 // BenchmarkFold folds a log of 600,000 touchpoints of 100,000 customers into
 // nothing. Its share of a bare read of the log is what docs/performance.md has.
@@ -59,6 +65,26 @@ func BenchmarkFold(b *testing.B) {
 		}
 		b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	})
+	// What workers share, and what each does again: with the rows, which go nowhere.
+	rows := func(b *testing.B, shards ...Shard) {
+		for b.Loop() {
+			var g errgroup.Group
+			for _, s := range shards {
+				dir := b.TempDir()
+				g.Go(func() error {
+					_, err := replay(context.Background(), store, testKeyer, testRules(), dropped{}, dir, s)
+					return err
+				})
+			}
+			if err := g.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	}
+	b.Run("one", func(b *testing.B) { rows(b, Shard{}) })
+	b.Run("quarter", func(b *testing.B) { rows(b, Shard{2, 4}) })
+	b.Run("four", func(b *testing.B) { rows(b, Shard{1, 4}, Shard{2, 4}, Shard{3, 4}, Shard{4, 4}) })
 	b.Run("fold", func(b *testing.B) {
 		for b.Loop() {
 			if _, err := Replay(context.Background(), store, testKeyer, testRules(), NullSink{}, b.TempDir()); err != nil {

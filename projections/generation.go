@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/customer"
 	"sojourn/eventstore"
 	"sojourn/warehouse"
 )
@@ -47,6 +48,7 @@ const maxCached = 200_000
 // One goroutine reads and folds while the batch before is being written.
 type generation struct {
 	number warehouse.Generation
+	shard  Shard
 	rules  *Rules
 	store  eventstore.Store
 	keyer  domain.Keyer
@@ -83,6 +85,12 @@ type generation struct {
 	batchEvents int // of a batch; tests make it small
 	// mute: it will never make statements, and so need not know those of the log.
 	mute bool
+	// reader: it answers, and makes neither rows nor statements.
+	reader bool
+	// fence is its hold on its part, nil where no other process can write the views.
+	// mending: its state follows what is announced there, and writes nothing.
+	fence   *fence
+	mending bool
 	// room is how many subjects and customers its fold keeps in memory, and how many
 	// subjects a batch may touch; 0 stands for maxCached and maxBatchTouched.
 	room int
@@ -95,20 +103,13 @@ func (g *generation) recover(ctx context.Context) error {
 		g.logger.Debug("the last flush has failed", "generation", g.number, "error", err)
 	}
 	g.broken = true // until all of this has gone well
+	g.restart()
 	at := g.state.checkpoint()
-	f := newFold(g.rules, g.keyer, g.state, g.logger)
-	f.plain = g.mute
-	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
-	f.silent = !at.Reconciled
-	g.fold = f
-	g.corrections = nil
-	g.blocks[0].Reset()
-	g.blocks[1].Reset()
-	g.rows = nil
-	if g.sink.WantsTouchpoints() {
-		g.rows = &g.blocks[0]
-	}
 	in, ok, err := g.state.intent()
+	if g.fence != nil {
+		in, ok, err = g.hold(ctx)
+		at = g.state.checkpoint()
+	}
 	if err != nil {
 		return err
 	}
@@ -158,14 +159,84 @@ func (g *generation) recover(ctx context.Context) error {
 	return nil
 }
 
+// restart has a new fold begin at the state.
+func (g *generation) restart() {
+	at := g.state.checkpoint()
+	f := newFold(g.rules, g.keyer, g.state, g.logger)
+	f.plain, f.shard = g.mute, g.shard
+	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
+	f.silent = !at.Reconciled || g.reader
+	g.fold = f
+	g.corrections = nil
+	g.blocks[0].Reset()
+	g.blocks[1].Reset()
+	g.rows = nil
+	if g.sink.WantsTouchpoints() && !g.mending {
+		g.rows = &g.blocks[0]
+	}
+}
+
+// hold claims the worker's part. Where another process held it since, or the state is
+// lost, the state is brought to the batch before the last that was announced. The last
+// is returned where it is to be done again.
+func (g *generation) hold(ctx context.Context) (in intent, ok bool, err error) {
+	before, last, err := g.fence.claim(ctx)
+	if err != nil || last == nil {
+		return in, false, err
+	}
+	at := g.state.checkpoint()
+	behind := func(b *flushed) bool { return b != nil && (at.Position < b.To || at.Clock < b.Clock) }
+	if behind(before) {
+		if err := g.mend(ctx, before); err != nil {
+			return in, false, err
+		}
+	}
+	return last.intent, behind(last), nil
+}
+
+// mend brings a state that is behind to a batch that is in the tables already: it
+// folds, and writes and says nothing.
+func (g *generation) mend(ctx context.Context, to *flushed) error {
+	g.logger.Info("following what another process has written of this part of the views", "generation", g.number, "to", to.To)
+	g.mending = true
+	defer func() { g.mending = false }()
+	g.restart()
+	f := g.fold
+	f.silent = true
+	for f.position < to.To {
+		if err := g.read(ctx, to.To, g.limit()); err != nil {
+			return err
+		}
+		if err := g.flush(ctx, f.step, false); err != nil {
+			return err
+		}
+	}
+	if to.Reconciled {
+		// What was said stands behind what it was said of.
+		if err := g.hear(ctx); err != nil {
+			return err
+		}
+	}
+	if err := g.flush(ctx, to.Clock, to.Reconciled); err != nil {
+		return err
+	}
+	if err := g.settle(); err != nil {
+		return err
+	}
+	g.mending = false
+	g.restart()
+	return nil
+}
+
 // read folds the events after the fold's position, up to a position and at most
 // limit of them (0: all). One goroutine decodes while this one folds.
 func (g *generation) read(ctx context.Context, to eventstore.Position, limit int) error {
 	f := g.fold
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	f.history = g.history(ctx)
 	chunks, free := make(chan *chunk, chunksAhead), make(chan *chunk, chunksAhead+2)
-	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent && !g.mute, hurry: !f.silent, rows: g.rows}
+	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent && !g.mute && !g.reader, hurry: !f.silent || g.reader, rows: g.rows, shard: g.shard}
 	var readErr error
 	after := f.position
 	go func() {
@@ -215,6 +286,26 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	return readErr
 }
 
+// history reads touchpoints from the log as the fold takes them.
+func (g *generation) history(ctx context.Context) history {
+	d := decoder{rules: g.rules, keyer: g.keyer, logger: g.logger}
+	return func(stream string, to eventstore.Position, do func(*customer.Touch)) error {
+		for e, err := range g.store.ReadStream(ctx, stream, 0, eventstore.Forwards) {
+			if err != nil {
+				return err
+			}
+			if e.Position > to {
+				break
+			}
+			var a arrival
+			if d.decode(&e, &a); a.kind == touchpoint {
+				do(&a.touch)
+			}
+		}
+		return nil
+	}
+}
+
 // clean reports whether all that was read has been flushed.
 func (g *generation) clean() bool {
 	f := g.fold
@@ -237,6 +328,7 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		return err
 	}
 	f := g.fold
+	f.history = g.history(ctx)
 	f.evict(cmp.Or(g.room, maxCached))
 	clock = max(clock, f.clock)
 	g.flushedAt = time.Now()
@@ -275,8 +367,9 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		}
 	}
 	fl.rows.After, fl.rows.Flush = g.state.checkpoint().Position, g.redo
+	fl.announced, fl.mending = g.redo != "" || g.mending, g.mending
 	if fl.rows.Flush == "" {
-		fl.rows.Flush = newFlushID(fl.rows.After, fl.to)
+		fl.rows.Flush = newFlushID(g.shard, fl.rows.After, fl.to)
 	}
 	g.writing = make(chan error, 1)
 	// A write that has begun is finished even where the caller gives up, so that a
@@ -307,7 +400,13 @@ func (g *generation) settle() error {
 // lasts. The order matters:
 func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled bool, spoken func()) error {
 	// 1. Which batch this is, so that after a crash the very same is done again:
-	// the same rows, the same statements.
+	// the same rows, the same statements. One of several processes announces it in the
+	// log, where it learns whether another has taken its place.
+	if g.fence != nil && !fl.announced {
+		if err := g.fence.begin(ctx, intent{To: fl.to, Clock: fl.clock, ID: fl.rows.Flush}, reconciled); err != nil {
+			return err
+		}
+	}
 	if err := g.state.begin(intent{To: fl.to, Clock: fl.clock, ID: fl.rows.Flush}); err != nil {
 		return err
 	}
@@ -319,8 +418,10 @@ func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled 
 	spoken()
 	// 3. The rows. Touchpoints are trimmed to the checkpoint before they are
 	// written again; the rest replaces itself.
-	if err := g.writeRows(ctx, patience, &fl.rows); err != nil {
-		return err
+	if !fl.mending {
+		if err := g.writeRows(ctx, patience, &fl.rows); err != nil {
+			return err
+		}
 	}
 	if fl.rows.Touchpoints != nil {
 		fl.rows.Touchpoints.Reset()

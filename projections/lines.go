@@ -163,7 +163,7 @@ func (l *line) stands() string {
 // expect keeps what a customer's lines follow from, before a touchpoint is added
 // that may change them.
 func (f *fold) expect(c *cust, t *customer.Touch) {
-	if f.silent || c.base != nil {
+	if f.silent || c.foreign || c.base != nil {
 		return
 	}
 	if t != nil && t.Loyalty == nil && t.Satisfaction == nil &&
@@ -255,7 +255,7 @@ func (c *cust) relay(is []line, decided bool) {
 
 // part settles a customer whose subjects are about to change.
 func (f *fold) part(c *cust) {
-	if f.silent {
+	if f.silent || c.foreign {
 		return
 	}
 	f.settle(c)

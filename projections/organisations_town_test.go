@@ -263,7 +263,7 @@ func (w *town) open(ctx context.Context) error {
 	w.views = v
 	v.active = &generation{
 		number: w.number, rules: w.rules, store: w.gate, keyer: testKeyer, state: s,
-		sink: crashing{tables{w.db, w.number}, w.fault},
+		sink: crashing{tables{w.db, w.number, Shard{}}, w.fault},
 		now:  w.clock.now, logger: discard, changed: v.moved.send,
 		batchEvents: w.plan.batches[w.rng.IntN(len(w.plan.batches))],
 	}

@@ -163,6 +163,27 @@ func propose(ctx context.Context, store eventstore.Store, r Proposal, now time.T
 	}
 }
 
+// PolicyInForce is the policy that was applied last, and its version; nil where that is
+// the version known already. ErrNoPolicy where there is none.
+func PolicyInForce(ctx context.Context, store eventstore.Store, known int) (version int, rules *policy.Compiled, err error) {
+	var a appliedPolicy
+	e, ok, err := lastOf(ctx, store, domain.StreamPolicy, &a)
+	if err != nil {
+		return 0, nil, fmt.Errorf("read the policy in force: %w", err)
+	}
+	if !ok {
+		return 0, nil, ErrNoPolicy
+	}
+	if version = int(e.Revision) + 1; version == known {
+		return version, nil, nil
+	}
+	p, err := policy.Decode(a.Policy)
+	if err != nil {
+		return 0, nil, fmt.Errorf("read policy version %d: %w", version, err)
+	}
+	return version, p.Compile(), nil
+}
+
 // lastOf reads the data of the last event of a stream; ok is false where there is
 // none.
 func lastOf(ctx context.Context, store eventstore.Store, stream string, data any) (last eventstore.Recorded, ok bool, err error) {
@@ -338,7 +359,7 @@ func (v *Views) Apply(ctx context.Context, r Proposal) (version PolicyVersion, a
 		if v.outdate != nil {
 			v.outdate(errOutdated)
 		}
-		if v.ctx.Err() == nil {
+		if v.ctx.Err() == nil && !v.cfg.Workers { // workers see it by themselves
 			v.done.Go(v.buildLatest)
 		}
 	}

@@ -17,12 +17,16 @@ import (
 // directory, the way views are built anew, and returns how many positions it
 // passed. It is there to be measured.
 func Replay(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rules *Rules, sink Sink, dir string) (eventstore.Position, error) {
+	return replay(ctx, store, keyer, rules, sink, dir, Shard{})
+}
+
+func replay(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rules *Rules, sink Sink, dir string, shard Shard) (eventstore.Position, error) {
 	s, err := openState(vfs.Default, dir, stateCacheBytes, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return 0, err
 	}
 	g := &generation{
-		number: 1, rules: rules, store: store, keyer: keyer, sink: sink, state: s,
+		number: 1, shard: shard, rules: rules, store: store, keyer: keyer, sink: sink, state: s,
 		now: time.Now, logger: slog.New(slog.DiscardHandler), changed: func() {},
 	}
 	err = g.recover(ctx)
@@ -33,4 +37,4 @@ func Replay(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rul
 }
 
 // TableSink writes into the tables of a generation, which must exist.
-func TableSink(db *warehouse.DB, g warehouse.Generation) Sink { return tables{db, g} }
+func TableSink(db *warehouse.DB, g warehouse.Generation) Sink { return tables{db, g, Shard{}} }

@@ -30,6 +30,16 @@ type Config struct {
 	// Dir holds the state of the generations. It may be deleted: the views are
 	// then built anew.
 	Dir string
+	// Workers says that processes share the views: this one makes the rows and
+	// statements of its Shard, or with Reader none and answers only. Whoever has the
+	// API answers about every customer from a state of its own. See
+	// docs/decisions/0010.
+	Workers bool
+	Reader  bool
+	Shard   Shard
+	// Failed hears, once, why a worker has stopped for good: another process has its
+	// part (ErrFenced), or the views are kept by another number of workers.
+	Failed func(error)
 	// FlushInterval is the shortest time between two flushes while everything has
 	// been read. Default 500 ms.
 	FlushInterval time.Duration
@@ -59,6 +69,13 @@ type Views struct {
 	lastErr error
 	trouble error           // why rows cannot be written at the moment
 	ctx     context.Context // of Start, for the loops
+
+	// Of workers: what they agreed on (mu), the generation that is built beside the
+	// active one, and its loop.
+	agreed   layout
+	next     *generation
+	nextLoop *loop
+	failed   sync.Once
 
 	inForce   atomic.Pointer[Rules] // of the last of policies
 	applying  sync.Mutex            // held by the one apply under way
@@ -121,8 +138,14 @@ func (v *Views) open(ctx context.Context) (err error) {
 	if err := os.MkdirAll(v.cfg.Dir, 0o750); err != nil {
 		return fmt.Errorf("create the folder of the views: %w", err)
 	}
+	if v.cfg.Workers {
+		return v.openWorker(ctx)
+	}
 	numbers, err := v.cfg.DB.Generations(ctx)
 	if err != nil {
+		return err
+	}
+	if err := v.alone(ctx, numbers); err != nil {
 		return err
 	}
 	named, err := v.readPointer()
@@ -211,7 +234,7 @@ func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rule
 	}
 	g := &generation{
 		number: n, rules: rules, store: v.cfg.Store, keyer: v.cfg.Keyer,
-		sink: tables{v.cfg.DB, n}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
+		sink: tables{v.cfg.DB, n, v.cfg.Shard}, shard: v.cfg.Shard, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
 	}
 	if err := g.recover(ctx); err != nil {
 		if at := s.checkpoint(); at.Fold == 0 || at.Fold == foldVersion {
@@ -351,6 +374,10 @@ func (v *Views) follow(ctx context.Context, g *generation) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, ErrFenced) {
+			v.fail(err)
+			return
+		}
 		v.setErr(err)
 		if time.Since(started) > time.Minute {
 			wait = 500 * time.Millisecond
@@ -365,7 +392,15 @@ func (v *Views) follow(ctx context.Context, g *generation) {
 }
 
 func (v *Views) followOnce(ctx context.Context, g *generation) error {
-	if g.fold.silent {
+	if g.reader {
+		if err := v.wait(ctx, g); err != nil {
+			return err
+		}
+	} else if v.cfg.Workers && g.fold.silent {
+		if err := v.take(ctx, g); err != nil {
+			return errors.Join(g.settle(), err)
+		}
+	} else if g.fold.silent {
 		// Views that were built beside others go on where those stopped, and what
 		// has come since is news as ever. A first build has nobody to go on from.
 		catchUp := func() error { return g.runToEnd(ctx, nil) }
@@ -416,16 +451,17 @@ func (v *Views) Stop() error {
 	v.exclusive.Lock() // a rebuild or verification has ended
 	defer v.exclusive.Unlock()
 	v.stopLoop()
+	nextErr := v.stopNext()
 	v.readers.Lock() // no question is being answered any more
 	defer v.readers.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.active == nil {
-		return nil
+		return nextErr
 	}
 	err := v.active.state.close()
 	v.active = nil
-	return err
+	return errors.Join(nextErr, err)
 }
 
 // Status tells how far the views are.

@@ -98,7 +98,7 @@ func (f *fold) loadShown() error {
 		return nil
 	}
 	for _, c := range f.changed {
-		if c.shown != nil || c.due == 0 && len(c.members) > 0 {
+		if c.foreign || c.shown != nil || c.due == 0 && len(c.members) > 0 {
 			continue
 		}
 		b, err := c.packed, error(nil)

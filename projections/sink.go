@@ -17,6 +17,7 @@ import (
 type tables struct {
 	db         *warehouse.DB
 	generation warehouse.Generation
+	shard      Shard
 }
 
 func (t tables) WantsTouchpoints() bool { return true }
@@ -29,7 +30,7 @@ type remembering interface{ Remembers() bool }
 func (t tables) Remembers() bool { return t.db.Clustered() }
 
 func (t tables) Trim(ctx context.Context, after eventstore.Position) error {
-	_, err := t.db.TrimTouchpoints(ctx, t.generation, uint64(after))
+	_, err := t.db.Of(t.shard.subjects()).TrimTouchpoints(ctx, t.generation, uint64(after))
 	return err
 }
 
@@ -37,7 +38,7 @@ func (t tables) Trim(ctx context.Context, after eventstore.Position) error {
 // waits for the disk. What is written is taken out of r, so that after an error
 // Write goes on with the rest.
 func (t tables) Write(ctx context.Context, r *Rows) error {
-	db, gen := t.db.Flush(r.Flush), t.generation
+	db, gen := t.db.Of(t.shard.subjects()).Flush(r.Flush), t.generation
 	var g errgroup.Group
 	if r.Touchpoints != nil && r.Touchpoints.Len() > 0 && !r.wrote {
 		g.Go(func() error {
@@ -89,10 +90,15 @@ func write[R any](ctx context.Context, g *errgroup.Group, gen warehouse.Generati
 	})
 }
 
-// newFlushID names a flush of a log range. The random part keeps it apart from one
-// of the same range in another life of the state, whose rows were trimmed.
-func newFlushID(after, to eventstore.Position) string {
-	return fmt.Sprintf("%d-%d/%s", after, to, rand.Text())
+// newFlushID names a flush of a range of buckets and of the log. The random part keeps
+// it apart from one of the same ranges in another life of the state, whose rows were
+// trimmed.
+func newFlushID(s Shard, after, to eventstore.Position) string {
+	id := fmt.Sprintf("%d-%d/%s", after, to, rand.Text())
+	if s.whole() {
+		return id
+	}
+	return s.String() + "/" + id
 }
 
 // How long a sink that is away, overloaded or read-only is left alone: the first
@@ -135,6 +141,11 @@ func (g *generation) writeRows(ctx, patience context.Context, rows *Rows) error 
 		g.logger.Warn("the views wait for clickhouse", "generation", g.number, "in", left.Round(time.Millisecond), "error", err)
 		if pause(patience, left) != nil {
 			return err
+		}
+		if g.fence != nil {
+			if err := g.fence.check(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }

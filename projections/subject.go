@@ -43,6 +43,10 @@ type subject struct {
 	first   eventstore.Position
 	firstAt domain.Millis
 	facts   customer.Facts
+	// kept says that facts has the touchpoints. A fold of part of the customers keeps
+	// those of its own, and of members of its accounts; of others it has the commands
+	// about points alone.
+	kept bool
 	// head is the stream of the subject at the head of its customer, empty where
 	// that is itself. The head lists the streams of the others: in members, where
 	// they are loaded, and always their number.
@@ -213,6 +217,7 @@ var errState = errors.New("state record is cut short or damaged")
 const (
 	hasTies = 1 << iota
 	hasAccounts
+	hasNoFacts
 )
 
 // append encodes the subject for the state, without its ties, members and accounts.
@@ -229,6 +234,9 @@ func (s *subject) append(buf []byte) []byte {
 	}
 	if s.grouped {
 		has |= hasAccounts
+	}
+	if !s.kept {
+		has |= hasNoFacts
 	}
 	buf = append(buf, has)
 	buf = append(buf, s.moved[:]...)
@@ -254,7 +262,7 @@ func parseSubject(stream string, b []byte) (*subject, error) {
 	s.head = r.string()
 	s.memberCount = int(r.uvarint())
 	has := r.byte()
-	s.linked, s.grouped = has&hasTies != 0, has&hasAccounts != 0
+	s.linked, s.grouped, s.kept = has&hasTies != 0, has&hasAccounts != 0, has&hasNoFacts == 0
 	s.moved = r.uuid()
 	for n := r.count(); n > 0; n-- {
 		s.been = append(s.been, r.uuid())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -131,6 +132,7 @@ func TestAnInsertThatWasGivenUpLandsNowhere(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	db, fault, through := unwell(t)
+	one := db.Of(warehouse.SubjectNos{To: 1<<63 - 1})
 	goOn, done := make(chan struct{}), make(chan int, 1)
 	impatient, giveUp := context.WithCancel(ctx)
 	var slow http.HandlerFunc = func(_ http.ResponseWriter, r *http.Request) {
@@ -153,12 +155,19 @@ func TestAnInsertThatWasGivenUpLandsNowhere(t *testing.T) {
 		done <- answer.Code
 	}
 	fault.Store(&slow)
-	if err := db.WriteTouchpoints(impatient, 1, block(0, 50_000, 50)); err == nil {
+	if err := one.WriteTouchpoints(impatient, 1, block(0, 50_000, 50)); err == nil {
 		t.Fatal("the client has not given up")
 	}
 	fault.Store(nil)
+	// Another writer leaves it alone.
+	if _, err := db.Of(warehouse.SubjectNos{From: 1 << 63, To: math.MaxUint64}).TrimTouchpoints(ctx, 1, 0); err != nil {
+		t.Error(err)
+	}
+	if n := value[uint64](t, db, "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND is_cancelled = 0"); n != 1 {
+		t.Errorf("%d inserts run", n)
+	}
 	trimmed := make(chan error, 1)
-	go func() { _, err := db.TrimTouchpoints(ctx, 1, 0); trimmed <- err }()
+	go func() { _, err := one.TrimTouchpoints(ctx, 1, 0); trimmed <- err }()
 	again(t, "the kill", func() error {
 		var n uint64
 		err := db.QueryRow(ctx, "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND is_cancelled = 0").Scan(&n)

@@ -196,7 +196,7 @@ func (db *DB) render(text string, g Generation) string {
 // where that server asks for any.
 func (db *DB) credentials() string {
 	auth := db.options.Auth
-	if auth.Username == "" || (auth.Username == "default" && auth.Password == "") {
+	if db.noUsers || auth.Username == "" || (auth.Username == "default" && auth.Password == "") {
 		return ""
 	}
 	return "USER " + quote(auth.Username) + " PASSWORD " + quote(auth.Password) + " "

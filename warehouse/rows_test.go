@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -395,6 +396,16 @@ func TestTrimTouchpoints(t *testing.T) {
 	}
 	if n := value[uint64](t, db, "SELECT uniqExact(event_id) FROM touchpoints_g1"); n != 100_000 {
 		t.Errorf("%d different rows after the repetition, want 100000", n)
+	}
+	// One of two writers trims its own.
+	one, two := db.Of(warehouse.SubjectNos{To: 1<<63 - 1}), db.Of(warehouse.SubjectNos{From: 1 << 63, To: math.MaxUint64})
+	const above = "SELECT count() FROM touchpoints_g1 WHERE position > 90000"
+	mine := value[uint64](t, db, above+" AND subject_no < bitShiftLeft(1::UInt64, 63)")
+	if n, err := one.TrimTouchpoints(ctx, 1, 90_000); err != nil || n != mine || mine == 0 || mine == 10_000 {
+		t.Errorf("the first of two trimmed %d rows of %d: %v", n, mine, err)
+	}
+	if n, err := two.TrimTouchpoints(ctx, 1, 90_000); err != nil || n != 10_000-mine {
+		t.Errorf("the second of two trimmed %d rows of %d: %v", n, 10_000-mine, err)
 	}
 }
 

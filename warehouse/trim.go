@@ -7,6 +7,32 @@ import (
 	"time"
 )
 
+// SubjectNos is a range of numbers of subjects (SubjectNo), both ends included. The
+// zero value stands for all.
+type SubjectNos struct{ From, To uint64 }
+
+func (n SubjectNos) all() bool { return n == SubjectNos{} }
+
+// comment marks the INSERTs of a range.
+func (n SubjectNos) comment() string { return fmt.Sprintf("sojourn subjects %d-%d", n.From, n.To) }
+
+// above is the condition on rows of a range above a position.
+func (n SubjectNos) above(position uint64) string {
+	where := fmt.Sprintf("position > %d", position)
+	if !n.all() {
+		where += fmt.Sprintf(" AND subject_no BETWEEN %d AND %d", n.From, n.To)
+	}
+	return where
+}
+
+// Of is the same database for one of several writers: that of the touchpoints of a
+// range of subjects. TrimTouchpoints leaves those of the others alone.
+func (db *DB) Of(subjects SubjectNos) *DB {
+	o := *db
+	o.of = subjects
+	return &o
+}
+
 // TrimTouchpoints deletes the touchpoints of a generation above a position, and
 // returns how many there were. With it a runner makes its writes exactly once:
 // it trims to its checkpoint before it goes on after a crash. The rows are
@@ -20,6 +46,7 @@ import (
 // On a cluster nothing is killed: there the table remembers what it has taken (see
 // Flush), and only rows that no repetition brings again are trimmed.
 func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64) (uint64, error) {
+	above := db.of.above(position)
 	if db.cluster != "" {
 		return db.trimCluster(ctx, g, position)
 	}
@@ -27,7 +54,7 @@ func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64
 	if err := db.endInserts(ctx, table); err != nil {
 		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
 	}
-	parts, rows, err := db.partsAbove(ctx, table, position)
+	parts, rows, err := db.partsAbove(ctx, table, above)
 	if err != nil {
 		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
 	}
@@ -39,7 +66,7 @@ func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64
 		_ = db.Exec(ctx, fmt.Sprintf("ALTER TABLE %s DROP PART %s", table, quote(part)))
 	}
 	var left uint64
-	row := db.QueryRow(ctx, "SELECT count() FROM "+table+" WHERE position > {position:UInt64}", Named("position", position))
+	row := db.QueryRow(ctx, "SELECT count() FROM "+table+" WHERE "+above)
 	if err := row.Scan(&left); err != nil {
 		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
 	}
@@ -47,7 +74,7 @@ func (db *DB) TrimTouchpoints(ctx context.Context, g Generation, position uint64
 		return rows, nil
 	}
 	// 2. Rows among others are masked, in every part that has any.
-	stmt := fmt.Sprintf("DELETE FROM %s WHERE position > %d SETTINGS lightweight_deletes_sync = 2", table, position)
+	stmt := fmt.Sprintf("DELETE FROM %s WHERE %s SETTINGS lightweight_deletes_sync = 2", table, above)
 	if err := db.Exec(ctx, stmt); err != nil {
 		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
 	}
@@ -66,10 +93,13 @@ const (
 // come to its end.
 var errInsertRuns = errors.New("an earlier insert is still running")
 
-// endInserts ends the INSERTs into a table that still run.
+// endInserts ends the writer's INSERTs into a table that still run.
 func (db *DB) endInserts(ctx context.Context, table string) error {
 	const running = " WHERE query_kind = 'Insert' AND startsWith(query, %s)"
 	where := fmt.Sprintf(running, quote("INSERT INTO "+table+" "))
+	if !db.of.all() {
+		where += " AND Settings['log_comment'] = " + quote(db.of.comment())
+	}
 	count := func() (n uint64, err error) {
 		err = db.QueryRow(ctx, "SELECT count() FROM system.processes"+where).Scan(&n)
 		return n, err
@@ -102,7 +132,7 @@ func (db *DB) endInserts(ctx context.Context, table string) error {
 // trimCluster deletes by a mutation, which reaches the rows of every replica, and
 // is done on those that are there when it returns.
 func (db *DB) trimCluster(ctx context.Context, g Generation, position uint64) (rows uint64, err error) {
-	row := db.QueryRow(ctx, fmt.Sprintf("SELECT count() FROM %s.touchpoints_%s WHERE position > {position:UInt64}", db.database, g), Named("position", position))
+	row := db.QueryRow(ctx, fmt.Sprintf("SELECT count() FROM %s.touchpoints_%s WHERE %s", db.database, g, db.of.above(position)))
 	if err := row.Scan(&rows); err != nil {
 		return 0, fmt.Errorf("trim touchpoints_%s: %w", g, err)
 	}
@@ -116,15 +146,15 @@ func (db *DB) trimCluster(ctx context.Context, g Generation, position uint64) (r
 }
 
 func (db *DB) trimStatement(g Generation, position uint64) string {
-	return fmt.Sprintf("ALTER TABLE %s%s DELETE WHERE position > %d SETTINGS mutations_sync = 2", db.local("touchpoints", g), db.onCluster(), position)
+	return fmt.Sprintf("ALTER TABLE %s%s DELETE WHERE %s SETTINGS mutations_sync = 2", db.local("touchpoints", g), db.onCluster(), db.of.above(position))
 }
 
-// partsAbove lists the parts that hold nothing but rows above a position, and
-// counts these rows in all parts.
-func (db *DB) partsAbove(ctx context.Context, table string, position uint64) (parts []string, rows uint64, err error) {
-	found, err := db.Query(ctx, fmt.Sprintf(`SELECT _part, countIf(position > {position:UInt64}), count()
-FROM %s WHERE _part IN (SELECT DISTINCT _part FROM %s WHERE position > {position:UInt64})
-GROUP BY _part ORDER BY _part`, table, table), Named("position", position))
+// partsAbove lists the parts that hold nothing but rows of a condition, and counts
+// these rows in all parts.
+func (db *DB) partsAbove(ctx context.Context, table, above string) (parts []string, rows uint64, err error) {
+	found, err := db.Query(ctx, fmt.Sprintf(`SELECT _part, countIf(%s), count()
+FROM %s WHERE _part IN (SELECT DISTINCT _part FROM %s WHERE %s)
+GROUP BY _part ORDER BY _part`, above, table, table, above))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -52,6 +52,8 @@ type DB struct {
 	database string
 	cluster  string // empty for a server by itself
 	flush    string // what the INSERTs belong to; see Flush
+	of       SubjectNos
+	noUsers  bool // whoever logs in, the server has no users
 	options  *clickhouse.Options
 	logger   *slog.Logger
 }
@@ -73,6 +75,14 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	opt.Auth.Database = cfg.Database
 	if db.conn, err = clickhouse.Open(opt); err != nil {
 		return nil, fmt.Errorf("open clickhouse: %w", err)
+	}
+	if opt.Auth.Username != "" {
+		// The embedded engine of another process knows no users.
+		var user string
+		if err := db.QueryRow(ctx, "SELECT currentUser()").Scan(&user); err != nil {
+			return nil, errors.Join(fmt.Errorf("open clickhouse: %w", err), db.Close())
+		}
+		db.noUsers = user != opt.Auth.Username
 	}
 	return db, nil
 }

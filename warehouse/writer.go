@@ -46,6 +46,9 @@ func (db *DB) insertContext(ctx context.Context, token string, extra ...clickhou
 		"insert_deduplicate":              0,
 		"max_partitions_per_insert_block": 0,
 	}
+	if !db.of.all() {
+		settings["log_comment"] = db.of.comment()
+	}
 	if token != "" {
 		settings["insert_deduplicate"] = 1
 		settings["insert_deduplication_token"] = token

@@ -57,6 +57,10 @@ type Config struct {
 	ClickHouseListen string `yaml:"clickhouse_listen"`
 	// ClickHousePassword is asked for there. Any address but loopback needs one.
 	ClickHousePassword string `yaml:"clickhouse_password"`
+	// ClickHouseWorkerListen is the address at which the embedded engine takes all
+	// statements from Sojourn's other processes, who log in as worker with the admin
+	// token; empty for none.
+	ClickHouseWorkerListen string `yaml:"clickhouse_worker_listen"`
 	// ClickHouseLibrary is libchdb.so or its folder, where it is not found.
 	ClickHouseLibrary string `yaml:"clickhouse_library"`
 
@@ -67,18 +71,30 @@ type Config struct {
 	LogLevel  string `yaml:"log_level"`
 	LogFormat string `yaml:"log_format"`
 
-	// Kafka are topics to consume; nil for none. It stands in the file alone.
+	// Roles are what this server does; all but collect where nothing is said.
+	Roles roles `yaml:"roles"`
+	// Shard is the part of the views that this server keeps, such as 2/4; empty for
+	// all of them.
+	Shard string `yaml:"shard"`
+	// AllowUnreplicated lets a collector use a topic that has one copy.
+	AllowUnreplicated bool `yaml:"allow_unreplicated"`
+	// Kafka are topics to consume and to write; nil for none. It stands in the file
+	// alone.
 	Kafka *KafkaConfig `yaml:"kafka"`
 
 	// AdminToken is for the API. It comes from SOJOURN_ADMIN_TOKEN alone, so that
 	// it shows in no process list; without it one is made at the first start.
 	AdminToken string `yaml:"-"`
+	// StreamKey are the bytes of the key that names streams. It comes from
+	// SOJOURN_STREAM_KEY alone; without it the data directory's is used.
+	StreamKey string `yaml:"-"`
 }
 
 // defaultConfig is what holds where nothing else is said.
 func defaultConfig() Config {
 	return Config{
 		Data:             "./data",
+		Roles:            defaultRoles,
 		Listen:           "127.0.0.1:8080",
 		ClickHouseListen: "127.0.0.1:8123",
 		FlushInterval:    500 * time.Millisecond,
@@ -90,6 +106,9 @@ func defaultConfig() Config {
 // flags binds every setting to a flag.
 func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Data, "data", c.Data, "`directory` of everything that is kept")
+	fs.Var(&c.Roles, "roles", "what this server does: collect, write, project, api, automate")
+	fs.StringVar(&c.Shard, "shard", c.Shard, "the `part` of the views that this server keeps, such as 2/4: the second of four")
+	fs.BoolVar(&c.AllowUnreplicated, "allow-unreplicated", c.AllowUnreplicated, "let a collector use a topic that has one copy: for development")
 	fs.StringVar(&c.Listen, "listen", c.Listen, "`address` of the tracking API and the API")
 	fs.StringVar(&c.PublicURL, "public-url", c.PublicURL, "`URL` under which SDKs reach this server, if not the Host they ask")
 	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM `file` of the certificate; with it HTTPS is spoken")
@@ -103,6 +122,7 @@ func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ClickHouseCluster, "clickhouse-cluster", c.ClickHouseCluster, "`name` of the cluster that the ClickHouse server is a node of")
 	fs.StringVar(&c.ClickHouseListen, "clickhouse-listen", c.ClickHouseListen, "`address` at which the embedded engine answers queries, or off")
 	fs.StringVar(&c.ClickHousePassword, "clickhouse-password", c.ClickHousePassword, "`password` for it; needed on any address but loopback")
+	fs.StringVar(&c.ClickHouseWorkerListen, "clickhouse-worker-listen", c.ClickHouseWorkerListen, "`address` at which the embedded engine takes all statements from Sojourn's other processes")
 	fs.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so, if it is not found")
 	fs.DurationVar(&c.FlushInterval, "flush-interval", c.FlushInterval, "`time` between two writes to the views, at most 1s")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
@@ -147,6 +167,13 @@ func loadConfig(given *pflag.FlagSet, file string, getenv func(string) (string, 
 		}
 	})
 	c.AdminToken, _ = getenv("SOJOURN_ADMIN_TOKEN")
+	if text, ok := getenv(streamKeyEnv); ok {
+		key, err := parseStreamKey(text)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		c.StreamKey = string(key)
+	}
 	if password, ok := getenv(kafkaPassword); ok && c.Kafka != nil {
 		c.Kafka.SASL.Password = password
 	}
@@ -205,6 +232,8 @@ func (c *Config) Validate() error {
 	if c.Kafka != nil {
 		errs = append(errs, c.Kafka.Validate())
 	}
+	c.validateCollect(bad)
+	c.validateWorkers(bad)
 	return errors.Join(errs...)
 }
 

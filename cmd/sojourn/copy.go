@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
@@ -134,35 +133,30 @@ func copyLog(ctx context.Context, from, to string, verify bool, out, errOut io.W
 		}
 	}
 	if source.dir != "" && target.dir == "" {
-		_, err = fmt.Fprintf(out, "Put %s into the data directory of each server that will use the copy, before it starts: it names the streams.\n", filepath.Join(source.dir, keyFile))
-	} else if source.dir == "" && target.dir != "" {
+		_, err = fmt.Fprintf(out, "Put %s into the data directory of each server that will use the copy (mode 0600), before it starts, or set "+streamKeyEnv+": it names the streams.\n", filepath.Join(source.dir, keyFile))
+	} else if key, _ := readStreamKey(target.dir); source.dir == "" && target.dir != "" && key == nil {
 		_, err = fmt.Fprintf(out, "Put the %s of a server of the first log into %s, before a server starts there: it names the streams.\n", keyFile, target.dir)
 	}
 	return err
 }
 
-// copyKey takes the key that names streams along.
+// copyKey takes the key that names streams along: from a directory, or from
+// SOJOURN_STREAM_KEY where the source is none.
 func copyKey(from, to string) error {
-	if from == "" || to == "" {
+	if to == "" {
 		return nil
 	}
-	key, err := os.ReadFile(filepath.Join(from, keyFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a log without subjects
+	var key []byte
+	var err error
+	if from != "" {
+		key, err = readStreamKey(from)
+	} else if text, ok := os.LookupEnv(streamKeyEnv); ok {
+		key, err = parseStreamKey(text)
 	}
-	if err != nil {
-		return fmt.Errorf("read the stream key: %w", err)
+	if err != nil || key == nil {
+		return err // a log without subjects
 	}
-	there, err := os.ReadFile(filepath.Join(to, keyFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return writeDurably(filepath.Join(to, keyFile), key)
-	case err != nil:
-		return fmt.Errorf("read the stream key: %w", err)
-	case !bytes.Equal(key, there):
-		return fmt.Errorf("%s is another key than that of %s: the copy could not be read by subject", filepath.Join(to, keyFile), from)
-	}
-	return nil
+	return keepStreamKey(to, key)
 }
 
 // walk goes through both logs side by side, and ends with an error at the first

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,9 +15,6 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"sojourn/domain"
-	"sojourn/eventstore"
-	"sojourn/projections"
 	"sojourn/warehouse"
 	"sojourn/warehouse/chdb"
 )
@@ -32,6 +27,7 @@ const (
 	logDir     = "log"
 	engineDir  = "clickhouse"
 	viewsDir   = "views"
+	answersDir = "answers" // state of a process that answers and keeps no views, or a part
 )
 
 // errInUse says that another process uses the data directory.
@@ -155,31 +151,6 @@ func readHolder(path string) (holder, error) {
 	return h, err
 }
 
-// keyer reads the key that names streams, and makes it at the first start. The
-// key must outlast the log: with another one no subject is found again.
-func (d *dataDir) keyer() (domain.Keyer, error) {
-	path := filepath.Join(d.path, keyFile)
-	key, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if _, err := os.Stat(filepath.Join(d.path, logDir)); err == nil {
-			return domain.Keyer{}, fmt.Errorf("%s is missing, but there is a log that was written with it; restore the file from a backup", path)
-		}
-		key = make([]byte, domain.KeySize)
-		if _, err := rand.Read(key); err != nil {
-			return domain.Keyer{}, err
-		}
-		if err := writeDurably(path, key); err != nil {
-			return domain.Keyer{}, fmt.Errorf("keep the stream key: %w", err)
-		}
-	case err != nil:
-		return domain.Keyer{}, fmt.Errorf("read the stream key: %w", err)
-	case len(key) != domain.KeySize:
-		return domain.Keyer{}, fmt.Errorf("%s has %d bytes, not %d; restore the file from a backup", path, len(key), domain.KeySize)
-	}
-	return domain.NewKeyer(key), nil
-}
-
 // writeDurably writes a file that only its owner can read; when it returns, the
 // file is on disk as a whole.
 func writeDurably(path string, data []byte) error {
@@ -204,14 +175,15 @@ func writeDurably(path string, data []byte) error {
 // openWarehouse connects to ClickHouse: to the server that the configuration
 // names, else to an embedded engine, which is started. engine is nil for a
 // server. public is what the engine answers on to the outside, and closes; nil
-// for nothing.
-func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public *net.TCPListener, log *slog.Logger) (db *warehouse.DB, engine *chdb.Engine, err error) {
+// for nothing; workers what it answers other workers on, who give the token.
+func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public, workers *net.TCPListener, token string, log *slog.Logger) (db *warehouse.DB, engine *chdb.Engine, err error) {
 	wc := warehouse.Config{DSN: c.ClickHouse, Cluster: c.ClickHouseCluster, Logger: log}
 	if c.ClickHouse == "" {
 		ec := chdb.Config{Dir: filepath.Join(d.path, engineDir), Library: c.ClickHouseLibrary, Password: c.ClickHousePassword, Logger: log}
 		if public != nil {
 			ec.Listen, ec.Listener = c.ClickHouseListen, public
 		}
+		ec.Workers, ec.WorkerPassword = workers, token
 		if engine, err = chdb.Start(ctx, ec); err != nil {
 			return nil, nil, err
 		}
@@ -230,12 +202,4 @@ func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public *net.TCPL
 		return nil, nil, closeEngine(errors.Join(err, db.Close()))
 	}
 	return db, engine, nil
-}
-
-// startViews starts the projections.
-func (d *dataDir) startViews(ctx context.Context, c *Config, store eventstore.Store, db *warehouse.DB, keyer domain.Keyer, log *slog.Logger) (*projections.Views, error) {
-	return projections.Start(ctx, projections.Config{
-		Store: store, DB: db, Keyer: keyer, Dir: filepath.Join(d.path, viewsDir),
-		FlushInterval: c.FlushInterval, Now: time.Now, Logger: log,
-	})
 }

@@ -103,7 +103,7 @@ func ownStream(stream string) bool {
 	if kind, id, ok := strings.Cut(stream, "-"); ok && slices.Contains(kindsOfStreams, kind) {
 		return uuid.Validate(id) == nil
 	}
-	return stream != "" && strings.Trim(stream, "abcdefghijklmnopqrstuvwxyz_") == ""
+	return domain.IsWorkerStream(stream) || stream != "" && strings.Trim(stream, "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
 // newESDBServer makes the server of EventStoreDB's protocol.

@@ -264,6 +264,7 @@ func TestOwnStream(t *testing.T) {
 		keyer.Stream(domain.Subject{Kind: domain.User, Value: "42"}): true,
 		domain.StatementStream(uuid.New()):                           true, "loyalty-" + uuid.NewString(): true, "feedback-" + uuid.NewString(): true,
 		"": false, "order-" + uuid.NewString(): false, "invoice-1": false, "Orders": false, "$settings": false, "user-42": false, "statements-42": false,
+		domain.StreamViews: true, domain.WorkerStream(7, 2, 4): true, "views-g7": false, "views-g7-2-of-4x": false, "views-g07-2-of-4": false,
 	} {
 		if ownStream(stream) != want {
 			t.Errorf("%q: %v", stream, !want)

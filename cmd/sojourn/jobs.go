@@ -144,16 +144,15 @@ func withViews(ctx context.Context, data *dataDir, config Config, do func(*proje
 	stopping := stopList{log: log}
 	defer func() { err = errors.Join(err, stopping.stop()) }()
 	stopping.add("data directory", data.close)
-	keyer, err := data.keyer()
-	if err != nil {
-		return result, err
+	if config.sharesViews() {
+		return result, projections.ErrManyWorkers
 	}
-	store, err := data.openStore(ctx, &config, log)
+	store, keyer, err := data.openLog(ctx, &config, log)
 	if err != nil {
 		return result, err
 	}
 	stopping.add("event store", store.Close)
-	db, engine, err := data.openWarehouse(ctx, &config, nil, log)
+	db, engine, err := data.openWarehouse(ctx, &config, nil, nil, "", log)
 	if err != nil {
 		return result, err
 	}
@@ -161,14 +160,13 @@ func withViews(ctx context.Context, data *dataDir, config Config, do func(*proje
 		stopping.add("clickhouse engine", engine.Close)
 	}
 	stopping.add("clickhouse connections", db.Close)
-	views, err := data.startViews(ctx, &config, store, db, keyer, log)
+	_, views, err := data.startViews(ctx, &config, store, db, keyer, log, nil, &stopping)
 	if errors.Is(err, projections.ErrNoPolicy) {
 		return result, fmt.Errorf("%s holds no log yet; start a server on it first: sojourn serve --data %s", data.path, data.path)
 	}
 	if err != nil {
 		return result, err
 	}
-	stopping.add("views", views.Stop)
 	return do(views)
 }
 

@@ -27,8 +27,12 @@ type KafkaConfig struct {
 	// (where it is empty) or newest.
 	Start  string              `yaml:"start"`
 	Topics []kafkasource.Topic `yaml:"topics"`
-	TLS    KafkaTLS            `yaml:"tls"`
-	SASL   KafkaSASL           `yaml:"sasl"`
+	// Collect is the topic between collectors and writers; nil for none.
+	Collect *KafkaCollect `yaml:"collect"`
+	// Out are topics that Sojourn writes; nil for none.
+	Out  *KafkaOut `yaml:"out"`
+	TLS  KafkaTLS  `yaml:"tls"`
+	SASL KafkaSASL `yaml:"sasl"`
 }
 
 // KafkaTLS says whether and how connections to the brokers are encrypted.
@@ -89,7 +93,13 @@ func (c *KafkaConfig) Validate() error {
 			bad("sasl: %s needs user and password (or %s)", c.SASL.Mechanism, kafkaPassword)
 		}
 	}
+	if c.Out != nil {
+		errs = append(errs, c.Out.validate())
+	}
 	source := c.source()
+	if !c.consumes() && c.Out != nil {
+		source.Topics = []kafkasource.Topic{{Name: "none", Source: "none"}} // the rest is to be right all the same
+	}
 	return errors.Join(append(errs, source.Validate())...)
 }
 
@@ -102,7 +112,7 @@ func (c *KafkaConfig) source() kafkasource.Config {
 	if group == "" {
 		group = "sojourn"
 	}
-	return kafkasource.Config{Brokers: c.Brokers, Group: group, Topics: c.Topics, FromEnd: c.Start == "newest"}
+	return kafkasource.Config{Brokers: c.Brokers, Group: group, Topics: c.topics(), FromEnd: c.Start == "newest"}
 }
 
 func (c *KafkaTLS) config() (*tls.Config, error) {
@@ -146,22 +156,43 @@ func (c *KafkaSASL) mechanism() (sasl.Mechanism, error) {
 	return kafkasource.Password(c.Mechanism, c.User, c.Password)
 }
 
+// remake makes messages anew of what came from the topics.
+func (c *KafkaConfig) remake() func(from, raw []byte) (ingest.Message, bool) {
+	if c == nil {
+		return nil
+	}
+	return kafkasource.Remake(c.Topics)
+}
+
+// consumes reports whether there are topics to read.
+func (c *KafkaConfig) consumes() bool { return len(c.topics()) > 0 }
+
+// connection is how the brokers are connected to.
+func (c *KafkaConfig) connection(log *slog.Logger) (*tls.Config, sasl.Mechanism, error) {
+	encryption, err := c.TLS.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	mechanism, err := c.SASL.mechanism()
+	if err != nil {
+		return nil, nil, fmt.Errorf("kafka.sasl: %w", err)
+	}
+	if mechanism != nil && encryption == nil && !strings.HasPrefix(c.SASL.Mechanism, "SCRAM") {
+		log.Warn("the kafka brokers get the password in clear: set kafka.tls.enabled", "mechanism", c.SASL.Mechanism)
+	}
+	return encryption, mechanism, nil
+}
+
 // startKafka starts to consume the configured topics, if there are any. stop
 // waits until what is being ingested is durable and committed.
 func startKafka(c *KafkaConfig, service *ingest.Service, registry prometheus.Registerer, log *slog.Logger) (stop func() error, err error) {
-	if c == nil {
+	if c == nil || !c.consumes() {
 		return func() error { return nil }, nil
 	}
 	config := c.source()
 	config.Service, config.Registerer, config.Logger = service, registry, log
-	if config.TLS, err = c.TLS.config(); err != nil {
+	if config.TLS, config.SASL, err = c.connection(log); err != nil {
 		return nil, err
-	}
-	if config.SASL, err = c.SASL.mechanism(); err != nil {
-		return nil, fmt.Errorf("kafka.sasl: %w", err)
-	}
-	if config.SASL != nil && config.TLS == nil && !strings.HasPrefix(c.SASL.Mechanism, "SCRAM") {
-		log.Warn("the kafka brokers get the password in clear: set kafka.tls.enabled", "mechanism", c.SASL.Mechanism)
 	}
 	source, err := kafkasource.New(config)
 	if err != nil {

@@ -109,3 +109,57 @@ func TestKafkaFiles(t *testing.T) {
 		t.Error(none, err)
 	}
 }
+
+func TestCollectConfig(t *testing.T) {
+	const good = "kafka:\n  brokers: ['127.0.0.1:9092']\n  collect: {topic: t}\n"
+	c, err := load(t, []string{"--roles", "collect", "--store", "esdb://a:2113"}, nil, good)
+	if err != nil || !c.Roles.only(roleCollect) {
+		t.Fatal(c.Roles, err)
+	}
+	if topics := c.Kafka.source().Topics; len(topics) != 1 || topics[0].Format != kafkasource.Collected {
+		t.Errorf("%+v", topics)
+	}
+	if c, err = load(t, nil, nil, good); err != nil || c.Roles.has(roleCollect) || !c.Roles.has(roleWrite) {
+		t.Error(c.Roles, err)
+	}
+	for want, given := range map[string][]string{
+		`did you mean collect?`:                  {"--roles", "colect"},
+		`"x" is no role; they are collect`:       {"--roles", "x"},
+		`write stands there twice`:               {"--roles", "write,write"},
+		`store: a collector finds`:               {"--roles", "collect"},
+		`kafka.collect.topic: name the topic`:    {"--policy", "-"},
+		`needs the section kafka.collect of the`: {"--roles", "collect", "--store", "esdb://a:2113"},
+	} {
+		file := good
+		switch given[0] {
+		case "--policy":
+			file = strings.Replace(good, "topic: t", "", 1)
+		default:
+			if strings.HasPrefix(want, "needs") {
+				file = ""
+			}
+		}
+		if _, err := load(t, given, nil, file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %s", given, err, want)
+		}
+	}
+}
+
+func TestKafkaOutConfig(t *testing.T) {
+	const good = "kafka:\n  brokers: ['127.0.0.1:9092']\n  out: {statements: a, touchpoints: b}\n"
+	c, err := load(t, nil, nil, good)
+	if err != nil || c.Kafka.consumes() || c.Kafka.Out.Statements != "a" {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		strings.Replace(good, "statements: a, touchpoints: b", "", 1):   "kafka.out: name a topic",
+		strings.Replace(good, "touchpoints: b", "touchpoints: a", 1):    "need a topic each",
+		strings.Replace(good, "touchpoints: b", "start: now", 1):        `kafka.out.start: "now" is not`,
+		strings.Replace(good, "['127.0.0.1:9092']", "[]", 1):            "kafka.brokers: name at least one",
+		strings.Replace(good, "out: {", "sasl: {user: x}\n  out: {", 1): "kafka.sasl.mechanism: name",
+	} {
+		if _, err := load(t, nil, nil, file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", file, err, want)
+		}
+	}
+}

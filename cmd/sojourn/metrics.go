@@ -10,7 +10,7 @@ import (
 )
 
 // newRegistry makes the registry behind /metrics, with what the process, the log
-// and the views tell of themselves.
+// and the views tell of themselves; views is nil where the process has none.
 func newRegistry(store eventLog, views *projections.Views) (*prometheus.Registry, error) {
 	reg := prometheus.NewRegistry()
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
@@ -22,14 +22,18 @@ func newRegistry(store eventLog, views *projections.Views) (*prometheus.Registry
 	all := []prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		gauge("views_position", "Position that the views have read.", func() float64 { return float64(views.Status().Position) }),
-		gauge("views_lag_events", "Events that the views have yet to read.", func() float64 { return float64(views.Status().LagEvents) }),
-		gauge("views_ready", "1 where the views answer.", func() float64 {
-			if views.Status().Ready {
-				return 1
-			}
-			return 0
-		}),
+	}
+	if views != nil {
+		all = append(all,
+			gauge("views_position", "Position that the views have read.", func() float64 { return float64(views.Status().Position) }),
+			gauge("views_lag_events", "Events that the views have yet to read.", func() float64 { return float64(views.Status().LagEvents) }),
+			gauge("views_ready", "1 where the views answer.", func() float64 {
+				if views.Status().Ready {
+					return 1
+				}
+				return 0
+			}),
+		)
 	}
 	// What EventStoreDB keeps, it has figures of its own for.
 	if store, ok := embedded(store); ok {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"sojourn/ingest"
 	"sojourn/ingest/segmentapi"
 	"sojourn/projections"
+	"sojourn/warehouse"
 	"sojourn/warehouse/chdb"
 )
 
@@ -55,6 +58,9 @@ const stopWithin = 10 * time.Second
 // serve runs a server until the context ends, or it cannot go on. It reads from
 // top to bottom: the parts in order, the wait, and the stop in reverse.
 func serve(ctx context.Context, c Config, out io.Writer) (err error) {
+	if c.Roles.only(roleCollect) {
+		return serveCollector(ctx, c, out)
+	}
 	started := time.Now()
 	log := c.logger()
 	stopping := stopList{log: log}
@@ -80,7 +86,8 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 	stopping.add("listener", func() error { return ignoreClosed(listener.Close()) })
 	var public *net.TCPListener
-	if c.ClickHouse == "" {
+	var workers *net.TCPListener
+	if c.ClickHouse == "" && c.usesViews() {
 		if _, err := chdb.Locate(c.ClickHouseLibrary); err != nil {
 			return err
 		}
@@ -90,6 +97,12 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 			}
 			stopping.add("clickhouse listener", func() error { return ignoreClosed(public.Close()) })
 		}
+		if c.ClickHouseWorkerListen != "" {
+			if workers, err = listen(ctx, c.ClickHouseWorkerListen, log); err != nil {
+				return err
+			}
+			stopping.add("clickhouse listener of workers", func() error { return ignoreClosed(workers.Close()) })
+		}
 	}
 	var esdb *net.TCPListener
 	if c.ESDBListen != "" {
@@ -97,10 +110,6 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 			return err
 		}
 		stopping.add("esdb listener", func() error { return ignoreClosed(esdb.Close()) })
-	}
-	keyer, err := data.keyer()
-	if err != nil {
-		return err
 	}
 	token, madeToken := c.AdminToken, false
 	if token == "" {
@@ -110,71 +119,113 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 
 	// The log.
-	store, err := data.openStore(ctx, &c, log)
+	store, keyer, err := data.openLog(ctx, &c, log)
 	if err != nil {
 		return err
 	}
 	stopping.add("event store", store.Close)
-	policyVersion, applied, err := projections.ApplyPolicyFile(ctx, store, rules, policyText)
-	if err != nil {
+	var inForce *rulesInForce
+	if c.Roles.has(roleAPI) {
+		policyVersion, applied, err := projections.ApplyPolicyFile(ctx, store, rules, policyText)
+		if err != nil {
+			return err
+		}
+		if applied {
+			log.Info("a policy is in force from now on", "version", policyVersion, "file", c.Policy)
+		}
+	} else if inForce, err = followPolicy(ctx, store, log); err != nil {
 		return err
-	}
-	if applied {
-		log.Info("a policy is in force from now on", "version", policyVersion, "file", c.Policy)
 	}
 
 	// The views.
-	db, engine, err := data.openWarehouse(ctx, &c, public, log)
-	if err != nil {
-		return err
+	var (
+		engine        *chdb.Engine
+		worker, views *projections.Views
+		failed        = make(chan error, 8)
+	)
+	if c.usesViews() {
+		var db *warehouse.DB
+		if db, engine, err = data.openWarehouse(ctx, &c, public, workers, token, log); err != nil {
+			return err
+		}
+		if engine != nil {
+			stopping.add("clickhouse engine", engine.Close)
+		}
+		stopping.add("clickhouse connections", db.Close)
+		if worker, views, err = data.startViews(ctx, &c, store, db, keyer, log, failed, &stopping); err != nil {
+			return err
+		}
 	}
-	if engine != nil {
-		stopping.add("clickhouse engine", engine.Close)
-	}
-	stopping.add("clickhouse connections", db.Close)
-	views, err := data.startViews(ctx, &c, store, db, keyer, log)
-	if err != nil {
-		return err
-	}
-	stopping.add("views", views.Stop)
 
 	// The intake and the API.
-	registry, err := newRegistry(store, views)
+	registry, err := newRegistry(store, cmp.Or(worker, views))
 	if err != nil {
 		return err
 	}
-	keys, err := ingest.LoadKeys(ctx, store, time.Now)
-	if err != nil {
-		return err
+	nobody := func(value string) bool {
+		if views != nil {
+			return views.InForce().Identity().Nobody(value)
+		}
+		return inForce.last.Load().Identity().Nobody(value)
 	}
 	intake, err := ingest.New(ingest.Config{
-		Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry),
-		Nobody: func(value string) bool { return views.InForce().Identity().Nobody(value) },
+		Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry), Nobody: nobody,
+		Remake: c.Kafka.remake(),
 	})
 	if err != nil {
 		return err
 	}
-	tracking, err := segmentapi.New(segmentapi.Config{
-		Service: intake, Keys: keys, Logger: log, Registerer: registry, PublicURL: c.PublicURL,
-	})
+	// One process makes and revokes write keys, the others follow the log.
+	var writeKeys *ingest.Keys
+	var keys segmentapi.Keys
+	if c.Roles.has(roleAPI) {
+		if writeKeys, err = ingest.LoadKeys(ctx, store, time.Now); err != nil {
+			return err
+		}
+		keys = writeKeys
+	} else if keys, err = data.writeKeys(store, log, &stopping); err != nil {
+		return err
+	}
+	calls := segmentapi.Service(intake)
+	if c.Roles.has(roleCollect) {
+		collecting, stop, err := startCollector(&c, registry, log, failed)
+		if err != nil {
+			return err
+		}
+		stopping.add("collector", stop)
+		calls = collecting
+	}
+	var tracking http.Handler
+	if c.Roles.has(roleWrite) || c.Roles.has(roleCollect) {
+		if tracking, err = segmentapi.New(segmentapi.Config{
+			Service: calls, Keys: keys, Logger: log, Registerer: registry, PublicURL: c.PublicURL,
+		}); err != nil {
+			return err
+		}
+	}
+	if c.Roles.has(roleWrite) {
+		stopKafka, err := startKafka(c.Kafka, intake, registry, log)
+		if err != nil {
+			return err
+		}
+		stopping.add("kafka consumer", stopKafka)
+	}
+	stopOut, err := startKafkaOut(&c, store, views, registry, log)
 	if err != nil {
 		return err
 	}
-	stopKafka, err := startKafka(c.Kafka, intake, registry, log)
-	if err != nil {
-		return err
-	}
-	stopping.add("kafka consumer", stopKafka)
-	admin, err := api.New(api.Config{
-		Version: version, Token: token, Views: views, Points: views, WriteKeys: keys, Rejects: intake,
-		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
-		Backup: data.backups(store), Registry: registry, Log: log,
-	})
-	if err != nil {
-		return err
+	stopping.add("kafka producer", stopOut)
+	admin := workerHealth(worker, registry)
+	if c.Roles.has(roleAPI) {
+		if admin, err = api.New(api.Config{
+			Version: version, Token: token, Views: views, Points: views, WriteKeys: writeKeys, Rejects: intake,
+			Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
+			Backup: data.backups(store), Registry: registry, Log: log,
+		}); err != nil {
+			return err
+		}
 	}
 	server := newServer(tracking, admin, certificate, log)
-	failed := make(chan error, 3)
 	go func() { failed <- server.serve(listener) }()
 	stopping.add("http server", server.stop)
 	if esdb != nil {
@@ -198,7 +249,11 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if esdb != nil {
 		connection = esdbURL(c, esdb.Addr())
 	}
-	greet(out, c, url, clickhouse, connection, madeToken, time.Since(started))
+	if c.Roles.has(roleAPI) {
+		greet(out, c, url, clickhouse, connection, madeToken, time.Since(started))
+	} else {
+		greetWorker(out, c, url, time.Since(started))
+	}
 
 	// A log that has failed refuses everything until it is opened anew: that is a
 	// start's work, so the server ends and says why.

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sojourn/api"
 	"sojourn/ingest/segmentapi"
 )
 
@@ -28,16 +27,19 @@ const (
 // server is the HTTP server.
 type server struct {
 	http     *http.Server
-	admin    *api.API
+	admin    http.Handler
 	stopping atomic.Bool
 }
 
-// newServer puts the handlers together. certificate is nil for plain HTTP.
-func newServer(tracking http.Handler, admin *api.API, certificate *tls.Certificate, log *slog.Logger) *server {
+// newServer puts the handlers together. tracking is nil where no tracking calls are
+// taken, certificate for plain HTTP.
+func newServer(tracking, admin http.Handler, certificate *tls.Certificate, log *slog.Logger) *server {
 	s := &server{admin: admin}
 	mux := http.NewServeMux()
-	for _, prefix := range segmentapi.Prefixes {
-		mux.Handle(prefix, tracking)
+	if tracking != nil {
+		for _, prefix := range segmentapi.Prefixes {
+			mux.Handle(prefix, tracking)
+		}
 	}
 	mux.Handle("/", admin)
 	s.http = &http.Server{
@@ -88,7 +90,9 @@ func (s *server) serve(l net.Listener) error {
 // stop lets the requests under way end, and no new one begin.
 func (s *server) stop() error {
 	s.stopping.Store(true)
-	s.admin.StopStreams()
+	if streams, ok := s.admin.(interface{ StopStreams() }); ok {
+		streams.StopStreams()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {

@@ -226,8 +226,10 @@ func (s *Store) yield(
 	err := s.do(ctx, what, false, func(ctx context.Context, n *node) (progress bool, err error) {
 		err = reading(ctx, n, func(e *eventstore.Recorded) error {
 			progress = true
-			if err := s.index.complete(ctx, e); err != nil {
-				return s.because(ctx, err)
+			if s.index != nil { // a Reader has none
+				if err := s.index.complete(ctx, e); err != nil {
+					return s.because(ctx, err)
+				}
 			}
 			if !yield(*e, nil) {
 				left = true

@@ -155,20 +155,23 @@ func (p *partition) parse(f *fetched) (messages []ingest.Message, refusals []ing
 	for i := range f.records {
 		r := &f.records[i]
 		at := receivedAt(r, now)
-		var m ingest.Message
-		code, refused := codeNoJSON, ""
 		if len(r.value) > maxValue {
-			code, refused = ingest.CodeTooLarge, fmt.Sprintf("the value has more than %d bytes", maxValue)
-		} else {
-			m, refused = p.message(r, p.id)
-		}
-		if refused != "" {
 			refusals = append(refusals, ingest.Refusal{
-				Source: p.Source, Code: code, Reason: refused + "; it stands at " + placeID(p.Name, p.id, r.offset),
-				ReceivedAt: at, Body: r.value,
+				Source: p.Source, Code: ingest.CodeTooLarge, ReceivedAt: at, Body: r.value,
+				Reason: fmt.Sprintf("the value has more than %d bytes; it stands at %s", maxValue, placeID(p.Name, p.id, r.offset)),
 			})
 			continue
 		}
+		if p.format() == Collected {
+			m, refusal := p.collected(r, now)
+			if refusal != nil {
+				refusals = append(refusals, *refusal)
+			} else {
+				messages = append(messages, *m)
+			}
+			continue
+		}
+		m := p.message(r, p.id)
 		m.ReceivedAt = at
 		messages = append(messages, m)
 	}

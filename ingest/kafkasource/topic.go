@@ -19,6 +19,9 @@ const (
 	CloudEvents Format = "cloudevents"
 	// JSON: any JSON, with a mapping.
 	JSON Format = "json"
+	// Collected: what a collector wrote (ingest/collector). Each message says its
+	// source itself; the topic's is that of what no collector wrote.
+	Collected Format = "collected"
 )
 
 // Topic is a topic to consume.
@@ -58,6 +61,10 @@ func (t *Topic) problems() (ps []string) {
 		if t.Mapping == nil {
 			bad("mapping: JSON needs one, at least user and event")
 		}
+	case Collected:
+		if t.Mapping != nil {
+			bad("mapping: a collector's message needs none")
+		}
 	case CloudEvents:
 	default:
 		bad("format: %q is not segment, cloudevents or json", t.Format)
@@ -78,7 +85,7 @@ type topic struct {
 
 func newTopic(c *Topic) (*topic, error) {
 	t := &topic{Topic: *c}
-	if t.format() == Segment {
+	if f := t.format(); f == Segment || f == Collected {
 		return t, nil
 	}
 	m := c.Mapping
@@ -90,14 +97,10 @@ func newTopic(c *Topic) (*topic, error) {
 	return t, err
 }
 
-// codeNoJSON is the reason for which a value is a refusal: it is not even a
-// message that the rejects could hold and replay.
-const codeNoJSON ingest.Code = "invalid_json"
-
-// message reads a record. refused is a reason for which it cannot be one: then it
-// is kept beside the rejects as it came. A message that the service will reject
-// is a message all the same.
-func (t *topic) message(r *record, partition int) (m ingest.Message, refused string) {
+// message reads a record. One that is no message goes to the rejects, whole.
+func (t *topic) message(r *record, partition int) ingest.Message {
+	var m ingest.Message
+	refused := ""
 	switch t.format() {
 	case CloudEvents:
 		m, refused = t.mapper.cloudEvent(r)
@@ -109,10 +112,16 @@ func (t *topic) message(r *record, partition int) (m ingest.Message, refused str
 			refused = "the value is not valid JSON"
 		}
 	}
-	if refused == "" && m.DefaultID == "" {
+	if refused != "" {
+		m = ingest.Unusable(r.value, ingest.CodeInvalidJSON, refused)
+	}
+	if m.DefaultID == "" {
 		m.DefaultID = placeID(t.Name, partition, r.offset)
 	}
-	return m, refused
+	if t.mapper != nil {
+		m.Origin = func() (raw, from []byte) { return r.value, t.from(r, partition) }
+	}
+	return m
 }
 
 // placeID is the id of a message that brings none: where it stands.

@@ -103,7 +103,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, ep endpoint) {
 		return
 	}
 	h.keep(c)
-	w.Header()[PositionHeader] = []string{strconv.FormatUint(uint64(out.Position), 10)}
+	position(w, out)
 	if out.Rejected > 0 {
 		w.Header()[RejectedHeader] = []string{strconv.Itoa(out.Rejected)}
 	}
@@ -111,6 +111,13 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, ep endpoint) {
 		w.Header()[DuplicatesHeader] = []string{strconv.Itoa(out.Duplicates)}
 	}
 	h.succeed(w)
+}
+
+// position says where the call stands in the log, where it does already.
+func position(w http.ResponseWriter, out ingest.Outcome) {
+	if !out.Ahead {
+		w.Header()[PositionHeader] = []string{strconv.FormatUint(uint64(out.Position), 10)}
+	}
 }
 
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
@@ -137,11 +144,7 @@ func (h *Handler) headerSource(r *http.Request) (string, error) {
 	if err != nil || key == "" {
 		return "", err
 	}
-	source, ok := h.keys.Source(key)
-	if !ok {
-		return "", errWrongKey
-	}
-	return source, nil
+	return h.keys.Source(key)
 }
 
 // basicKey reads the user of Basic authorization. The colon behind it may be
@@ -212,11 +215,10 @@ func (h *Handler) bodySource(source string, key ingest.Scalar) (string, error) {
 	if ok && text == "" {
 		return "", errMissingKey
 	}
-	source, found := h.keys.Source(text)
-	if !ok || !found {
+	if !ok {
 		return "", errWrongKey
 	}
-	return source, nil
+	return h.keys.Source(text)
 }
 
 // read reads the body, decompressed, into c.body: all of it, or as much as tells

@@ -7,6 +7,7 @@
 package segmentapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,7 +39,8 @@ const (
 )
 
 // PositionHeader tells, on success, the position that a read must wait for to
-// see everything that was in the call.
+// see everything that was in the call. It is missing where the call is not in the
+// log yet (a collector's).
 const PositionHeader = "Sojourn-Position"
 
 // RejectedHeader and DuplicatesHeader count, on success, the messages of the
@@ -49,10 +51,26 @@ const (
 	DuplicatesHeader = "Sojourn-Duplicates"
 )
 
+// Service brings calls to where they are durable: ingest.Service to the log, a
+// collector to Kafka.
+type Service interface {
+	Reserve(bytes int64) (*ingest.Reservation, error)
+	Now() domain.Millis
+	Ingest(ctx context.Context, b *ingest.Batch, limit int) (ingest.Outcome, error)
+	Refuse(ctx context.Context, r ingest.Refusal) error
+}
+
+// Keys tells to which source a write key belongs. The error is
+// ingest.ErrNoSuchKey where it is unknown or revoked; any other says that this
+// cannot be told now, and the call is answered 503: SDKs drop what got a 401.
+type Keys interface {
+	Source(writeKey string) (source string, err error)
+}
+
 // Config is what a Handler is made of. Service and Keys are required.
 type Config struct {
-	Service *ingest.Service
-	Keys    *ingest.Keys
+	Service Service
+	Keys    Keys
 	// Logger takes refused calls by reason; default: none.
 	Logger *slog.Logger
 	// Registerer takes the handler's counters; default: nobody reads them.
@@ -67,8 +85,8 @@ type Config struct {
 
 // Handler serves the tracking API. Mount it at Prefixes.
 type Handler struct {
-	service     *ingest.Service
-	keys        *ingest.Keys
+	service     Service
+	keys        Keys
 	logger      *slog.Logger
 	metrics     *metrics
 	public      *url.URL

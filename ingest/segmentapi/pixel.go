@@ -25,7 +25,7 @@ func (h *Handler) pixel(w http.ResponseWriter, r *http.Request, ep endpoint) {
 		f, _ := refusalOf(err)
 		h.note(r, f)
 	} else {
-		w.Header()[PositionHeader] = []string{strconv.FormatUint(uint64(out.Position), 10)}
+		position(w, out)
 	}
 	header := w.Header()
 	header.Set("Content-Type", "image/gif")
@@ -48,9 +48,8 @@ func (h *Handler) fromQuery(r *http.Request, ep endpoint) (ingest.Outcome, error
 		return ingest.Outcome{}, err
 	}
 	if key := query.Get("writeKey"); source == "" && key != "" {
-		var ok bool
-		if source, ok = h.keys.Source(key); !ok {
-			return ingest.Outcome{}, errWrongKey
+		if source, err = h.keys.Source(key); err != nil {
+			return ingest.Outcome{}, err
 		}
 	}
 	var text []byte

@@ -46,7 +46,15 @@ var (
 		status: http.StatusTooManyRequests, code: "overloaded",
 		message: "the server is busy: come again in a moment", retryAfter: "1",
 	}
-	errStopping    = refusal{status: http.StatusServiceUnavailable, code: "stopping", message: "the server is stopping: come again in a moment"}
+	errStopping = refusal{status: http.StatusServiceUnavailable, code: "stopping", message: "the server is stopping: come again in a moment"}
+	errKeysAway = refusal{
+		status: http.StatusServiceUnavailable, code: "keys_unavailable",
+		message: "the write key is not known here and the event store cannot be asked now: come again", retryAfter: "5",
+	}
+	errAway = refusal{
+		status: http.StatusServiceUnavailable, code: "unavailable",
+		message: "messages cannot be kept now: come again", retryAfter: "5",
+	}
 	errUnavailable = refusal{status: http.StatusServiceUnavailable, code: "unavailable", message: "the event store does not take events"}
 )
 
@@ -54,6 +62,12 @@ var (
 // is one to look into.
 func refusalOf(err error) (f refusal, ours bool) {
 	switch {
+	case errors.Is(err, ingest.ErrNoSuchKey):
+		return errWrongKey, false
+	case errors.Is(err, ingest.ErrKeysAway):
+		return errKeysAway, false
+	case errors.Is(err, ingest.ErrAway):
+		return errAway, false
 	case errors.Is(err, ingest.ErrOverloaded), errors.Is(err, eventstore.ErrOverloaded):
 		return errOverloaded, false
 	case errors.Is(err, ingest.ErrStopping), errors.Is(err, eventstore.ErrClosed):

@@ -2,9 +2,12 @@ package segmentapi
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
+
+	"sojourn/ingest"
 )
 
 // settingsKey reads the write key from the path of a settings endpoint.
@@ -55,8 +58,11 @@ func (h *Handler) settings(w http.ResponseWriter, r *http.Request, _ endpoint) {
 		return
 	}
 	key, _ := settingsKey(strings.TrimSuffix(r.URL.Path, "/"))
-	if _, ok := h.keys.Source(key); !ok {
+	if _, err := h.keys.Source(key); errors.Is(err, ingest.ErrNoSuchKey) {
 		h.refuse(w, r, refusal{status: http.StatusNotFound, code: "unknown_project", message: errWrongKey.message})
+		return
+	} else if err != nil {
+		h.fail(w, r, err)
 		return
 	}
 	host, protocol := h.address(r)

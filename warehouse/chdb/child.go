@@ -39,6 +39,8 @@ func ChildMain() {
 type childConfig struct {
 	Dir, Library, Database, Password string
 	Public                           bool
+	Workers                          bool
+	WorkerPassword                   string
 	Hosts                            []string
 	MaxQueries                       int
 	MaxTimeSeconds                   int
@@ -56,7 +58,7 @@ type childStatus struct {
 const (
 	statusFile  = 3
 	privateFile = 4
-	publicFile  = 5
+	publicFile  = 5 // where there is one; that of workers is the next
 )
 
 // stopWithin is how long the child gives running statements when it stops.
@@ -142,6 +144,22 @@ func serveChild(cfg childConfig, log *slog.Logger, status *os.File, gone <-chan 
 		}, log)
 		servers = append(servers, outside)
 		serving.Go(func() { _ = outside.Serve(public) })
+	}
+	if cfg.Workers {
+		file := uintptr(publicFile)
+		if cfg.Public {
+			file++
+		}
+		listener, err := fileListener(file)
+		if err != nil {
+			return err
+		}
+		workers := newServer(&handler{
+			engine: eng, log: log, database: "default", worker: true, password: cfg.WorkerPassword,
+			slots: make(chan struct{}, privateStatements),
+		}, log)
+		servers = append(servers, workers)
+		serving.Go(func() { _ = workers.Serve(listener) })
 	}
 	if err := json.NewEncoder(status).Encode(childStatus{}); err != nil {
 		return err

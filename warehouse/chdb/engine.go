@@ -40,6 +40,11 @@ type Config struct {
 	// Password is asked for on the public address if it is not empty; on any
 	// address but loopback there must be one. The user's name does not matter.
 	Password string
+	// Workers, where not nil, is a listener on which other processes of Sojourn have
+	// all rights. They log in as WorkerUser with WorkerPassword, which must not be
+	// empty. The engine closes it, also where it does not start.
+	Workers        *net.TCPListener
+	WorkerPassword string
 	// Hosts are names besides loopback's and Listen's by which requests from
 	// outside may call this server.
 	Hosts []string
@@ -67,6 +72,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// WorkerUser is the name under which other processes of Sojourn log in.
+const WorkerUser = "worker"
+
 // ErrAddressInUse is what errors.Is finds where the public address is taken.
 var ErrAddressInUse = errors.New("the address is in use")
 
@@ -79,6 +87,7 @@ type Engine struct {
 	tempDir string // of the socket, where it is not in Dir
 	private *net.UnixListener
 	public  *net.TCPListener
+	workers *net.TCPListener
 
 	stop    chan struct{}
 	once    sync.Once
@@ -92,8 +101,8 @@ type Engine struct {
 // Close ends the engine. The error is one line that says what to do.
 func Start(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{
-		public: cfg.Listener,
-		stop:   make(chan struct{}), stopped: make(chan struct{}),
+		public: cfg.Listener, workers: cfg.Workers,
+		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if err := cfg.complete(); err != nil {
 		e.release()
@@ -140,6 +149,9 @@ func (c *Config) complete() error {
 	c.Dir = dir
 	if c.Library, err = Locate(c.Library); err != nil {
 		return err
+	}
+	if c.Workers != nil && c.WorkerPassword == "" {
+		return errors.New("clickhouse: workers need a password")
 	}
 	if c.Database == "" {
 		c.Database = "sojourn"
@@ -295,6 +307,9 @@ func (e *Engine) release() {
 	}
 	if e.public != nil {
 		_ = e.public.Close()
+	}
+	if e.workers != nil {
+		_ = e.workers.Close()
 	}
 	if e.tempDir != "" {
 		_ = os.RemoveAll(e.tempDir)

@@ -38,6 +38,7 @@ type handler struct {
 	slots  chan struct{} // one for each statement that may run at once
 
 	public   bool
+	worker   bool   // of other processes: private, with a password
 	database string // of requests that name none, and of those that name "default"
 	password string // asked for if not empty
 	hosts    map[string]bool
@@ -52,6 +53,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("X-ClickHouse-Server-Display-Name", serverName)
 	if h.public {
 		if status, err := h.admit(r); err != nil {
+			fail(w, status, err)
+			return
+		}
+	}
+	if h.worker {
+		if status, err := h.admitWorker(r); err != nil {
 			fail(w, status, err)
 			return
 		}
@@ -114,6 +121,21 @@ func (h *handler) admit(r *http.Request) (int, error) {
 	}
 	if subtle.ConstantTimeCompare([]byte(given), []byte(h.password)) != 1 {
 		return http.StatusForbidden, &Exception{Code: 516, Message: "default: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)"}
+	}
+	return 0, nil
+}
+
+// admitWorker lets in whoever has the password, from anywhere but a web page.
+func (h *handler) admitWorker(r *http.Request) (int, error) {
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		return http.StatusForbidden, refuse("a request made by a web page")
+	}
+	user, given := r.Header.Get("X-ClickHouse-User"), r.Header.Get("X-ClickHouse-Key")
+	if name, password, found := r.BasicAuth(); found && given == "" {
+		user, given = name, password
+	}
+	if user != WorkerUser || subtle.ConstantTimeCompare([]byte(given), []byte(h.password)) != 1 {
+		return http.StatusForbidden, &Exception{Code: 516, Message: WorkerUser + ": Authentication failed: log in as " + WorkerUser + " with the admin token. (AUTHENTICATION_FAILED)"}
 	}
 	return 0, nil
 }

@@ -83,6 +83,15 @@ func (e *Engine) spawn(ctx context.Context) (*process, error) {
 		handed = append(handed, public)
 		cmd.ExtraFiles = append(cmd.ExtraFiles, public)
 	}
+	if e.workers != nil {
+		workers, err := e.workers.File()
+		if err != nil {
+			_ = stderr.Close()
+			return nil, fmt.Errorf("start clickhouse: %w", err)
+		}
+		handed = append(handed, workers)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, workers)
+	}
 	cmd.Stderr = stderrW
 	p := &process{cmd: cmd, stdin: stdin, ended: make(chan struct{}), said: make(chan struct{})}
 	if err := p.start(); err != nil {
@@ -99,7 +108,7 @@ func (e *Engine) spawn(ctx context.Context) (*process, error) {
 	handed = nil
 	line, err := json.Marshal(childConfig{
 		Dir: e.cfg.Dir, Library: e.cfg.Library, Database: e.cfg.Database, Password: e.cfg.Password,
-		Public: e.public != nil, Hosts: e.cfg.Hosts, MaxQueries: e.cfg.MaxQueries,
+		Public: e.public != nil, Workers: e.workers != nil, WorkerPassword: e.cfg.WorkerPassword, Hosts: e.cfg.Hosts, MaxQueries: e.cfg.MaxQueries,
 		MaxTimeSeconds: int(e.cfg.MaxQueryTime / time.Second),
 		MaxMemory:      e.cfg.MaxQueryMemory, TotalMemory: e.cfg.MaxMemory,
 		MaxRows: e.cfg.MaxQueryRows, Settings: e.cfg.Settings,
