@@ -123,7 +123,7 @@ func (g *generation) recover(ctx context.Context) error {
 	// What was said since is said once more, in the same steps, and the batch done that
 	// was under way.
 	var said []utterance
-	if !f.silent {
+	if g.speaksAhead() {
 		if said, err = g.utterances(ctx, at.Position); err != nil {
 			return err
 		}

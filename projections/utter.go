@@ -79,6 +79,10 @@ func (f *fold) say(c *cust, sp *speech, version warehouse.Version) bool {
 	return len(sp.events) > 0
 }
 
+// speaksAhead is false for one of several workers, too: another process may take its
+// place, and goes by the batches that were announced.
+func (g *generation) speaksAhead() bool { return !g.fold.silent && g.fence == nil }
+
 // utterance is an instant at which something was said: as of a position and a clock.
 type utterance struct {
 	at    eventstore.Position
@@ -124,7 +128,7 @@ func (g *generation) catchUp(ctx context.Context, u utterance) error {
 // utter appends what is to be said by now, ahead of the flush that writes the rows.
 func (g *generation) utter(ctx context.Context) error {
 	g.utteredAt = time.Now()
-	if f := g.fold; f.silent || len(f.unsaid) == 0 || len(f.unsaid) > maxUttered {
+	if f := g.fold; !g.speaksAhead() || len(f.unsaid) == 0 || len(f.unsaid) > maxUttered {
 		return nil
 	}
 	if g.writing != nil {
