@@ -235,6 +235,9 @@ func (d *Destinations) Save(ctx context.Context, dest Destination, secret Secret
 				return nil, fmt.Errorf("%w: kind: %s is a %s; make another destination", ErrInvalid, dest.Name, before.Destination.Kind)
 			}
 			e.Action, e.Secrets = "changed", before.Secrets
+			if len(e.Secrets) > 0 && secret.IsZero() && dest.secretGoesTo() != before.Destination.secretGoesTo() {
+				return nil, fmt.Errorf("%w: secret: give the password again, as it would go to another server", ErrInvalid)
+			}
 		}
 		switch {
 		case !secret.IsZero():
@@ -249,6 +252,17 @@ func (d *Destinations) Save(ctx context.Context, dest Destination, secret Secret
 		return e, nil
 	})
 	return made, err
+}
+
+// secretGoesTo is whom a password is told to; a signing secret is told to nobody.
+func (d *Destination) secretGoesTo() string {
+	switch {
+	case d.SMTP != nil:
+		return fmt.Sprint(d.SMTP.Host, d.SMTP.Port, d.SMTP.TLS)
+	case d.Topic != nil:
+		return fmt.Sprint(d.Topic.Brokers, d.Topic.TLS, d.Topic.SASL)
+	}
+	return ""
 }
 
 // needsSecret says why a destination cannot do without a secret.
