@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/mail"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -148,6 +149,9 @@ func (s *SMTP) validate(bad func(field, format string, args ...any)) {
 	}
 	if s.TLS != "" && s.TLS != "starttls" && s.TLS != "tls" && s.TLS != "none" {
 		bad("smtp.tls", "%q is not starttls, tls or none", s.TLS)
+	}
+	if a, err := netip.ParseAddr(s.Host); s.TLS == "none" && s.Username != "" && s.Host != "localhost" && (err != nil || !a.IsLoopback()) {
+		bad("smtp.tls", "a password would go in the clear to %s", s.Host)
 	}
 	if _, err := mail.ParseAddress(s.From); err != nil {
 		bad("smtp.from", "%q is no address such as Shop <hello@shop.example>", s.From)

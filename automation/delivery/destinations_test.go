@@ -251,6 +251,7 @@ func TestSaveRefuses(t *testing.T) {
 		"smtp.from":                      mail(func(s *SMTP) { s.From = "nobody" }),
 		"smtp.port":                      mail(func(s *SMTP) { s.Port = 0 }),
 		"smtp.tls":                       mail(func(s *SMTP) { s.TLS = "maybe" }),
+		"would go in the clear":          mail(func(s *SMTP) { s.TLS = "none" }),
 		"smtp.host":                      mail(func(s *SMTP) { s.Host = "a b" }),
 		"10.0.0.1 is not public":         mail(func(s *SMTP) { s.Host = "10.0.0.1" }),
 		"it would go to another server":  mail(func(s *SMTP) { s.Host = "evil.example" }),
