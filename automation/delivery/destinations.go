@@ -232,11 +232,11 @@ func (d *Destinations) Save(ctx context.Context, dest Destination, secret Secret
 		e := &savedEvent{Action: "created", Destination: dest}
 		if before != nil {
 			if before.Destination.Kind != dest.Kind {
-				return nil, fmt.Errorf("%w: kind: %s is a %s; make another destination", ErrInvalid, dest.Name, before.Destination.Kind)
+				return nil, invalid("kind", "%s is a %s; make another destination", dest.Name, before.Destination.Kind)
 			}
 			e.Action, e.Secrets = "changed", before.Secrets
 			if len(e.Secrets) > 0 && secret.IsZero() && dest.secretGoesTo() != before.Destination.secretGoesTo() {
-				return nil, fmt.Errorf("%w: secret: give the password again, as it would go to another server", ErrInvalid)
+				return nil, invalid("secret", "give the password again, as it would go to another server")
 			}
 		}
 		switch {
@@ -247,7 +247,7 @@ func (d *Destinations) Save(ctx context.Context, dest Destination, secret Secret
 			e.Secrets = []sealedSecret{{Sealed: d.sealer.Seal(dest.Name, made)}}
 		}
 		if needs := dest.needsSecret(); needs != "" && len(e.Secrets) == 0 {
-			return nil, fmt.Errorf("%w: secret: %s", ErrInvalid, needs)
+			return nil, invalid("secret", "%s", needs)
 		}
 		return e, nil
 	})
@@ -307,7 +307,7 @@ func (d *Destinations) open(dest *Destination) error {
 // valid for overlap (one that was older does not); a password is replaced at once.
 func (d *Destinations) Rotate(ctx context.Context, name string, secret Secret, overlap time.Duration) (made Secret, err error) {
 	if overlap < 0 || overlap > 30*24*time.Hour {
-		return Secret{}, fmt.Errorf("%w: overlap: %v is not from 0 to 30 days", ErrInvalid, overlap)
+		return Secret{}, invalid("overlap", "%v is not from 0 to 30 days", overlap)
 	}
 	_, err = d.append(ctx, name, func(before *saved) (*savedEvent, error) {
 		if before == nil {
@@ -319,7 +319,7 @@ func (d *Destinations) Rotate(ctx context.Context, name string, secret Secret, o
 		switch {
 		case e.Destination.Kind != Webhook:
 			if secret.IsZero() {
-				return nil, fmt.Errorf("%w: secret: give the new password", ErrInvalid)
+				return nil, invalid("secret", "give the new password")
 			}
 		case secret.IsZero():
 			made = newSigningSecret()
