@@ -138,6 +138,13 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 	stopping.add("views", views.Stop)
 
+	// What goes out.
+	deliveries, err := openOutgoing(ctx, &c, store, serverURL(c, listener.Addr()), log)
+	if err != nil {
+		return err
+	}
+	stopping.add("deliveries", deliveries.stop)
+
 	// The intake and the API.
 	registry, err := newRegistry(store, views)
 	if err != nil {
@@ -168,7 +175,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, Points: views, WriteKeys: keys, Rejects: intake,
 		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
-		Backup: data.backups(store), Registry: registry, Log: log,
+		Backup: data.backups(store), Destinations: deliveries.destinations, DeliveryStatus: deliveries.status, Registry: registry, Log: log,
 	})
 	if err != nil {
 		return err
