@@ -28,6 +28,8 @@ type Data struct {
 	After  map[string]any `json:"after"`
 	// Reason is the rule in words.
 	Reason string `json:"reason"`
+	// UnsubscribeURL is Links.URL for the trigger's category; empty without one.
+	UnsubscribeURL string `json:"unsubscribe_url,omitempty"`
 }
 
 // TriggerData is a trigger as templates see it.
@@ -64,7 +66,7 @@ type CustomerData struct {
 }
 
 // Content is what the document of a trigger says about what to send. An empty
-// part has its default: the body is the whole Data as JSON (see DefaultBody), the
+// part has its default: the body is {"type", "timestamp", "data"} with the whole Data as JSON, the
 // key the customer's id.
 type Content struct {
 	Body   string            `json:"body,omitempty" yaml:"body"`
