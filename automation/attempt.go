@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -28,12 +27,14 @@ func (e *Engine) job(p *pending) delivery.Job {
 	return j
 }
 
-func (e *Engine) submit(j delivery.Job) {
-	if j.Destination != "" {
-		e.cfg.Queue.Submit(j)
-		return
+func (e *Engine) submit(jobs ...delivery.Job) {
+	for _, j := range jobs {
+		if j.Destination != "" {
+			e.cfg.Queue.Submit(j)
+		} else {
+			e.own.submit(j)
+		}
 	}
-	e.own <- j
 }
 
 // waits is the delivery of a job, where it still waits.
@@ -196,7 +197,7 @@ func (e *Engine) message(ctx context.Context, r *ready) (m delivery.Message, err
 	if err != nil {
 		return m, err
 	}
-	if m, err = e.cfg.Render(r.trigger, data); err != nil {
+	if m, err = r.trigger.Templates.Render(data); err != nil {
 		return m, err
 	}
 	b, err := json.Marshal(m)
@@ -395,91 +396,5 @@ func (e *Engine) Again(ctx context.Context, id, subject uuid.UUID, by string) (*
 		}
 		d.Apply(&fact.Entry{Fact: *f, Position: ^uint64(0), Subject: subject})
 		return d, nil
-	}
-}
-
-// append makes what Sojourn appends itself.
-func (e *Engine) append(ctx context.Context, j delivery.Job) error {
-	r, err := e.check(ctx, j.ID)
-	if r == nil || err != nil {
-		return err
-	}
-	if err := e.attempt(ctx, r, j.Number); err != nil {
-		return err
-	}
-	a := &Appendix{
-		Delivery: j.ID, Customer: r.customer.ID, Subject: r.Subject, At: r.PlannedAt,
-		Trigger: r.trigger.ID, Chain: append(append([]string{}, r.First.Chain...), r.trigger.ID),
-	}
-	for _, s := range r.customer.Subjects {
-		if s.ID == r.Subject || a.Stream == "" {
-			a.Stream = s.Stream
-		}
-	}
-	switch do := &r.trigger.Do; {
-	case do.Touchpoint != nil:
-		a.Name = do.Touchpoint.Name
-		m, err := e.message(ctx, r)
-		var te *delivery.TemplateError
-		if errors.As(err, &te) {
-			return e.suppress(ctx, &r.Delivery, eventstore.Any{}, fact.Template, te.Error())
-		}
-		if err != nil {
-			return err
-		}
-		if a.Properties = m.Body; !json.Valid(a.Properties) {
-			return e.suppress(ctx, &r.Delivery, eventstore.Any{}, fact.Template, "the properties are no JSON")
-		}
-	case do.Points != nil:
-		a.Programme, a.Points = do.Points.Programme, do.Points.Points
-	}
-	start := e.cfg.Now()
-	err = e.cfg.Append(ctx, a)
-	o := delivery.Outcome{Delivered: err == nil, Retry: err != nil, Latency: e.cfg.Now().Sub(start)}
-	if err != nil {
-		o.Error = err.Error()
-	}
-	return e.Done(ctx, j, &delivery.Attempt{}, o)
-}
-
-// runOwn appends what is due, one after another, until the context ends.
-func (e *Engine) runOwn(ctx context.Context) {
-	var queue []delivery.Job
-	var timer <-chan time.Time
-	for {
-		var due []delivery.Job
-		var rest []delivery.Job
-		next := time.Duration(-1)
-		now := e.cfg.Now()
-		for _, j := range queue {
-			if wait := j.Due.Sub(now); wait <= 0 {
-				due = append(due, j)
-			} else {
-				rest = append(rest, j)
-				if next < 0 || wait < next {
-					next = wait
-				}
-			}
-		}
-		queue = rest
-		for _, j := range due {
-			if err := e.append(ctx, j); err != nil && ctx.Err() == nil {
-				e.cfg.Logger.Warn("what a trigger appends will be tried again", "delivery", j.ID, "error", err)
-				j.Due = now.Add(time.Second)
-				queue = append(queue, j)
-				next = time.Second
-			}
-		}
-		timer = nil
-		if next >= 0 {
-			timer = e.cfg.After(next)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case j := <-e.own:
-			queue = append(queue, j)
-		case <-timer:
-		}
 	}
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/automation/delivery"
-	"sojourn/automation/trigger"
 	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/fact"
@@ -62,7 +61,7 @@ type Views interface {
 
 // Queue takes deliveries that wait for their time; *delivery.Dispatcher does.
 type Queue interface {
-	Submit(j delivery.Job)
+	Submit(jobs ...delivery.Job)
 }
 
 // Log is the event store with its index of ids.
@@ -71,15 +70,12 @@ type Log interface {
 	eventstore.IDIndex
 }
 
-// Config is what an Engine is made of. Store, Views, Queue, Triggers and Render are
-// needed.
+// Config is what an Engine is made of. Store, Views, Queue and Triggers are needed.
 type Config struct {
 	Store    Log
 	Views    Views
 	Queue    Queue
 	Triggers *Triggers
-	// Render makes the message of a delivery.
-	Render func(t *trigger.Trigger, d *delivery.Data) (delivery.Message, error)
 	// Append makes what a trigger appends itself durable; it is repeated after a
 	// crash, with the same delivery id.
 	Append func(ctx context.Context, a *Appendix) error
@@ -106,7 +102,7 @@ type Engine struct {
 	leaseMu sync.Mutex
 	looked  time.Time
 
-	own chan delivery.Job // what Sojourn appends itself
+	own queue // what Sojourn appends itself
 
 	mu       sync.Mutex
 	position eventstore.Position // all events up to it are dealt with
@@ -129,8 +125,8 @@ type pending struct {
 
 // New makes an engine; Start lets it act.
 func New(cfg Config) (*Engine, error) {
-	if cfg.Store == nil || cfg.Views == nil || cfg.Queue == nil || cfg.Triggers == nil || cfg.Render == nil {
-		return nil, errors.New("automation needs a log, views, a queue, triggers and templates")
+	if cfg.Store == nil || cfg.Views == nil || cfg.Queue == nil || cfg.Triggers == nil {
+		return nil, errors.New("automation needs a log, views, a queue and triggers")
 	}
 	if cfg.Schedule == nil {
 		s := delivery.DefaultSchedule()
@@ -151,7 +147,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics(nil)
 	}
-	e := &Engine{cfg: cfg, own: make(chan delivery.Job)}
+	e := &Engine{cfg: cfg, own: queue{wake: make(chan struct{}, 1)}}
 	e.reset()
 	return e, nil
 }
@@ -177,9 +173,12 @@ func (e *Engine) Start(ctx context.Context) {
 	}
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	e.started, e.done = true, make(chan struct{})
+	var both sync.WaitGroup
+	both.Go(func() { e.run(ctx) })
+	both.Go(func() { e.runOwn(ctx) })
 	go func() {
 		defer close(e.done)
-		e.run(ctx)
+		both.Wait()
 	}()
 }
 
@@ -292,9 +291,7 @@ func (e *Engine) begin() {
 	e.broadcast()
 	e.mu.Unlock()
 	slices.SortFunc(jobs, func(a, b delivery.Job) int { return a.Due.Compare(b.Due) })
-	for _, j := range jobs {
-		e.submit(j)
-	}
+	e.submit(jobs...)
 }
 
 func (e *Engine) broadcast() {

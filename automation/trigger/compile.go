@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"sojourn/automation/delivery"
 	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/policy"
@@ -20,9 +21,6 @@ import (
 type Names struct {
 	condition.Env
 	Destinations []string
-	// Content checks the templates of an action; nil checks nothing. Where it returns
-	// a policy.Problem its path leads on from the action.
-	Content func(d *Do) error
 }
 
 // Trigger is a document that can be asked.
@@ -31,6 +29,9 @@ type Trigger struct {
 	Version int
 	// Condition is the compiled where, nil where there is none.
 	Condition *condition.Condition
+	// Templates make the message, or the properties of a touchpoint; nil where points
+	// are given.
+	Templates *delivery.Templates
 
 	freshness, coolDown domain.Millis
 	atMost, cap         *Bound
@@ -69,7 +70,7 @@ func Compile(d *Document, n *Names) (*Trigger, error) {
 		t.Condition = c
 	}
 	v.limits(t)
-	v.do(&d.Do, n)
+	v.do(t, n)
 	if d.WhileThere && d.On.Touchpoint != nil {
 		v.add("a touchpoint leads nowhere that one could leave; use it with changes only", "while_there")
 	}
@@ -327,7 +328,8 @@ func (d *Do) Destination() string {
 	return ""
 }
 
-func (v *validator) do(d *Do, n *Names) {
+func (v *validator) do(t *Trigger, n *Names) {
+	d := &t.Do
 	count := 0
 	for _, given := range [...]bool{d.Webhook != nil, d.Email != nil, d.Kafka != nil, d.Touchpoint != nil, d.Points != nil} {
 		if given {
@@ -361,16 +363,54 @@ func (v *validator) do(d *Do, n *Names) {
 			v.word("destination", name, n.Destinations, "do", action, "destination")
 		}
 	}
-	if n.Content != nil {
-		if err := n.Content(d); err != nil {
-			var at policy.Problem
-			if errors.As(err, &at) {
-				v.add(at.Message, append([]string{"do", d.Action()}, at.Path...)...)
-			} else {
-				v.add(err.Error(), "do", d.Action())
-			}
-		}
+	kind, content := d.content()
+	if content == nil {
+		return
 	}
+	templates, err := content.Compile(kind)
+	for _, err := range joined(err) {
+		part := "body"
+		var te *delivery.TemplateError
+		if errors.As(err, &te) {
+			part = te.Part
+		}
+		if d.Touchpoint != nil {
+			part = "properties"
+		}
+		v.add(err.Error(), append([]string{"do", d.Action()}, strings.SplitN(part, ".", 2)...)...)
+	}
+	t.Templates = templates
+}
+
+// content is what an action sends, as templates.
+func (d *Do) content() (delivery.Kind, *delivery.Content) {
+	switch {
+	case d.Webhook != nil:
+		return delivery.Webhook, &delivery.Content{Body: d.Webhook.Body, Header: d.Webhook.Header}
+	case d.Kafka != nil:
+		return delivery.Kafka, &delivery.Content{Body: d.Kafka.Body, Header: d.Kafka.Header, Key: d.Kafka.Key}
+	case d.Email != nil:
+		return delivery.Email, &delivery.Content{To: d.Email.To, Subject: d.Email.Subject, Text: d.Email.Text, HTML: d.Email.HTML}
+	case d.Touchpoint != nil:
+		body := d.Touchpoint.Properties
+		if body == "" {
+			body = "{}"
+		}
+		return delivery.Kafka, &delivery.Content{Body: body}
+	}
+	return "", nil
+}
+
+// joined are the errors that an error joins.
+func joined(err error) []error {
+	var several interface{ Unwrap() []error }
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &several):
+		return several.Unwrap()
+	}
+	return []error{err}
 }
 
 // Matches reports whether a change starts the trigger, where apart. names are what
