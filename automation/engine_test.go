@@ -481,8 +481,10 @@ func TestBetweenPlanAndSend(t *testing.T) {
 		there  bool
 		change func(w *world, p *Customer)
 	}{
-		"nothing":   {"", true, func(*world, *Customer) {}},
-		"withdrawn": {"withdrawn", false, func(w *world, p *Customer) { w.say(p, domain.TypeStageWithdrawn, map[string]any{"customer": p.ID, "revisions": []uint64{0}}) }},
+		"nothing": {"", true, func(*world, *Customer) {}},
+		"withdrawn": {"withdrawn", false, func(w *world, p *Customer) {
+			w.say(p, domain.TypeStageWithdrawn, map[string]any{"customer": p.ID, "revisions": []uint64{0}})
+		}},
 		"said anew": {"", false, func(w *world, p *Customer) {
 			f := w.facts()[0]
 			w.say(p, domain.TypeStageWithdrawn, map[string]any{"customer": p.ID, "revisions": []uint64{0}})
@@ -596,10 +598,22 @@ func TestAnotherTakesOver(t *testing.T) {
 	second.Start(t.Context())
 	defer func() { _ = second.Stop() }()
 	// The first one answers the claim, however often the second one waits.
+	answered := uint64(0)
 	for range 3 {
-		w.settle()
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			l, err := second.readLease(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.What == "holds" && l.revision > answered {
+				answered = l.revision
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("nobody answers the claim: %+v", l)
+			}
+		}
 		tick <- time.Time{}
-		w.settle()
 	}
 	if second.State().Acting || !w.engine.State().Acting {
 		t.Fatal("both act, or the wrong one")
