@@ -128,8 +128,8 @@ type Maintenance interface {
 	Verify(ctx context.Context, limit int, progress projections.Progress) (*projections.Verification, error)
 }
 
-// Config is what the API is made of. All fields are needed but Log, Registry and
-// WaitTimeout.
+// Config is what the API is made of. All fields are needed but Log, Registry,
+// Automation and WaitTimeout.
 type Config struct {
 	Version     string
 	Token       string // the admin token
@@ -144,6 +144,8 @@ type Config struct {
 	// Backup holds the log as it stands for a backup. ErrNoBackup where none can be
 	// made.
 	Backup func(ctx context.Context) (Backup, error)
+	// Automation is what acts when a customer changes; nil for none.
+	Automation *Automation
 	// Registry is what /metrics shows, and where the API counts its requests.
 	Registry *prometheus.Registry
 	Log      *slog.Logger
@@ -204,6 +206,7 @@ func New(cfg Config) (*API, error) {
 	a.policyOperations()
 	a.streamOperations()
 	a.backupOperations()
+	a.automationOperations()
 	a.healthOperations()
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{Registry: cfg.Registry}))
 	a.mux.HandleFunc("GET /docs", a.docs)

@@ -60,6 +60,10 @@ type Config struct {
 	// ClickHouseLibrary is libchdb.so or its folder, where it is not found.
 	ClickHouseLibrary string `yaml:"clickhouse_library"`
 
+	// AutomationAllow are ranges of addresses, with commas between them, that
+	// automation may reach although they are not public.
+	AutomationAllow string `yaml:"automation_allow"`
+
 	// FlushInterval is the time between two writes to the views while they keep
 	// up: above 0, at most 1 s.
 	FlushInterval time.Duration `yaml:"flush_interval"`
@@ -104,6 +108,7 @@ func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ClickHouseListen, "clickhouse-listen", c.ClickHouseListen, "`address` at which the embedded engine answers queries, or off")
 	fs.StringVar(&c.ClickHousePassword, "clickhouse-password", c.ClickHousePassword, "`password` for it; needed on any address but loopback")
 	fs.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so, if it is not found")
+	fs.StringVar(&c.AutomationAllow, "automation-allow", c.AutomationAllow, "`ranges` such as 10.1.0.0/16 that webhooks may reach although they are not public")
 	fs.DurationVar(&c.FlushInterval, "flush-interval", c.FlushInterval, "`time` between two writes to the views, at most 1s")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")

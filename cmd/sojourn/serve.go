@@ -165,15 +165,20 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		return err
 	}
 	stopping.add("kafka consumer", stopKafka)
+	automated, err := data.startAutomation(ctx, &c, store, views, intake, registry, log)
+	if err != nil {
+		return err
+	}
+	stopping.add("automation", automated.stop)
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, Points: views, WriteKeys: keys, Rejects: intake,
 		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
-		Backup: data.backups(store), Registry: registry, Log: log,
+		Backup: data.backups(store), Automation: automated.api(), Registry: registry, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	server := newServer(tracking, admin, certificate, log)
+	server := newServer(tracking, admin, automated.unsubscribe, certificate, log)
 	failed := make(chan error, 3)
 	go func() { failed <- server.serve(listener) }()
 	stopping.add("http server", server.stop)
