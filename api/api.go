@@ -130,7 +130,7 @@ type Maintenance interface {
 }
 
 // Config is what the API is made of. All fields are needed but Log, Registry,
-// DeliveryStatus and WaitTimeout.
+// DeliveryStatus, Automation and WaitTimeout.
 type Config struct {
 	Version     string
 	Token       string // the admin token
@@ -149,6 +149,8 @@ type Config struct {
 	// be nil where this process delivers nothing.
 	Destinations   Destinations
 	DeliveryStatus func() []delivery.Status
+	// Automation is what acts when a customer changes; nil for none.
+	Automation *Automation
 	// Registry is what /metrics shows, and where the API counts its requests.
 	Registry *prometheus.Registry
 	Log      *slog.Logger
@@ -210,6 +212,7 @@ func New(cfg Config) (*API, error) {
 	a.streamOperations()
 	a.backupOperations()
 	a.destinationOperations()
+	a.automationOperations()
 	a.healthOperations()
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{Registry: cfg.Registry}))
 	a.mux.HandleFunc("GET /docs", a.docs)

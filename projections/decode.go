@@ -46,6 +46,7 @@ type arrival struct {
 	command *command
 	// Of what a person did about an entry of feedback.
 	handling *warehouse.Handling
+	delivery *warehouse.DeliveryFact
 }
 
 // named is a subject that a message names beside its own.
@@ -66,6 +67,7 @@ const (
 	decisionMade
 	commanded
 	handled
+	automated
 )
 
 // chunk is a run of arrivals that goes from the goroutine that decodes to the
@@ -180,6 +182,15 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 			return
 		}
 		a.kind, a.handling = handled, made
+	default:
+		made, err := deliveryFactOf(e)
+		if err != nil {
+			d.logger.Error("fact of automation left out of the views", "position", e.Position, "error", err)
+			return
+		}
+		if made != nil {
+			a.kind, a.delivery = automated, made
+		}
 	}
 }
 

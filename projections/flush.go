@@ -48,6 +48,7 @@ type Rows struct {
 	Surveys        []warehouse.Survey
 	Feedback       []warehouse.Feedback
 	Handlings      []warehouse.Handling
+	Deliveries     []warehouse.DeliveryFact
 }
 
 // flush is everything that one batch of events changes.
@@ -219,6 +220,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	out.rows.Surveys = concat(pieces, func(p *piece) []warehouse.Survey { return p.rows.Surveys })
 	out.rows.Feedback, f.feedback = f.feedback, nil
 	out.rows.Handlings, f.handlings = f.handlings, nil
+	out.rows.Deliveries, f.deliveries = f.deliveries, nil
 	for i, p := range pieces {
 		if p.err != nil {
 			return nil, p.err

@@ -61,9 +61,9 @@ type Config struct {
 	// ClickHouseLibrary is libchdb.so or its folder, where it is not found.
 	ClickHouseLibrary string `yaml:"clickhouse_library"`
 
-	// DeliverTo are ranges that deliveries may reach although they are not public,
+	// AutomationAllow are ranges that deliveries may reach although they are not public,
 	// with commas between: 10.1.0.0/16, fd12::/16.
-	DeliverTo string `yaml:"deliver_to"`
+	AutomationAllow string `yaml:"automation_allow"`
 
 	// FlushInterval is the time between two writes to the views while they keep
 	// up: above 0, at most 1 s.
@@ -112,7 +112,7 @@ func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ClickHouseListen, "clickhouse-listen", c.ClickHouseListen, "`address` at which the embedded engine answers queries, or off")
 	fs.StringVar(&c.ClickHousePassword, "clickhouse-password", c.ClickHousePassword, "`password` for it; needed on any address but loopback")
 	fs.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so, if it is not found")
-	fs.StringVar(&c.DeliverTo, "deliver-to", c.DeliverTo, "`ranges` that deliveries may reach although they are not public, such as 10.1.0.0/16,fd12::/16")
+	fs.StringVar(&c.AutomationAllow, "automation-allow", c.AutomationAllow, "`ranges` that deliveries may reach although they are not public, such as 10.1.0.0/16,fd12::/16")
 	fs.DurationVar(&c.FlushInterval, "flush-interval", c.FlushInterval, "`time` between two writes to the views, at most 1s")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
@@ -203,7 +203,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	if _, err := c.guard(); err != nil {
-		bad("deliver-to", "%w", err)
+		bad("automation-allow", "%w", err)
 	}
 	if c.FlushInterval <= 0 || c.FlushInterval > time.Second {
 		bad("flush-interval", "%v is not above 0 and at most 1s", c.FlushInterval)

@@ -13,7 +13,7 @@ import (
 // guard is what deliveries may reach.
 func (c *Config) guard() (*delivery.Guard, error) {
 	var ranges []string
-	for r := range strings.SplitSeq(c.DeliverTo, ",") {
+	for r := range strings.SplitSeq(c.AutomationAllow, ",") {
 		if r = strings.TrimSpace(r); r != "" {
 			ranges = append(ranges, r)
 		}
@@ -25,7 +25,7 @@ func (c *Config) guard() (*delivery.Guard, error) {
 // outgoing is everything that deliveries are made with.
 type outgoing struct {
 	destinations *delivery.Destinations
-	links        *delivery.Links
+	links        *delivery.Links // nil where no address is known for them
 	webhooks     *delivery.Webhooks
 	mails        *delivery.Mails
 	topics       *delivery.Topics
@@ -33,9 +33,8 @@ type outgoing struct {
 	dispatcher   atomic.Pointer[delivery.Dispatcher] // nil until deliveries begin
 }
 
-// openOutgoing reads the destinations. url is where this server is reached, where
-// the configuration does not say it.
-func openOutgoing(ctx context.Context, c *Config, log delivery.Log, url string, logger *slog.Logger) (*outgoing, error) {
+// openOutgoing reads the destinations.
+func openOutgoing(ctx context.Context, c *Config, log delivery.Log, logger *slog.Logger) (*outgoing, error) {
 	guard, err := c.guard()
 	if err != nil {
 		return nil, err
@@ -44,10 +43,10 @@ func openOutgoing(ctx context.Context, c *Config, log delivery.Log, url string, 
 	if err != nil {
 		return nil, err
 	}
+	o := &outgoing{log: logger}
 	if c.PublicURL != "" {
-		url = c.PublicURL
+		o.links = delivery.NewLinks(c.PublicURL, sealer)
 	}
-	o := &outgoing{links: delivery.NewLinks(url, sealer), log: logger}
 	o.webhooks = delivery.NewWebhooks(guard, nil, nil)
 	o.mails = delivery.NewMails(guard, nil, o.links, nil)
 	o.topics = delivery.NewTopics(guard, nil)

@@ -44,10 +44,10 @@ func TestOutgoing(t *testing.T) {
 	defer func() { _ = store.Close() }()
 	ctx := t.Context()
 	c := defaultConfig()
-	c.Data, c.DeliverTo = t.TempDir(), "127.0.0.1"
+	c.Data, c.AutomationAllow = t.TempDir(), "127.0.0.1"
 	open := func() *outgoing {
 		t.Helper()
-		o, err := openOutgoing(ctx, &c, store, "http://127.0.0.1:1", slog.New(slog.DiscardHandler))
+		o, err := openOutgoing(ctx, &c, store, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestOutgoing(t *testing.T) {
 	if s := o.status(); len(s) != 1 || s[0].State != delivery.StateDisabled || s[0].Attempts != 3 || s[0].Delivered != 1 {
 		t.Errorf("%+v", s)
 	}
-	c.DeliverTo = ""
+	c.AutomationAllow = ""
 	shut := open()
 	defer func() { _ = shut.stop() }()
 	if _, err := shut.destinations.Save(ctx, delivery.Destination{Name: "in", Kind: delivery.Webhook, URL: receiver.URL}, delivery.Secret{}); err == nil {
