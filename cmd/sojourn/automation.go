@@ -47,8 +47,13 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 		return trigger.Compile(d, &trigger.Names{})
 	})
 	q := &lateQueue{}
+	var unsubscribe func(uuid.UUID, string) string
+	if out.links != nil {
+		unsubscribe = out.links.URL
+	}
 	var err error
 	a.engine, err = automation.New(automation.Config{
+		Unsubscribe: unsubscribe,
 		Store: store, Views: &customers{views}, Queue: q, Triggers: a.triggers, Append: appends.append,
 		Alone: c.Store == "", Logger: log, Metrics: automation.NewMetrics(registry),
 	})
