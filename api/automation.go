@@ -162,6 +162,7 @@ func (a *API) automationOperations() {
 	a.triggerOperations()
 	a.deliveryOperations()
 	a.destinationOperations()
+	a.dryRunOperations()
 }
 
 func triggerBody(s *automation.Status, history bool) (TriggerBody, error) {
