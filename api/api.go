@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"sojourn/automation/delivery"
 	"sojourn/eventstore"
 	"sojourn/ingest"
 	"sojourn/projections"
@@ -129,7 +130,7 @@ type Maintenance interface {
 }
 
 // Config is what the API is made of. All fields are needed but Log, Registry,
-// Automation and WaitTimeout.
+// DeliveryStatus, Automation and WaitTimeout.
 type Config struct {
 	Version     string
 	Token       string // the admin token
@@ -144,6 +145,10 @@ type Config struct {
 	// Backup holds the log as it stands for a backup. ErrNoBackup where none can be
 	// made.
 	Backup func(ctx context.Context) (Backup, error)
+	// Destinations are those of deliveries, and DeliveryStatus how they are; it may
+	// be nil where this process delivers nothing.
+	Destinations   Destinations
+	DeliveryStatus func() []delivery.Status
 	// Automation is what acts when a customer changes; nil for none.
 	Automation *Automation
 	// Registry is what /metrics shows, and where the API counts its requests.
@@ -206,6 +211,7 @@ func New(cfg Config) (*API, error) {
 	a.policyOperations()
 	a.streamOperations()
 	a.backupOperations()
+	a.destinationOperations()
 	a.automationOperations()
 	a.healthOperations()
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{Registry: cfg.Registry}))

@@ -29,7 +29,6 @@ type Automation struct {
 	Schema func() ([]byte, error)
 	// Deliveries lists what was done, the newest first, as the tables have it.
 	Deliveries func(ctx context.Context, q projections.DeliveryQuery, limit int, cursor string) ([]projections.DeliveryRow, string, error)
-	DestinationStore
 }
 
 // TriggerBody is a trigger and where it stands.
@@ -161,7 +160,6 @@ func (a *API) automationOperations() {
 	}
 	a.triggerOperations()
 	a.deliveryOperations()
-	a.destinationOperations()
 	a.dryRunOperations()
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/mail"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -39,23 +40,23 @@ type Destination struct {
 
 // SMTP is the server that e-mails are handed to.
 type SMTP struct {
-	Host string `json:"host"`
-	Port int    `json:"port"`
+	Host string `json:"host" yaml:"host"`
+	Port int    `json:"port" yaml:"port"`
 	// TLS is starttls (the default), tls (from the first byte, port 465), or none,
 	// which sends a password to loopback only.
-	TLS      string `json:"tls,omitempty"`
-	Username string `json:"username,omitempty"`
-	From     string `json:"from"` // an address, also with a name: Shop <hello@shop.example>
-	ReplyTo  string `json:"reply_to,omitempty"`
+	TLS      string `json:"tls,omitempty" yaml:"tls"`
+	Username string `json:"username,omitempty" yaml:"username"`
+	From     string `json:"from" yaml:"from"` // an address, also with a name: Shop <hello@shop.example>
+	ReplyTo  string `json:"reply_to,omitempty" yaml:"reply_to"`
 }
 
 // Topic is a topic of Kafka.
 type Topic struct {
-	Brokers  []string `json:"brokers"`
-	Name     string   `json:"name"`
-	TLS      bool     `json:"tls,omitempty"`
-	SASL     string   `json:"sasl,omitempty"` // plain, scram-sha-256 or scram-sha-512; empty for none
-	Username string   `json:"username,omitempty"`
+	Brokers  []string `json:"brokers" yaml:"brokers"`
+	Name     string   `json:"name" yaml:"name"`
+	TLS      bool     `json:"tls,omitempty" yaml:"tls"`
+	SASL     string   `json:"sasl,omitempty" yaml:"sasl"` // plain, scram-sha-256 or scram-sha-512; empty for none
+	Username string   `json:"username,omitempty" yaml:"username"`
 }
 
 // Defaults and limits of a destination.
@@ -77,15 +78,30 @@ func (d *Destination) Timeout() time.Duration {
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
-// ErrInvalid is what errors.Is finds in every error of Validate.
+// ErrInvalid is what errors.Is finds in every error about what a destination says.
 var ErrInvalid = errors.New("invalid destination")
 
-// Validate checks a destination without trying it. What is wrong is named all at
-// once, each by its field.
+// FieldError is what is wrong with a field of a destination.
+type FieldError struct {
+	Field   string // its name in JSON, such as smtp.port
+	Problem string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+
+// Is makes errors.Is(err, ErrInvalid) true.
+func (e *FieldError) Is(target error) bool { return target == ErrInvalid }
+
+func invalid(field, format string, args ...any) error {
+	return &FieldError{field, fmt.Sprintf(format, args...)}
+}
+
+// Validate checks a destination without trying it. The error joins a *FieldError for
+// each field that is wrong.
 func (d *Destination) Validate() error {
 	var errs []error
 	bad := func(field, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%w: %s: "+format, append([]any{ErrInvalid, field}, args...)...))
+		errs = append(errs, invalid(field, format, args...))
 	}
 	if !namePattern.MatchString(d.Name) {
 		bad("name", "%q is not 1 to 64 of a to z, 0 to 9, '_' and '-', the first a letter or digit", d.Name)
@@ -101,7 +117,7 @@ func (d *Destination) Validate() error {
 	switch d.Kind {
 	case Webhook:
 		if err := validURL(d.URL); err != nil {
-			bad("url", "%w", err)
+			bad("url", "%v", err)
 		}
 	case Email:
 		d.SMTP.validate(bad)
@@ -148,6 +164,9 @@ func (s *SMTP) validate(bad func(field, format string, args ...any)) {
 	}
 	if s.TLS != "" && s.TLS != "starttls" && s.TLS != "tls" && s.TLS != "none" {
 		bad("smtp.tls", "%q is not starttls, tls or none", s.TLS)
+	}
+	if a, err := netip.ParseAddr(s.Host); s.TLS == "none" && s.Username != "" && s.Host != "localhost" && (err != nil || !a.IsLoopback()) {
+		bad("smtp.tls", "a password would go in the clear to %s", s.Host)
 	}
 	if _, err := mail.ParseAddress(s.From); err != nil {
 		bad("smtp.from", "%q is no address such as Shop <hello@shop.example>", s.From)

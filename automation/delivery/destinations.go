@@ -232,9 +232,12 @@ func (d *Destinations) Save(ctx context.Context, dest Destination, secret Secret
 		e := &savedEvent{Action: "created", Destination: dest}
 		if before != nil {
 			if before.Destination.Kind != dest.Kind {
-				return nil, fmt.Errorf("%w: kind: %s is a %s; make another destination", ErrInvalid, dest.Name, before.Destination.Kind)
+				return nil, invalid("kind", "%s is a %s; make another destination", dest.Name, before.Destination.Kind)
 			}
 			e.Action, e.Secrets = "changed", before.Secrets
+			if len(e.Secrets) > 0 && secret.IsZero() && dest.secretGoesTo() != before.Destination.secretGoesTo() {
+				return nil, invalid("secret", "give the password again, as it would go to another server")
+			}
 		}
 		switch {
 		case !secret.IsZero():
@@ -244,11 +247,22 @@ func (d *Destinations) Save(ctx context.Context, dest Destination, secret Secret
 			e.Secrets = []sealedSecret{{Sealed: d.sealer.Seal(dest.Name, made)}}
 		}
 		if needs := dest.needsSecret(); needs != "" && len(e.Secrets) == 0 {
-			return nil, fmt.Errorf("%w: secret: %s", ErrInvalid, needs)
+			return nil, invalid("secret", "%s", needs)
 		}
 		return e, nil
 	})
 	return made, err
+}
+
+// secretGoesTo is whom a password is told to; a signing secret is told to nobody.
+func (d *Destination) secretGoesTo() string {
+	switch {
+	case d.SMTP != nil:
+		return fmt.Sprint(d.SMTP.Host, d.SMTP.Port, d.SMTP.TLS)
+	case d.Topic != nil:
+		return fmt.Sprint(d.Topic.Brokers, d.Topic.TLS, d.Topic.SASL)
+	}
+	return ""
 }
 
 // needsSecret says why a destination cannot do without a secret.
@@ -293,7 +307,7 @@ func (d *Destinations) open(dest *Destination) error {
 // valid for overlap (one that was older does not); a password is replaced at once.
 func (d *Destinations) Rotate(ctx context.Context, name string, secret Secret, overlap time.Duration) (made Secret, err error) {
 	if overlap < 0 || overlap > 30*24*time.Hour {
-		return Secret{}, fmt.Errorf("%w: overlap: %v is not from 0 to 30 days", ErrInvalid, overlap)
+		return Secret{}, invalid("overlap", "%v is not from 0 to 30 days", overlap)
 	}
 	_, err = d.append(ctx, name, func(before *saved) (*savedEvent, error) {
 		if before == nil {
@@ -305,7 +319,7 @@ func (d *Destinations) Rotate(ctx context.Context, name string, secret Secret, o
 		switch {
 		case e.Destination.Kind != Webhook:
 			if secret.IsZero() {
-				return nil, fmt.Errorf("%w: secret: give the new password", ErrInvalid)
+				return nil, invalid("secret", "give the new password")
 			}
 		case secret.IsZero():
 			made = newSigningSecret()

@@ -92,7 +92,7 @@ func (l *Links) Handler(u Unsubscriber, log *slog.Logger) http.Handler {
 			return
 		}
 		if r.Method != http.MethodPost {
-			page(w, http.StatusOK, pageData{Title: "Unsubscribe", Text: "No more e-mails of this kind:", Category: category})
+			page(w, http.StatusOK, pageData{Title: "Unsubscribe", Text: "No more e-mails of this kind:", Category: strings.TrimPrefix(category, "trait:")})
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, 4<<10)

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -35,7 +34,7 @@ func validSigningSecret(s Secret) error {
 	text, ok := strings.CutPrefix(s.Reveal(), secretPrefix)
 	key, err := base64.StdEncoding.DecodeString(text)
 	if !ok || err != nil || len(key) < 24 || len(key) > 64 {
-		return fmt.Errorf("%w: secret: it is no whsec_ and 24 to 64 bytes in base64", ErrInvalid)
+		return invalid("secret", "it is no whsec_ and 24 to 64 bytes in base64")
 	}
 	return nil
 }

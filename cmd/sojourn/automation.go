@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 
@@ -29,47 +27,27 @@ import (
 	"sojourn/projections"
 )
 
-// automator is the automation of a server: the engine and what delivers for it.
+// automator is the automation of a server: the engine, and what delivers for it.
 type automator struct {
 	triggers     *automation.Triggers
 	engine       *automation.Engine
 	destinations *delivery.Destinations
-	dispatcher   *delivery.Dispatcher
 	unsubscribe  http.Handler
 	views        *projections.Views
-	stops        []func()
 }
 
 // startAutomation starts what acts when a customer changes.
-func (d *dataDir) startAutomation(ctx context.Context, c *Config, store eventLog, views *projections.Views, intake *ingest.Service, registry *prometheus.Registry, log *slog.Logger) (*automator, error) {
-	allow, err := delivery.ParseAllow(fields(c.AutomationAllow))
-	if err != nil {
-		return nil, fmt.Errorf("automation-allow: %w", err)
-	}
-	guard := &delivery.Guard{Allow: allow}
-	sealer, err := delivery.LoadSealer(os.Getenv(delivery.KeyEnv), d.path)
-	if err != nil {
-		return nil, err
-	}
-	a := &automator{views: views}
-	a.destinations, err = delivery.LoadDestinations(ctx, store, sealer, guard, nil, func(name string) {
-		if a.dispatcher != nil {
-			a.dispatcher.Changed(name)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	var links *delivery.Links
+func startAutomation(ctx context.Context, c *Config, store eventLog, views *projections.Views, intake *ingest.Service, out *outgoing, registry *prometheus.Registry, log *slog.Logger) (*automator, error) {
+	a := &automator{views: views, destinations: out.destinations}
 	appends := &appender{intake, views}
-	if c.PublicURL != "" {
-		links = delivery.NewLinks(c.PublicURL, sealer)
-		a.unsubscribe = links.Handler(appends, log)
+	if out.links != nil {
+		a.unsubscribe = out.links.Handler(appends, log)
 	}
 	a.triggers = automation.NewTriggers(store, func(d *trigger.Document) (*trigger.Trigger, error) {
 		return trigger.Compile(d, &trigger.Names{})
 	})
 	q := &lateQueue{}
+	var err error
 	a.engine, err = automation.New(automation.Config{
 		Store: store, Views: &customers{views: views}, Queue: q, Triggers: a.triggers, Append: appends.append,
 		Alone: c.Store == "", Logger: log, Metrics: automation.NewMetrics(registry),
@@ -77,40 +55,16 @@ func (d *dataDir) startAutomation(ctx context.Context, c *Config, store eventLog
 	if err != nil {
 		return nil, err
 	}
-	webhooks, topics := delivery.NewWebhooks(guard, nil, nil), delivery.NewTopics(guard, nil)
-	a.dispatcher = delivery.NewDispatcher(delivery.DispatcherConfig{
-		Senders: map[delivery.Kind]delivery.Sender{
-			delivery.Webhook: webhooks, delivery.Kafka: topics, delivery.Email: delivery.NewMails(guard, nil, links, nil),
-		},
-		Destination: a.destinations.Get, Deliveries: a.engine, Disable: a.destinations.Disable, Logger: log,
-	})
-	q.Dispatcher = a.dispatcher
-	a.stops = []func(){
-		func() { _ = a.engine.Stop() }, a.dispatcher.Stop, webhooks.Close,
-		func() {
-			if err := topics.Close(); err != nil {
-				log.Warn("kafka producers not closed", "error", err)
-			}
-		},
-	}
+	q.Dispatcher = out.begin(a.engine)
 	a.engine.Start(ctx)
 	return a, nil
 }
 
-// stop ends it, the engine first: what is under way is made again after a start.
-func (a *automator) stop() error {
-	for _, stop := range a.stops {
-		stop()
-	}
-	return nil
-}
+// stop ends the engine; what is under way is made again after a start.
+func (a *automator) stop() error { return a.engine.Stop() }
 
 // lateQueue is the dispatcher, which is made of the engine.
 type lateQueue struct{ *delivery.Dispatcher }
-
-func fields(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
-}
 
 // names are the words that a trigger may use now.
 func (a *automator) names() *trigger.Names {
@@ -315,6 +269,5 @@ func (a *automator) api() *api.Automation {
 			d, err := readTrigger("trigger", []byte(source), a.names())
 			return d, problemsOf(err)
 		},
-		DestinationStore: api.DestinationStore{Destinations: a.destinations, Queues: a.dispatcher.Status},
 	}
 }

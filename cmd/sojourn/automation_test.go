@@ -157,7 +157,9 @@ func TestAutomation(t *testing.T) {
 	if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": welcomeFile}, nil); got != 422 {
 		t.Fatalf("a trigger without its destination: %d", got)
 	}
-	var made struct{ Secret string }
+	var made struct {
+		Secret string `json:"signing_secret"`
+	}
 	if got := s.call(t, http.MethodPut, "/api/v1/destinations/crm", map[string]string{"kind": "webhook", "url": hooks.URL}, &made); got != 200 || !strings.HasPrefix(made.Secret, "whsec_") {
 		t.Fatalf("destination: %d, %q", got, made.Secret)
 	}

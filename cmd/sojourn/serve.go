@@ -138,6 +138,13 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 	stopping.add("views", views.Stop)
 
+	// What goes out.
+	deliveries, err := openOutgoing(ctx, &c, store, log)
+	if err != nil {
+		return err
+	}
+	stopping.add("deliveries", deliveries.stop)
+
 	// The intake and the API.
 	registry, err := newRegistry(store, views)
 	if err != nil {
@@ -165,7 +172,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		return err
 	}
 	stopping.add("kafka consumer", stopKafka)
-	automated, err := data.startAutomation(ctx, &c, store, views, intake, registry, log)
+	automated, err := startAutomation(ctx, &c, store, views, intake, deliveries, registry, log)
 	if err != nil {
 		return err
 	}
@@ -173,7 +180,8 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, Points: views, WriteKeys: keys, Rejects: intake,
 		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
-		Backup: data.backups(store), Automation: automated.api(), Registry: registry, Log: log,
+		Backup: data.backups(store), Destinations: deliveries.destinations, DeliveryStatus: deliveries.status,
+		Automation: automated.api(), Registry: registry, Log: log,
 	})
 	if err != nil {
 		return err
