@@ -160,6 +160,7 @@ func (a *API) automationOperations() {
 	}
 	a.triggerOperations()
 	a.deliveryOperations()
+	a.dryRunOperations()
 }
 
 func triggerBody(s *automation.Status, history bool) (TriggerBody, error) {

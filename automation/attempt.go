@@ -29,7 +29,7 @@ func (e *Engine) job(p *pending) delivery.Job {
 
 func (e *Engine) submit(jobs ...delivery.Job) {
 	for _, j := range jobs {
-		if j.Destination != "" {
+		if j.Destination != "" || e.dry != nil {
 			e.cfg.Queue.Submit(j)
 		} else {
 			e.own.submit(j)

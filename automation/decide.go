@@ -16,7 +16,11 @@ import (
 )
 
 func (e *Engine) customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*Customer, error) {
-	c, err := e.cfg.Views.Customer(ctx, id, needs)
+	views := e.cfg.Views
+	if e.dry != nil {
+		views = e.dry.past.At(e.dry.clock, e.dry.run.Known)
+	}
+	c, err := views.Customer(ctx, id, needs)
 	if err != nil && !errors.Is(err, ErrNoCustomer) {
 		return nil, fmt.Errorf("ask for a customer: %w", err)
 	}

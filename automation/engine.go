@@ -104,6 +104,7 @@ type Engine struct {
 	leaseMu sync.Mutex
 	looked  time.Time
 
+	dry *dry  // of a dry run: what it goes through
 	own queue // what Sojourn appends itself
 
 	mu       sync.Mutex

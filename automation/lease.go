@@ -139,6 +139,9 @@ var errDeposed = errors.New("another engine has taken over")
 // acts looks, now and then or at once, whether this engine is still the one that
 // acts, and answers a claim.
 func (e *Engine) acts(ctx context.Context, atOnce bool) error {
+	if e.dry != nil {
+		return nil
+	}
 	e.leaseMu.Lock()
 	defer e.leaseMu.Unlock()
 	now := e.cfg.Now()

@@ -29,6 +29,8 @@ type statement struct {
 	Revisions []uint64  `json:"revisions"` // of a withdrawal
 }
 
+const typeSegmentWithdrawn = "segment.withdrawn.v1"
+
 // changeTypes are the events that say a change, by the change's type.
 var changeTypes = map[string]string{
 	domain.TypeStageEntered:  "stage.entered",

@@ -229,10 +229,14 @@ func (c *Client) WaitFor(ctx context.Context, pos eventstore.Position, lag func(
 }
 
 // stream yields the lines of an NDJSON answer.
-func stream[T any](ctx context.Context, c *Client, method, path string) iter.Seq2[T, error] {
+func stream[T any](ctx context.Context, c *Client, method, path string, body ...any) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var line T
-		res, err := c.do(ctx, method, path, nil)
+		var b any
+		if len(body) > 0 {
+			b = body[0]
+		}
+		res, err := c.do(ctx, method, path, b)
 		if err != nil {
 			yield(line, err)
 			return

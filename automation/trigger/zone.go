@@ -72,6 +72,9 @@ func (t *Trigger) next(at domain.Millis, zone *time.Location) (domain.Millis, bo
 	if t.window == nil && t.quiet == nil {
 		return at, true
 	}
+	if zone == nil {
+		zone = time.UTC
+	}
 	now := at.Time()
 	var open, quiet []span
 	moments := []time.Time{now}

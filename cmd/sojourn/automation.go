@@ -53,8 +53,7 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 	}
 	var err error
 	a.engine, err = automation.New(automation.Config{
-		Unsubscribe: unsubscribe,
-		Store: store, Views: &customers{views}, Queue: q, Triggers: a.triggers, Append: appends.append,
+		Store: store, Views: &customers{views: views}, Queue: q, Triggers: a.triggers, Append: appends.append, Unsubscribe: unsubscribe,
 		Alone: c.Store == "", Logger: log, Metrics: automation.NewMetrics(registry),
 	})
 	if err != nil {
@@ -81,9 +80,8 @@ func (a *automator) names() *trigger.Names {
 	return n
 }
 
-// conditionEnv are the words that a condition may use now.
-func conditionEnv(views *projections.Views) condition.Env {
-	var e condition.Env
+// standardEnv are the words that a condition may use whatever the policy.
+func standardEnv() (e condition.Env) {
 	for _, s := range lifecycle.Stages {
 		e.Stages = append(e.Stages, string(s))
 	}
@@ -93,6 +91,12 @@ func conditionEnv(views *projections.Views) condition.Env {
 	for _, m := range policy.Meanings {
 		e.Meanings = append(e.Meanings, string(m))
 	}
+	return e
+}
+
+// conditionEnv are the words that a condition may use now.
+func conditionEnv(views *projections.Views) condition.Env {
+	e := standardEnv()
 	e.Programmes = map[string][]string{}
 	all := views.Policies()
 	for _, p := range all[len(all)-1].Policy.Expanded().Loyalty.Programmes {
@@ -105,7 +109,18 @@ func conditionEnv(views *projections.Views) condition.Env {
 }
 
 // customers answers the engine from the views.
-type customers struct{ views *projections.Views }
+type customers struct {
+	views *projections.Views
+	at    projections.At
+}
+
+// At answers about an earlier time.
+func (c *customers) At(t domain.Millis, known bool) automation.Views {
+	if known {
+		return &customers{c.views, projections.At{KnownAt: t.Time()}}
+	}
+	return &customers{c.views, projections.At{AsOf: t.Time()}}
+}
 
 // WaitFor returns when the views hold a position.
 func (c *customers) WaitFor(ctx context.Context, position eventstore.Position) error {
@@ -120,7 +135,7 @@ func (c *customers) Classify(h *domain.Header) (meaning, channel string) {
 
 // Customer is the customer that an id belongs to.
 func (c *customers) Customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*automation.Customer, error) {
-	w, err := c.views.Whole(ctx, id, projections.At{})
+	w, err := c.views.Whole(ctx, id, c.at)
 	if errors.Is(err, projections.ErrNotFound) {
 		return nil, automation.ErrNoCustomer
 	}
