@@ -423,6 +423,11 @@ func (e *evaluation) json(n *node) gjson.Result {
 		})
 		v = of
 	}
+	if v.Type == gjson.Number {
+		if _, err := strconv.ParseFloat(v.Raw, 64); err != nil {
+			return gjson.Result{} // beyond a double; see Plain
+		}
+	}
 	return v
 }
 
