@@ -58,7 +58,7 @@ func steps[T any](d draw, most int, from domain.Millis, value func() T) []condit
 func (d draw) subject() *condition.Subject {
 	s := &condition.Subject{
 		Tiers: map[string][]condition.Step[string]{}, Points: map[string][]condition.Step[int64]{}, Traits: map[string][]condition.Step[[]byte]{},
-		Accounts: map[string]domain.Millis{}, Segments: map[string][]condition.Step[bool]{}, Touchpoints: map[condition.Selector][]condition.Touch{},
+		Accounts: map[string]condition.Touch{}, Segments: map[string][]condition.Step[bool]{}, Touchpoints: map[condition.Selector][]condition.Touch{},
 	}
 	s.FirstSeen = begin + domain.Millis(d.IntN(60))
 	s.Stage = append([]condition.Step[string]{{At: s.FirstSeen, Value: "visitor"}}, steps(d, 3, s.FirstSeen, func() string { return pick(d, stages) })...)
@@ -78,7 +78,7 @@ func (d draw) subject() *condition.Subject {
 	}
 	for _, a := range accounts {
 		if d.IntN(3) == 0 {
-			s.Accounts[a] = d.at()
+			s.Accounts[a] = condition.Touch{At: d.at()}
 		}
 	}
 	for _, a := range segments {

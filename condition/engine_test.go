@@ -183,7 +183,7 @@ func (in inserts) subject(id uuid.UUID, no int, s *condition.Subject) {
 	for name, since := range s.Accounts {
 		account := uuid.NewSHA1(uuid.Nil, []byte(name))
 		in.row("accounts_g1", "account_id, group_id", account, name)
-		in.row("account_members_g1", "account_id, subject_id, since", account, id, since)
+		in.row("account_members_g1", "account_id, subject_id, since", account, id, since.At)
 	}
 	for name, steps := range s.Segments {
 		if is, _ := last(steps); is.Value {
