@@ -177,7 +177,9 @@ func (e *evaluation) compare(c comparison, a, b *node) tri {
 			return unknown
 		}
 		by.Rule = RuleSegment
-		e.bound(x+b.at, by)
+		if c != greater && c != lessEqual {
+			e.bound(x+b.at, by)
+		}
 		if c != less && c != greaterEqual {
 			e.bound(x+b.at+1, by)
 		}
