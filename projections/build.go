@@ -154,6 +154,10 @@ func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err
 			return errors.Join(fmt.Errorf("switch to the new views (a start finishes it): %w", err), v.closeState(old))
 		}
 	}
+	v.mu.Lock()
+	v.shows = g.number
+	v.mu.Unlock()
+	v.moved.send()
 	v.logger.Info("switched to new views", "generation", g.number, "policy_version", rules.Version,
 		"position", at.Position, "took", time.Since(started).Round(time.Millisecond))
 	return v.discard(old)

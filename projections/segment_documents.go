@@ -47,7 +47,7 @@ type Segment struct {
 	Author, Reason string
 	AppliedAt      time.Time
 	Position       eventstore.Position
-	// Built says that the views that answer hold its members.
+	// Built says that the views that answer, and the tables, hold its members.
 	Built bool
 }
 
@@ -113,7 +113,6 @@ func (h *segmentHistory) set(version int) *segmentSet {
 	if len(docs) == 0 {
 		return nil
 	}
-	s := &segmentSet{byName: map[string]int{}, byMeaning: map[string]int{}, traits: map[string]bool{}}
 	compiled := map[string]*condition.Condition{}
 	for name, doc := range docs {
 		c, err := condition.Compile(doc.Condition, condition.Env{})
@@ -124,20 +123,14 @@ func (h *segmentHistory) set(version int) *segmentSet {
 		compiled[name] = c
 	}
 	order, _ := dependencies(compiled)
+	var all []segment
+	var needs condition.Needs
 	for _, name := range order {
-		s.all = append(s.all, segment{name, compiled[name]})
-		s.needs.Add(compiled[name].Needs())
+		all = append(all, segment{name, compiled[name]})
+		needs.Add(compiled[name].Needs())
 	}
-	for i, t := range s.needs.Touchpoints {
-		if t.Name != "" {
-			s.byName[t.Name] = i
-		} else {
-			s.byMeaning[t.Meaning] = i
-		}
-	}
-	for _, key := range s.needs.Traits {
-		s.traits[key] = true
-	}
+	s := setOf(&needs)
+	s.all = all
 	return s
 }
 
@@ -420,7 +413,7 @@ func (v *Views) Segments() []Segment {
 	for _, name := range slices.Sorted(maps.Keys(docs)) {
 		e := docs[name]
 		s := Segment{SegmentDocument: e.SegmentDocument, Author: e.Author, Reason: e.Reason, AppliedAt: e.recordedAt.Time(), Position: e.position}
-		if set := v.active.rules.segments; set != nil {
+		if set := v.active.rules.segments; set != nil && v.shows == v.active.number {
 			i := slices.IndexFunc(set.all, func(in segment) bool { return in.name == name })
 			s.Built = i >= 0 && set.all[i].condition.String() == e.Condition
 		}

@@ -37,6 +37,22 @@ type segment struct {
 	condition *condition.Condition
 }
 
+// setOf is an empty set that keeps what some needs ask for.
+func setOf(needs *condition.Needs) *segmentSet {
+	s := &segmentSet{needs: *needs, byName: map[string]int{}, byMeaning: map[string]int{}, traits: map[string]bool{}}
+	for i, t := range needs.Touchpoints {
+		if t.Name != "" {
+			s.byName[t.Name] = i
+		} else {
+			s.byMeaning[t.Meaning] = i
+		}
+	}
+	for _, key := range needs.Traits {
+		s.traits[key] = true
+	}
+	return s
+}
+
 // segmentTouch is what the segments take of a touchpoint.
 type segmentTouch struct {
 	picked           [2]int // indexes of needs.Touchpoints, -1 where there is none
@@ -197,7 +213,7 @@ func (r *Rules) emptyBasis() *basis {
 // programmes up to it, by programme, computed where they are not given.
 func (r *Rules) segmentLines(b *basis, at domain.Millis, ledgers map[string]*loyalty.Ledger) []line {
 	lines := make([]line, len(r.segments.all))
-	subject := r.conditionSubject(b, &r.segments.needs, at, ledgers)
+	subject := r.conditionSubject(b, &r.segments.needs, r.segments, at, ledgers)
 	for i := range r.segments.all {
 		s := &r.segments.all[i]
 		l := line{what: aboutSegment, programme: s.name, next: domain.MaxTime}
@@ -205,6 +221,7 @@ func (r *Rules) segmentLines(b *basis, at domain.Millis, ledgers map[string]*loy
 			var steps []condition.Step[bool]
 			steps, l.next = s.condition.Changes(subject, at)
 			subject.Segments[s.name] = steps
+			l.all = make([]change, 0, len(steps))
 			for j := range steps {
 				c := change{from: segmentOut, to: segmentIn, at: steps[j].At, rule: steps[j].By.Rule, touchpoint: steps[j].By.Touchpoint, reason: "meets the condition of the segment"}
 				if !steps[j].Value {
@@ -224,9 +241,19 @@ const (
 	segmentOut = "out"
 )
 
-// conditionSubject is what conditions may ask of a customer, as is known at an instant;
-// nil where there is no touchpoint.
-func (r *Rules) conditionSubject(b *basis, needs *condition.Needs, at domain.Millis, ledgers map[string]*loyalty.Ledger) *condition.Subject {
+// steps are the changes of a segment's line.
+func (l *line) steps() []condition.Step[bool] {
+	all := make([]condition.Step[bool], len(l.all))
+	for i := range l.all {
+		c := &l.all[i]
+		all[i] = condition.Step[bool]{At: c.at, Value: c.to == segmentIn, By: condition.Cause{Rule: c.rule, Touchpoint: c.touchpoint}}
+	}
+	return all
+}
+
+// conditionSubject is what conditions with some needs may ask of a customer, as is known
+// at an instant; nil where there is no touchpoint. The facts are those that a set keeps.
+func (r *Rules) conditionSubject(b *basis, needs *condition.Needs, set *segmentSet, at domain.Millis, ledgers map[string]*loyalty.Ledger) *condition.Subject {
 	first, ok := b.segments.lifecycle.First()
 	if !ok {
 		return nil
@@ -271,7 +298,7 @@ func (r *Rules) conditionSubject(b *basis, needs *condition.Needs, at domain.Mil
 		for j, o := range sorted {
 			touches[j] = condition.Touch{At: o.ref.At, ID: o.ref.ID, Amount: o.amount, Currency: o.currency}
 		}
-		s.Touchpoints[r.segments.needs.Touchpoints[i].Selector] = touches
+		s.Touchpoints[set.needs.Touchpoints[i].Selector] = touches
 	}
 	return s
 }

@@ -55,6 +55,8 @@ type Views struct {
 	segments segmentHistory
 	// rules are those of the last policy, with the segments in force.
 	rules *Rules
+	// shows is the generation that the tables show.
+	shows warehouse.Generation
 	// outdate gives up the build under a policy that is in force no more, nil
 	// where none is under way.
 	outdate context.CancelCauseFunc
@@ -151,6 +153,7 @@ func (v *Views) open(ctx context.Context) (err error) {
 	if err := v.cfg.DB.Activate(ctx, v.active.number); err != nil {
 		return err
 	}
+	v.shows = v.active.number
 	if err := v.dropOthers(ctx); err != nil {
 		return err
 	}
