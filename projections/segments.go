@@ -179,12 +179,14 @@ func (c *cust) basis(r *Rules) *basis {
 
 // segmentFacts are those of all its subjects. Where there is but one they are shared.
 func (c *cust) segmentFacts() *segmentFacts {
-	if len(c.members) == 1 {
-		return &c.members[0].segments
+	if len(c.members) == 1 && c.members[0].segments != nil {
+		return c.members[0].segments
 	}
 	all := &segmentFacts{}
 	for _, m := range c.members {
-		all.merge(&m.segments)
+		if m.segments != nil {
+			all.merge(m.segments)
+		}
 	}
 	return all
 }
@@ -432,6 +434,9 @@ func (f *fold) noteSegments(s *subject, ref lifecycle.Ref, t *segmentTouch) {
 	if t == nil {
 		return
 	}
+	if s.segments == nil {
+		s.segments = &segmentFacts{}
+	}
 	s.segments.add(ref, t, f.rules.segments)
 	s.segmentsDirty = true
 }
@@ -444,6 +449,7 @@ func (f *fold) loadSegments(s *subject) error {
 	if err != nil || b == nil {
 		return err
 	}
+	s.segments = &segmentFacts{}
 	if err := s.segments.parse(b, len(f.rules.segments.needs.Touchpoints)); err != nil {
 		return fmt.Errorf("state of %s: %w", s.stream, err)
 	}

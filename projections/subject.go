@@ -30,8 +30,8 @@ type subject struct {
 	first   eventstore.Position
 	firstAt domain.Millis
 	facts   customer.Facts
-	// segments are the facts that only segments need; empty where there are none.
-	segments segmentFacts
+	// segments are the facts that only segments need, nil where there are none.
+	segments *segmentFacts
 	// head is the stream of the subject at the head of its customer, empty where
 	// that is itself. The head lists the streams of the others: in members, where
 	// they are loaded, and always their number.
