@@ -468,6 +468,24 @@ SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_
 CREATE TABLE IF NOT EXISTS sojourn.feedback_handling_g7 ON CLUSTER `main` AS sojourn.feedback_handling_g7_local
 ENGINE = Distributed('main', 'sojourn', 'feedback_handling_g7_local', sipHash64(event_id));
 
+CREATE TABLE IF NOT EXISTS segment_stays_g7
+(
+    segment       LowCardinality(String),
+    customer_id   UUID,
+    seq           UInt32,
+    entered_at    DateTime64(3, 'UTC'),
+    entered_cause String,
+    left_at       Nullable(DateTime64(3, 'UTC')),
+    left_cause    String,
+    position      UInt64,
+    clock         DateTime64(3, 'UTC'),
+    removed       UInt8,
+    version       UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (segment, customer_id, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
 CREATE OR REPLACE DICTIONARY sojourn.moved_g7 ON CLUSTER `main`
 (
     subject_no  UInt64,
@@ -776,6 +794,58 @@ FROM sojourn.feedback_g7 AS f FINAL
 GLOBAL LEFT JOIN (SELECT * FROM sojourn.feedback_handling_g7 FINAL) AS h ON h.event_id = f.event_id
 COMMENT 'g7';
 
+CREATE OR REPLACE VIEW sojourn.segment_stays ON CLUSTER `main` AS
+SELECT
+    segment,
+    customer_id,
+    seq,
+    entered_at,
+    entered_cause,
+    left_at,
+    left_cause,
+    position,
+    clock
+FROM sojourn.segment_stays_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW sojourn.segment_members ON CLUSTER `main` AS
+SELECT
+    segment,
+    customer_id,
+    entered_at AS since,
+    entered_cause AS cause
+FROM sojourn.segment_stays
+WHERE left_at IS NULL
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW sojourn.segment_changes ON CLUSTER `main` AS
+SELECT
+    segment,
+    customer_id,
+    seq,
+    moved.1 AS change,
+    moved.2 AS at,
+    moved.3 AS cause
+FROM sojourn.segment_stays
+ARRAY JOIN if(left_at IS NULL, [('entered', entered_at, entered_cause)], [('entered', entered_at, entered_cause), ('left', assumeNotNull(left_at), left_cause)]) AS moved
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW sojourn.segment_sizes ON CLUSTER `main` AS
+SELECT
+    segment,
+    day,
+    entries,
+    exits,
+    toUInt64(sum(toInt64(entries) - toInt64(exits)) OVER (PARTITION BY segment ORDER BY day)) AS members
+FROM
+(
+    SELECT segment, toDate(at) AS day, countIf(change = 'entered') AS entries, countIf(change = 'left') AS exits
+    FROM sojourn.segment_changes
+    GROUP BY segment, day
+)
+COMMENT 'g7';
+
 CREATE OR REPLACE VIEW sojourn.loyalty_programmes ON CLUSTER `main` AS
 SELECT
     programme,
@@ -934,5 +1004,9 @@ DROP TABLE IF EXISTS sojourn.feedback_g7_local ON CLUSTER `main` SYNC;
 DROP TABLE IF EXISTS sojourn.feedback_handling_g7 ON CLUSTER `main` SYNC;
 
 DROP TABLE IF EXISTS sojourn.feedback_handling_g7_local ON CLUSTER `main` SYNC;
+
+DROP TABLE IF EXISTS sojourn.segment_stays_g7 ON CLUSTER `main` SYNC;
+
+DROP TABLE IF EXISTS sojourn.segment_stays_g7_local ON CLUSTER `main` SYNC;
 
 DROP DICTIONARY IF EXISTS sojourn.moved_g7 ON CLUSTER `main` SYNC;

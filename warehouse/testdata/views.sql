@@ -295,6 +295,58 @@ FROM sojourn.feedback_g7 AS f FINAL
 LEFT JOIN (SELECT * FROM sojourn.feedback_handling_g7 FINAL) AS h ON h.event_id = f.event_id
 COMMENT 'g7';
 
+CREATE OR REPLACE VIEW segment_stays AS
+SELECT
+    segment,
+    customer_id,
+    seq,
+    entered_at,
+    entered_cause,
+    left_at,
+    left_cause,
+    position,
+    clock
+FROM sojourn.segment_stays_g7 FINAL
+WHERE removed = 0
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW segment_members AS
+SELECT
+    segment,
+    customer_id,
+    entered_at AS since,
+    entered_cause AS cause
+FROM sojourn.segment_stays
+WHERE left_at IS NULL
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW segment_changes AS
+SELECT
+    segment,
+    customer_id,
+    seq,
+    moved.1 AS change,
+    moved.2 AS at,
+    moved.3 AS cause
+FROM sojourn.segment_stays
+ARRAY JOIN if(left_at IS NULL, [('entered', entered_at, entered_cause)], [('entered', entered_at, entered_cause), ('left', assumeNotNull(left_at), left_cause)]) AS moved
+COMMENT 'g7';
+
+CREATE OR REPLACE VIEW segment_sizes AS
+SELECT
+    segment,
+    day,
+    entries,
+    exits,
+    toUInt64(sum(toInt64(entries) - toInt64(exits)) OVER (PARTITION BY segment ORDER BY day)) AS members
+FROM
+(
+    SELECT segment, toDate(at) AS day, countIf(change = 'entered') AS entries, countIf(change = 'left') AS exits
+    FROM sojourn.segment_changes
+    GROUP BY segment, day
+)
+COMMENT 'g7';
+
 CREATE OR REPLACE VIEW loyalty_programmes AS
 SELECT
     programme,
