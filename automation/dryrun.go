@@ -242,7 +242,7 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 			d.progress(r.Position, 2*head)
 		}
 		switch r.Type {
-		case domain.TypeStageWithdrawn, domain.TypeTierWithdrawn, domain.TypeStatusWithdrawn, typeSegmentWithdrawn:
+		case domain.TypeStageWithdrawn, domain.TypeTierWithdrawn, domain.TypeStatusWithdrawn, domain.TypeSegmentWithdrawn:
 			s, err := readStatement(r.Data)
 			if err != nil {
 				return err

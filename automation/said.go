@@ -29,15 +29,13 @@ type statement struct {
 	Revisions []uint64  `json:"revisions"` // of a withdrawal
 }
 
-const typeSegmentWithdrawn = "segment.withdrawn.v1"
-
 // changeTypes are the events that say a change, by the change's type.
 var changeTypes = map[string]string{
-	domain.TypeStageEntered:  "stage.entered",
-	domain.TypeTierEntered:   "tier.entered",
-	domain.TypeStatusEntered: "satisfaction.entered",
-	"segment.entered.v1":     "segment.entered",
-	"segment.left.v1":        "segment.left",
+	domain.TypeStageEntered:   "stage.entered",
+	domain.TypeTierEntered:    "tier.entered",
+	domain.TypeStatusEntered:  "satisfaction.entered",
+	domain.TypeSegmentEntered: "segment.entered",
+	domain.TypeSegmentLeft:    "segment.left",
 }
 
 func readStatement(data []byte) (s statement, err error) {

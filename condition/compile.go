@@ -118,8 +118,10 @@ type node struct {
 	truth bool
 	text  string
 	num   number
-	float float64
-	at    domain.Millis // an instant or a duration
+	// written is a number as SQL reads it, float what it is as a double.
+	written string
+	float   float64
+	at      domain.Millis // an instant or a duration
 	// Of a count, sum, first or last.
 	sel    Selector
 	window domain.Millis // 0: to the first
@@ -226,14 +228,14 @@ func (w *walker) literal(e ast.Expr) (*node, error) {
 	case types.String:
 		return &node{op: opConst, kind: kindText, text: string(v)}, nil
 	case types.Int:
-		return &node{op: opConst, kind: kindNumber, num: wholeNumber(int64(v)), float: float64(v)}, nil
+		return &node{op: opConst, kind: kindNumber, num: wholeNumber(int64(v)), written: strconv.FormatInt(int64(v), 10), float: float64(v)}, nil
 	case types.Double:
 		text := w.written(e)
 		d, ok := domain.ParseDecimal(text)
 		if _, decimals, _ := strings.Cut(text, "."); !ok || len(decimals) > 4 || strings.ContainsAny(text, "eE") {
 			return nil, w.refuse(e, "a number has at most 14 digits before the point and 4 behind it")
 		}
-		return &node{op: opConst, kind: kindNumber, num: numberOf(d), float: float64(v)}, nil
+		return &node{op: opConst, kind: kindNumber, num: numberOf(d), written: d.String(), float: float64(v)}, nil
 	}
 	return nil, w.refuse(e, "this is not part of the language of conditions")
 }

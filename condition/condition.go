@@ -12,6 +12,8 @@ package condition
 import (
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"sojourn/domain"
 )
 
@@ -80,11 +82,24 @@ type Touchpoints struct {
 type Step[T any] struct {
 	At    domain.Millis
 	Value T
+	By    Cause
 }
+
+// Cause is what changed something: a touchpoint or, where Rule is not empty, the
+// deadline that counts from it.
+type Cause struct {
+	Rule       string
+	Touchpoint uuid.UUID
+}
+
+// RuleSegment is the rule of a deadline that a condition itself sets: a touchpoint that
+// leaves a window, or the time since it.
+const RuleSegment = "segment"
 
 // Touch is a touchpoint that a condition counts.
 type Touch struct {
 	At domain.Millis
+	ID uuid.UUID
 	// Amount counts where Currency is not empty.
 	Amount   domain.Decimal
 	Currency string
@@ -94,8 +109,10 @@ type Touch struct {
 // instant, with all that time alone will bring if nothing more happens. Lists are in
 // the order of At. A Subject may be used by one goroutine at a time.
 type Subject struct {
-	// FirstSeen is the first touchpoint's; before it nobody is there to be a member.
+	// FirstSeen is the first touchpoint's, First; before it nobody is there to be a
+	// member.
 	FirstSeen domain.Millis
+	First     uuid.UUID
 	Stage     []Step[string]
 	// Status is unknown before the first step. Index is NaN where there is none.
 	Status     []Step[string]
@@ -107,8 +124,9 @@ type Subject struct {
 	Points map[string][]Step[int64] // available
 	// Traits are raw JSON by top-level key; nil or null removes the trait.
 	Traits map[string][]Step[[]byte]
-	// Accounts are by groupId, with the time since when the customer is a member.
-	Accounts map[string]domain.Millis
+	// Accounts are by groupId, each with the touchpoint since which the customer is a
+	// member.
+	Accounts map[string]Touch
 	// Segments are the memberships of segments that are named; false before the first
 	// step.
 	Segments    map[string][]Step[bool]

@@ -36,10 +36,10 @@ func truth(b bool) tri {
 func (c *Condition) Eval(s *Subject, at domain.Millis, event *Event) (member bool, next domain.Millis) {
 	e := evaluation{s: s, at: at, event: event, next: domain.MaxTime}
 	if s.Until != 0 {
-		e.bound(s.Until)
+		e.bound(s.Until, Cause{})
 	}
 	if at < s.FirstSeen {
-		e.bound(s.FirstSeen)
+		e.bound(s.FirstSeen, Cause{Touchpoint: s.First})
 		return false, e.next
 	}
 	return e.truth(c.root) == yes, e.next
@@ -51,12 +51,13 @@ type evaluation struct {
 	at    domain.Millis
 	event *Event
 	next  domain.Millis
+	by    Cause // what happens at next
 }
 
-// bound notes an instant at which the answer may change.
-func (e *evaluation) bound(t domain.Millis) {
+// bound notes an instant at which the answer may change, and what happens then.
+func (e *evaluation) bound(t domain.Millis, by Cause) {
 	if t > e.at && t < e.next {
-		e.next = t
+		e.next, e.by = t, by
 	}
 }
 
@@ -100,12 +101,12 @@ func (e *evaluation) truth(n *node) tri {
 	case opInAccount:
 		since, ok := e.s.Accounts[n.text]
 		if ok {
-			e.bound(since)
+			e.bound(since.At, Cause{Touchpoint: since.ID})
 		}
-		return truth(ok && since <= e.at)
+		return truth(ok && since.At <= e.at)
 	case opInSegment:
-		in, _, _ := stepAt(e, e.s.Segments[n.text])
-		return truth(in)
+		in, _ := stepAt(e, e.s.Segments[n.text])
+		return truth(in.Value)
 	case opContains, opStartsWith, opEndsWith:
 		a, ok1 := e.text(n.args[0])
 		b, ok2 := e.text(n.args[1])
@@ -164,20 +165,23 @@ func (e *evaluation) compare(c comparison, a, b *node) tri {
 		}
 		return truth(c.holds(cmp.Compare(x, b.float)))
 	case kindInstant:
-		x, ok1 := e.instant(a)
-		y, ok2 := e.instant(b)
+		x, _, ok1 := e.instant(a)
+		y, _, ok2 := e.instant(b)
 		if !ok1 || !ok2 {
 			return unknown
 		}
 		return truth(c.holds(cmp.Compare(x, y)))
 	case kindDuration:
-		x, ok := e.instant(a.args[0])
+		x, by, ok := e.instant(a.args[0])
 		if !ok {
 			return unknown
 		}
-		e.bound(x + b.at)
+		by.Rule = RuleSegment
+		if c != greater && c != lessEqual {
+			e.bound(x+b.at, by)
+		}
 		if c != less && c != greaterEqual {
-			e.bound(x + b.at + 1)
+			e.bound(x+b.at+1, by)
 		}
 		return truth(c.holds(cmp.Compare(e.at-x, b.at)))
 	}
@@ -189,17 +193,17 @@ func (e *evaluation) text(n *node) (string, bool) {
 	case opConst:
 		return n.text, true
 	case opStage:
-		stage, _, ok := stepAt(e, e.s.Stage)
-		return stage, ok
+		stage, ok := stepAt(e, e.s.Stage)
+		return stage.Value, ok
 	case opStatus:
-		status, _, ok := stepAt(e, e.s.Status)
+		status, ok := stepAt(e, e.s.Status)
 		if !ok {
 			return "unknown", true
 		}
-		return status, true
+		return status.Value, true
 	case opTier:
-		tier, _, ok := stepAt(e, e.s.Tiers[n.text])
-		return tier, ok && tier != ""
+		tier, ok := stepAt(e, e.s.Tiers[n.text])
+		return tier.Value, ok && tier.Value != ""
 	case opJSON:
 		v := e.json(n)
 		if v.Type != gjson.String {
@@ -229,11 +233,11 @@ func (e *evaluation) number(n *node) (number, bool) {
 		text, ok := e.text(n.args[0])
 		return wholeNumber(int64(utf8.RuneCountInString(text))), ok
 	case opComplaints:
-		open, _, _ := stepAt(e, e.s.Complaints)
-		return wholeNumber(open), true
+		open, _ := stepAt(e, e.s.Complaints)
+		return wholeNumber(open.Value), true
 	case opPoints:
-		points, _, ok := stepAt(e, e.s.Points[n.text])
-		return wholeNumber(points), ok
+		points, ok := stepAt(e, e.s.Points[n.text])
+		return wholeNumber(points.Value), ok
 	case opEventAmount:
 		if e.event == nil || e.event.Currency == "" {
 			return number{}, false
@@ -255,8 +259,8 @@ func (e *evaluation) number(n *node) (number, bool) {
 
 func (e *evaluation) float(n *node) (float64, bool) {
 	if n.op == opIndex {
-		index, _, ok := stepAt(e, e.s.Index)
-		return index, ok && !math.IsNaN(index)
+		index, ok := stepAt(e, e.s.Index)
+		return index.Value, ok && !math.IsNaN(index.Value)
 	}
 	v := e.json(n)
 	if v.Type != gjson.Number {
@@ -266,55 +270,52 @@ func (e *evaluation) float(n *node) (float64, bool) {
 	return f, err == nil
 }
 
-func (e *evaluation) instant(n *node) (domain.Millis, bool) {
+// instant is a time, and what happened then.
+func (e *evaluation) instant(n *node) (at domain.Millis, by Cause, ok bool) {
 	switch n.op {
 	case opConst:
-		return n.at, true
+		return n.at, Cause{}, true
 	case opFirstSeen:
-		return e.s.FirstSeen, true
+		return e.s.FirstSeen, Cause{Touchpoint: e.s.First}, true
 	case opStageSince:
-		_, since, ok := stepAt(e, e.s.Stage)
-		return since, ok
+		stage, ok := stepAt(e, e.s.Stage)
+		return stage.At, stage.By, ok
 	case opStatusSince:
-		_, since, ok := stepAt(e, e.s.Status)
-		return since, ok
+		status, ok := stepAt(e, e.s.Status)
+		return status.At, status.By, ok
 	case opTierSince:
-		tier, since, ok := stepAt(e, e.s.Tiers[n.text])
-		return since, ok && tier != ""
+		tier, ok := stepAt(e, e.s.Tiers[n.text])
+		return tier.At, tier.By, ok && tier.Value != ""
 	case opFirst:
 		w := e.window(n)
 		if w.from == w.to {
 			w.enters(e)
-			return 0, false
+			return 0, by, false
 		}
 		w.leaves(e)
-		return w.list[w.from].At, true
+		return w.list[w.from].At, Cause{Touchpoint: w.list[w.from].ID}, true
 	case opLast:
 		w := e.window(n)
 		w.enters(e)
 		if w.from == w.to {
-			return 0, false
+			return 0, by, false
 		}
-		last := w.list[w.to-1].At
-		if n.window != 0 {
-			e.bound(last + n.window)
-		}
-		return last, true
+		w.goes(e, w.to-1)
+		return w.list[w.to-1].At, Cause{Touchpoint: w.list[w.to-1].ID}, true
 	}
-	return 0, false
+	return 0, by, false
 }
 
-// stepAt is the value of a list of steps, with the instant since when it is so; false
-// before the first step.
-func stepAt[T any](e *evaluation, steps []Step[T]) (value T, since domain.Millis, ok bool) {
+// stepAt is the step that holds; false before the first.
+func stepAt[T any](e *evaluation, steps []Step[T]) (step Step[T], ok bool) {
 	i := sort.Search(len(steps), func(i int) bool { return steps[i].At > e.at })
 	if i < len(steps) {
-		e.bound(steps[i].At)
+		e.bound(steps[i].At, steps[i].By)
 	}
 	if i == 0 {
-		return value, 0, false
+		return step, false
 	}
-	return steps[i-1].Value, steps[i-1].At, true
+	return steps[i-1], true
 }
 
 // window are the touchpoints list[from:to] that lie in (t − window, t].
@@ -334,16 +335,24 @@ func (e *evaluation) window(n *node) window {
 }
 
 // enters notes when the next touchpoint comes in.
-func (w *window) enters(e *evaluation) {
-	if w.to < len(w.list) {
-		e.bound(w.list[w.to].At)
-	}
-}
+func (w *window) enters(e *evaluation) { w.comes(e, w.to) }
 
 // leaves notes when the first touchpoint goes out.
 func (w *window) leaves(e *evaluation) {
-	if w.length != 0 && w.from < w.to {
-		e.bound(w.list[w.from].At + w.length)
+	if w.from < w.to {
+		w.goes(e, w.from)
+	}
+}
+
+func (w *window) comes(e *evaluation, i int) {
+	if i < len(w.list) {
+		e.bound(w.list[i].At, Cause{Touchpoint: w.list[i].ID})
+	}
+}
+
+func (w *window) goes(e *evaluation, i int) {
+	if w.length != 0 {
+		e.bound(w.list[i].At+w.length, Cause{RuleSegment, w.list[i].ID})
 	}
 }
 
@@ -360,11 +369,9 @@ func (e *evaluation) countTo(n *node, c comparison, to number) bool {
 	})
 	switch {
 	case count < enough:
-		if i := w.to + enough - count - 1; i < len(w.list) {
-			e.bound(w.list[i].At)
-		}
-	case enough > 0 && w.length != 0:
-		e.bound(w.list[w.to-enough].At + w.length)
+		w.comes(e, w.to+enough-count-1)
+	case enough > 0:
+		w.goes(e, w.to-enough)
 	}
 	return is
 }
@@ -406,8 +413,8 @@ func (e *evaluation) json(n *node) gjson.Result {
 		}
 		v = gjson.ParseBytes(e.event.Properties)
 	} else {
-		raw, _, _ := stepAt(e, e.s.Traits[path[0]])
-		v, path = gjson.ParseBytes(raw), path[1:]
+		trait, _ := stepAt(e, e.s.Traits[path[0]])
+		v, path = gjson.ParseBytes(trait.Value), path[1:]
 	}
 	for _, key := range path {
 		if !v.IsObject() {
@@ -423,6 +430,11 @@ func (e *evaluation) json(n *node) gjson.Result {
 		})
 		v = of
 	}
+	if v.Type == gjson.Number {
+		if _, err := strconv.ParseFloat(v.Raw, 64); err != nil {
+			return gjson.Result{} // beyond a double; see Plain
+		}
+	}
 	return v
 }
 
@@ -431,17 +443,27 @@ func (e *evaluation) json(n *node) gjson.Result {
 // the first entering.
 func (c *Condition) Changes(s *Subject, clock domain.Millis) (changes []Step[bool], next domain.Millis) {
 	in := false
-	for at := s.FirstSeen; ; at = next {
-		if at > clock {
-			return changes, at
-		}
+	for at := s.FirstSeen; at <= clock; at = next {
 		var member bool
 		if member, next = c.Eval(s, at, nil); member != in {
 			in = member
-			changes = append(changes, Step[bool]{at, in})
+			changes = append(changes, Step[bool]{at, in, c.why(s, at)})
 		}
-		if next > clock || next == domain.MaxTime {
+		if next > clock {
 			return slices.Clip(changes), next
 		}
 	}
+	return nil, s.FirstSeen
+}
+
+// why is what happens at an instant at which a condition changes. It is asked about
+// from the millisecond before, so that the same facts always name the same cause; of
+// several things that happen at once, it is the one that stands first in the condition.
+func (c *Condition) why(s *Subject, at domain.Millis) Cause {
+	if at <= s.FirstSeen {
+		return Cause{Touchpoint: s.First}
+	}
+	e := evaluation{s: s, at: at - 1, next: domain.MaxTime}
+	e.truth(c.root)
+	return e.by
 }

@@ -44,6 +44,14 @@ const (
 	TypeStatusEntered   = "satisfaction.entered.v1"
 	TypeStatusWithdrawn = "satisfaction.withdrawn.v1"
 
+	TypeSegmentEntered   = "segment.entered.v1"
+	TypeSegmentLeft      = "segment.left.v1"
+	TypeSegmentWithdrawn = "segment.withdrawn.v1"
+	// TypeSegmentApplied is a segment document that was saved, TypeSegmentDeleted says
+	// that there is none of its name any more.
+	TypeSegmentApplied = "segment.applied.v1"
+	TypeSegmentDeleted = "segment.deleted.v1"
+
 	// Commands about points, each decided behind all that its guard stream holds,
 	// and entries that say for which subjects the next ones are; see
 	// docs/decisions/0008.
@@ -70,6 +78,7 @@ const (
 	StreamPolicy    = "policy"
 	// StreamPolicyFile holds which policy files the starts of a server have read.
 	StreamPolicyFile = "policy_file"
+	StreamSegments   = "segments"
 	StreamIdentity   = "identity" // decisions, in the order they were taken
 	// StreamDestinations holds the destinations of deliveries.
 	StreamDestinations = "destinations"

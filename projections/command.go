@@ -136,6 +136,9 @@ func (f *fold) command(cmd *command) {
 		c.merged.Loyalty.AddCommand(cmd.Command)
 	}
 	c.due |= customer.Loyalty
+	if f.rules.segments != nil {
+		c.due |= changedSegments
+	}
 	if !f.silent {
 		c.steps = append(c.steps, taken{ref: cmd.Ref, command: &cmd.Command, before: f.before, at: f.step})
 	}

@@ -36,7 +36,8 @@ type arrival struct {
 	// named are the other subjects that an identify or an alias names.
 	named []named
 
-	group grouping // of a group call
+	group    grouping      // of a group call
+	segments *segmentTouch // nil where no segment takes anything of it
 
 	// Of a statement.
 	statement eventstore.Recorded
@@ -155,7 +156,8 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 			d.touchpoint(e, a)
 		}
 	case domain.TypeStageEntered, domain.TypeStageWithdrawn, domain.TypeTierEntered, domain.TypeTierWithdrawn,
-		domain.TypeStatusEntered, domain.TypeStatusWithdrawn:
+		domain.TypeStatusEntered, domain.TypeStatusWithdrawn,
+		domain.TypeSegmentEntered, domain.TypeSegmentLeft, domain.TypeSegmentWithdrawn:
 		if d.statements {
 			a.kind, a.statement = statement, e.Clone()
 		}
@@ -218,6 +220,9 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 	}
 	if a.group = (grouping{}); h.Kind == domain.Group {
 		a.group = readGrouping(e.Data, a.ref, d.keyer)
+	}
+	if a.segments = nil; d.rules.segments != nil {
+		a.segments = d.rules.segments.touch(d.rules, &h, rule, &a.touch, a.group.groupID)
 	}
 	if d.rows != nil {
 		id := domain.SubjectID(e.Stream)

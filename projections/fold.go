@@ -29,6 +29,9 @@ type Rules struct {
 	// book holds which rules about points hold when, by all policies up to this one.
 	book         *loyalty.Rulebook
 	satisfaction *satisfaction.Rules
+	segments     *segmentSet // nil where there are none
+	// SegmentsVersion is how many events about segments they follow from.
+	SegmentsVersion int
 }
 
 // NewRules compiles the last of the policies that were applied, oldest first; its
@@ -178,12 +181,12 @@ func (f *fold) touchpoint(a *arrival) {
 	if len(a.named) > 0 || fresh && s.linked {
 		var groups [][]*subject
 		if groups, grown = f.identify(a, s, fresh); len(groups) > 0 {
-			f.regroup(groups, s, fresh, false, func() { s.facts.Add(&a.touch, f.rules.book) })
+			f.regroup(groups, s, fresh, false, func() { f.add(s, a) })
 			return
 		}
 	}
 	if s.nobody || f.err != nil {
-		s.facts.Add(&a.touch, f.rules.book)
+		f.add(s, a)
 		return
 	}
 	c := s.cust
@@ -196,6 +199,7 @@ func (f *fold) touchpoint(a *arrival) {
 		f.expect(c, &a.touch)
 	}
 	moved := c.take(s, &a.touch, f.rules.book)
+	f.noteSegments(s, a.ref, a.segments)
 	if moved&customer.Stage != 0 || grown {
 		c.advance(f.before)
 		c.replace(f.transitionsAfter(c, &a.touch.Touch), f.step, false)
@@ -203,9 +207,16 @@ func (f *fold) touchpoint(a *arrival) {
 	if grown {
 		f.replaceLines(c, false)
 	} else {
-		f.took(c, &a.touch, moved)
+		f.took(c, &a.touch, a.segments, moved)
 	}
 	f.change(c)
+}
+
+// add adds a touchpoint to the facts of a subject whose customer is put together anew,
+// or which has none.
+func (f *fold) add(s *subject, a *arrival) {
+	s.facts.Add(&a.touch, f.rules.book)
+	f.noteSegments(s, a.ref, a.segments)
 }
 
 // manyOrders is from how many orders on it pays to keep a course.
@@ -393,6 +404,12 @@ func (f *fold) findAt(key streamKey, stream string) *subject {
 		return nil
 	}
 	s.nobody = f.rules.compiled.Identity().Nobody(s.value)
+	if f.rules.segments != nil {
+		if err := f.loadSegments(s); err != nil {
+			f.err = err
+			return nil
+		}
+	}
 	if s.firstAt > f.known {
 		s.first, s.firstAt = 0, 0
 	}

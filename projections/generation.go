@@ -296,7 +296,7 @@ func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled 
 	}
 	// 4. The state and the checkpoint, at once: only now is the batch done.
 	at := checkpoint{
-		Position: fl.to, Clock: fl.clock, Policy: g.rules.Version, Fold: foldVersion,
+		Position: fl.to, Clock: fl.clock, Policy: g.rules.Version, Segments: g.rules.SegmentsVersion, Fold: foldVersion,
 		Reconciled: reconciled,
 	}
 	if err := g.state.commit(fl.state, at); err != nil {

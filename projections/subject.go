@@ -30,6 +30,8 @@ type subject struct {
 	first   eventstore.Position
 	firstAt domain.Millis
 	facts   customer.Facts
+	// segments are the facts that only segments need, nil where there are none.
+	segments *segmentFacts
 	// head is the stream of the subject at the head of its customer, empty where
 	// that is itself. The head lists the streams of the others: in members, where
 	// they are loaded, and always their number.
@@ -56,7 +58,7 @@ type subject struct {
 	dirty   bool
 	stored  bool // the state knows its id
 	// What else is to be written with it.
-	tiesDirty, membersDirty bool
+	tiesDirty, membersDirty, segmentsDirty bool
 	// lone is set where it belongs to no customer any more, as it has no touchpoint.
 	lone bool
 }
@@ -203,7 +205,7 @@ func parseTies(b []byte) (*ties, error) {
 	return t, r.done()
 }
 
-const stateVersion = 3
+const stateVersion = 4
 
 var errState = errors.New("state record is cut short or damaged")
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -105,6 +104,10 @@ func conditionEnv(views *projections.Views) condition.Env {
 			e.Programmes[p.ID] = append(e.Programmes[p.ID], l.Name)
 		}
 	}
+	e.Segments = []string{}
+	for _, s := range views.Segments() {
+		e.Segments = append(e.Segments, s.Name)
+	}
 	return e
 }
 
@@ -135,21 +138,21 @@ func (c *customers) Classify(h *domain.Header) (meaning, channel string) {
 
 // Customer is the customer that an id belongs to.
 func (c *customers) Customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*automation.Customer, error) {
-	w, err := c.views.Whole(ctx, id, c.at)
+	w, err := c.views.Whole(ctx, id, c.at, needs)
 	if errors.Is(err, projections.ErrNotFound) {
 		return nil, automation.ErrNoCustomer
 	}
 	if err != nil {
 		return nil, err
 	}
-	return automationCustomer(&w, needs), nil
+	return automationCustomer(&w), nil
 }
 
-func automationCustomer(w *projections.Whole, needs *condition.Needs) *automation.Customer {
-	out := &automation.Customer{ID: w.ID, Data: delivery.CustomerData{
+func automationCustomer(w *projections.Whole) *automation.Customer {
+	out := &automation.Customer{ID: w.ID, Facts: w.Facts, Data: delivery.CustomerData{
 		ID: w.ID.String(), Stage: w.Stage, Since: w.StageSince, Traits: w.Traits,
 		Tiers: map[string]string{}, Points: map[string]string{}, Status: string(w.Satisfaction.Status),
-		Segments: []string{}, Accounts: []string{},
+		Segments: append([]string{}, w.Segments...), Accounts: []string{},
 	}}
 	for _, l := range w.Loyalty {
 		out.Data.Tiers[l.Programme] = l.Tier
@@ -159,30 +162,7 @@ func automationCustomer(w *projections.Whole, needs *condition.Needs) *automatio
 	for _, m := range w.Members {
 		out.Subjects = append(out.Subjects, automation.Subject(m))
 	}
-	if needs != nil {
-		out.Facts = standing(w)
-	}
 	return out
-}
-
-// standing is where a customer stands, as if it had always stood so.
-func standing(w *projections.Whole) *condition.Subject {
-	s := &condition.Subject{
-		FirstSeen: domain.MillisOf(w.FirstSeen),
-		Stage:     []condition.Step[string]{{At: domain.MillisOf(w.StageSince), Value: w.Stage}},
-		Status:    []condition.Step[string]{{At: domain.MinTime, Value: string(w.Satisfaction.Status)}},
-		Index:     []condition.Step[float64]{{At: domain.MinTime, Value: math.NaN()}},
-		Tiers:     map[string][]condition.Step[string]{}, Points: map[string][]condition.Step[int64]{},
-		Traits: map[string][]condition.Step[[]byte]{},
-	}
-	for _, l := range w.Loyalty {
-		s.Tiers[l.Programme] = []condition.Step[string]{{At: domain.MinTime, Value: l.Tier}}
-		s.Points[l.Programme] = []condition.Step[int64]{{At: domain.MinTime, Value: l.Balance.Available}}
-	}
-	for key, raw := range w.Traits {
-		s.Traits[key] = []condition.Step[[]byte]{{At: domain.MinTime, Value: raw}}
-	}
-	return s
 }
 
 // appender makes durable what automation has Sojourn append.
@@ -213,7 +193,7 @@ func (p *appender) append(ctx context.Context, a *automation.Appendix) error {
 
 // touch appends a message under a user or visitor of a customer.
 func (p *appender) touch(ctx context.Context, customer uuid.UUID, message map[string]any) error {
-	w, err := p.views.Whole(ctx, customer, projections.At{})
+	w, err := p.views.Whole(ctx, customer, projections.At{}, nil)
 	if err != nil {
 		return err
 	}
