@@ -76,7 +76,7 @@ func (m *Mails) send(ctx context.Context, a *Attempt) Outcome {
 		return c, nil
 	}
 	options := []mail.Option{
-		mail.WithPort(s.Port), mail.WithTimeout(2*MaxTimeout), mail.WithDialContextFunc(dial),
+		mail.WithPort(s.Port), mail.WithTimeout(2 * MaxTimeout), mail.WithDialContextFunc(dial),
 		mail.WithTLSConfig(m.config(s.Host)), mail.WithHELO(domainOf(s.From)), mail.WithoutNoop(),
 	}
 	switch s.TLS {
