@@ -387,7 +387,7 @@ func (d *dry) ReadStream(ctx context.Context, stream string, from uint64, dir ev
 					if own[f.Delivery] || !d.knows(&f, at) {
 						continue
 					}
-					r.Position *= spread
+					r.Position = d.placeOf(&f, r.Position)
 				}
 				n++
 				if !yield(r, err) || err != nil {
@@ -421,6 +421,18 @@ func (d *dry) knows(f *fact.Fact, recorded domain.Millis) bool {
 	return f.Found < uint64(d.place) || f.Found == uint64(d.place) && f.Trigger < d.run.Trigger
 }
 
+// placeOf gives a fact of the log its place among those of the run: at that of what
+// was found, in the order in which triggers are asked.
+func (d *dry) placeOf(f *fact.Fact, position eventstore.Position) eventstore.Position {
+	switch {
+	case !d.run.Known || f.Change == nil || f.Round > 0:
+		return position * spread
+	case f.Trigger < d.run.Trigger:
+		return eventstore.Position(f.Found) * spread
+	}
+	return eventstore.Position(f.Found+1)*spread - 1
+}
+
 // decide offers a change to the trigger.
 func (d *dry) decide(ctx context.Context, o *offered, at domain.Millis) error {
 	d.clock, d.place, d.deciding = at, eventstore.Position(o.Found), true
@@ -435,7 +447,7 @@ func (d *dry) Append(_ context.Context, stream string, _ eventstore.Expected, ev
 			continue
 		}
 		d.ids[e.ID] = true
-		d.seq = max(d.seq+1, d.place*spread)
+		d.seq = max(d.seq+1, d.place*spread+spread/2)
 		r := eventstore.Recorded{NewEvent: e, Stream: stream, Position: d.seq, RecordedAt: d.clock.Time()}
 		subject, ok := fact.Subject(stream)
 		if !ok {
