@@ -142,9 +142,9 @@ type Config struct {
 	Maintenance Maintenance
 	Policies    Policies
 	ParsePolicy ParsePolicy
-	// Backup holds the log as it stands for a backup. ErrNoBackup where none can be
-	// made.
-	Backup func(ctx context.Context) (Backup, error)
+	// Backup holds the log as it stands for a backup, with the key of the secrets of
+	// destinations where that is asked for. ErrNoBackup where none can be made.
+	Backup func(ctx context.Context, withSecretKey bool) (Backup, error)
 	// Destinations are those of deliveries, and DeliveryStatus how they are; it may
 	// be nil where this process delivers nothing.
 	Destinations   Destinations

@@ -244,6 +244,9 @@ func (e *Engine) data(ctx context.Context, r *ready) (*delivery.Data, error) {
 		Type:     ch.Type, At: ch.At.Time(), Customer: r.customer.Data, Reason: ch.Reason,
 	}
 	d.Before, d.After = sides(ch)
+	if consent := r.trigger.Limits.Consent; consent != nil && e.cfg.Unsubscribe != nil {
+		d.UnsubscribeURL = e.cfg.Unsubscribe(r.customer.ID, consentName(consent))
+	}
 	id, ok := ch.Touchpoint()
 	if !ok || len(ch.Cause) < 11 || ch.Cause[:11] != "touchpoint:" {
 		return d, nil

@@ -79,6 +79,8 @@ type Config struct {
 	// Append makes what a trigger appends itself durable; it is repeated after a
 	// crash, with the same delivery id.
 	Append func(ctx context.Context, a *Appendix) error
+	// Unsubscribe is the link with which a customer withdraws consent; nil for none.
+	Unsubscribe func(customer uuid.UUID, consent string) string
 	// Alone says that no other process can append to the log, so that nobody needs to
 	// be asked before this engine acts.
 	Alone bool

@@ -54,8 +54,8 @@ func (m *Mails) send(ctx context.Context, a *Attempt) Outcome {
 	if err != nil {
 		return Outcome{Error: err.Error()}
 	}
-	// The connection is ours to close: go-mail does not heed the context once it
-	// has dialled, nor does it close what fails before the greeting.
+	// The connection is ours to close, at the context's end too: go-mail does not
+	// heed that once it has dialled, nor does it close what fails before the greeting.
 	var conn net.Conn
 	defer func() {
 		if conn != nil {
@@ -76,7 +76,7 @@ func (m *Mails) send(ctx context.Context, a *Attempt) Outcome {
 		return c, nil
 	}
 	options := []mail.Option{
-		mail.WithPort(s.Port), mail.WithTimeout(a.Destination.Timeout()), mail.WithDialContextFunc(dial),
+		mail.WithPort(s.Port), mail.WithTimeout(2 * MaxTimeout), mail.WithDialContextFunc(dial),
 		mail.WithTLSConfig(m.config(s.Host)), mail.WithHELO(domainOf(s.From)), mail.WithoutNoop(),
 	}
 	switch s.TLS {

@@ -46,9 +46,13 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 		return trigger.Compile(d, &trigger.Names{})
 	})
 	q := &lateQueue{}
+	var unsubscribe func(uuid.UUID, string) string
+	if out.links != nil {
+		unsubscribe = out.links.URL
+	}
 	var err error
 	a.engine, err = automation.New(automation.Config{
-		Store: store, Views: &customers{views: views}, Queue: q, Triggers: a.triggers, Append: appends.append,
+		Store: store, Views: &customers{views: views}, Queue: q, Triggers: a.triggers, Append: appends.append, Unsubscribe: unsubscribe,
 		Alone: c.Store == "", Logger: log, Metrics: automation.NewMetrics(registry),
 	})
 	if err != nil {

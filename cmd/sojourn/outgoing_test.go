@@ -201,3 +201,38 @@ func TestDestinationCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestBackupLeavesTheSecretKeyOut takes a backup by the server: the key of the
+// secrets is in it where it is asked for, and a restore puts it in place.
+func TestBackupLeavesTheSecretKeyOut(t *testing.T) {
+	s := startServer(t, filepath.Join(t.TempDir(), "data"))
+	key, err := os.ReadFile(filepath.Join(s.data, delivery.KeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, with := range []bool{false, true} {
+		dir := t.TempDir()
+		tar, back := filepath.Join(dir, "backup.tar"), filepath.Join(dir, "back")
+		args := []string{"backup", "--data", s.data, "--to", tar}
+		if with {
+			args = append(args, "--with-secret-key")
+		}
+		if status, _, errOut := sojourn(t.Context(), args...); status != 0 {
+			t.Fatal(errOut)
+		}
+		b, err := os.ReadFile(tar)
+		if err != nil || strings.Contains(string(b), strings.TrimSpace(string(key))) != with {
+			t.Errorf("asked for the key: %v, but it is otherwise (%v)", with, err)
+		}
+		if status, _, errOut := sojourn(t.Context(), "restore", "--from", tar, "--data", back); status != 0 {
+			t.Fatal(errOut)
+		}
+		got, err := os.ReadFile(filepath.Join(back, delivery.KeyFile))
+		if with != (err == nil) || with && string(got) != string(key) {
+			t.Errorf("asked for the key: %v, restored is %q, %v", with, got, err)
+		}
+		if info, err := os.Stat(filepath.Join(back, delivery.KeyFile)); with && (err != nil || info.Mode().Perm() != 0o600) {
+			t.Errorf("%v, %v", info, err)
+		}
+	}
+}
