@@ -54,12 +54,14 @@ type DryResult struct {
 // dry is an engine over the past. It appends to memory.
 type dry struct {
 	Log
-	run    *DryRun
-	clock  domain.Millis
-	place  eventstore.Position
-	past   Past
-	engine *Engine
-	jobs   dueHeap
+	run   *DryRun
+	clock domain.Millis
+	place eventstore.Position
+	// deciding says that causes are decided on, else attempts are made.
+	deciding bool
+	past     Past
+	engine   *Engine
+	jobs     dueHeap
 	// facts are those of the run by subject; own are the deliveries of the trigger that
 	// the log has from within the period.
 	facts    map[string][]eventstore.Recorded
@@ -181,8 +183,7 @@ func (d *dry) asKnown(ctx context.Context, t inForce, head eventstore.Position) 
 			return err
 		}
 		for _, o := range offers {
-			d.clock, d.place = at, r.Position
-			if err := d.engine.decide(ctx, o); err != nil {
+			if err := d.decide(ctx, o, at); err != nil {
 				return err
 			}
 		}
@@ -281,8 +282,7 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 		if err := d.due(ctx, f.At, f.At); err != nil {
 			return err
 		}
-		d.clock, d.place = f.At, eventstore.Position(f.Found)
-		if err := d.engine.decide(ctx, f.offered); err != nil {
+		if err := d.decide(ctx, f.offered, f.At); err != nil {
 			return err
 		}
 	}
@@ -293,7 +293,7 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 // for the future is asked about as of now.
 func (d *dry) due(ctx context.Context, until, now domain.Millis) error {
 	for len(d.jobs) > 0 && domain.MillisOf(d.jobs[0].Due) < until {
-		j := heap.Pop(&d.jobs).(delivery.Job)
+		j := heap.Pop(&d.jobs).(dueJob)
 		d.clock = max(d.clock, min(domain.MillisOf(j.Due), max(now, d.clock)))
 		x := d.byID[j.ID]
 		r, err := d.engine.check(ctx, j.ID)
@@ -329,16 +329,27 @@ func (d *dry) due(ctx context.Context, until, now domain.Millis) error {
 // Submit takes what the engine would attempt.
 func (d *dry) Submit(jobs ...delivery.Job) {
 	for _, j := range jobs {
-		heap.Push(&d.jobs, j)
+		heap.Push(&d.jobs, dueJob{j, len(d.ids)})
 	}
 }
 
-type dueHeap []delivery.Job
+// dueJob is a job and in which order it came.
+type dueJob struct {
+	delivery.Job
+	order int
+}
 
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].Due.Before(h[j].Due) }
-func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *dueHeap) Push(x any)        { *h = append(*h, x.(delivery.Job)) }
+type dueHeap []dueJob
+
+func (h dueHeap) Len() int { return len(h) }
+func (h dueHeap) Less(i, j int) bool {
+	if c := h[i].Due.Compare(h[j].Due); c != 0 {
+		return c < 0
+	}
+	return h[i].order < h[j].order
+}
+func (h dueHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *dueHeap) Push(x any)   { *h = append(*h, x.(dueJob)) }
 func (h *dueHeap) Pop() any {
 	old := *h
 	x := old[len(old)-1]
@@ -359,23 +370,24 @@ func (d *dry) ReadStream(ctx context.Context, stream string, from uint64, dir ev
 					break
 				}
 				at := domain.MillisOf(r.RecordedAt)
-				if err == nil && (facts || d.run.Known) && at > d.clock {
+				if err == nil && !facts && d.run.Known && at > d.clock {
 					break
 				}
 				if err == nil && facts {
 					kind, ok := fact.KindOf(r.Type)
-					if ok {
-						f, err := fact.Decode(kind, r.Data)
-						if err != nil {
-							yield(r, err)
-							return
-						}
-						own[f.Delivery] = own[f.Delivery] || f.Trigger == d.run.Trigger && f.Change != nil && at >= d.run.From
-						if own[f.Delivery] {
-							continue
-						}
+					if !ok {
+						continue
 					}
-					r.Position *= spread
+					f, err := fact.Decode(kind, r.Data)
+					if err != nil {
+						yield(r, err)
+						return
+					}
+					own[f.Delivery] = own[f.Delivery] || f.Trigger == d.run.Trigger && f.Change != nil && at >= d.run.From
+					if own[f.Delivery] || !d.knows(&f, at) {
+						continue
+					}
+					r.Position = d.placeOf(&f, r.Position)
 				}
 				n++
 				if !yield(r, err) || err != nil {
@@ -399,6 +411,35 @@ func (d *dry) ReadStream(ctx context.Context, stream string, from uint64, dir ev
 	}
 }
 
+// knows reports whether a fact of the log stood before what is decided now. Causes
+// are taken in the order of the log, and triggers in that of their ids, whatever the
+// time by the clock was.
+func (d *dry) knows(f *fact.Fact, recorded domain.Millis) bool {
+	if !d.deciding || !d.run.Known || f.Change == nil || f.Round > 0 {
+		return recorded <= d.clock
+	}
+	return f.Found < uint64(d.place) || f.Found == uint64(d.place) && f.Trigger < d.run.Trigger
+}
+
+// placeOf gives a fact of the log its place among those of the run: at that of what
+// was found, in the order in which triggers are asked.
+func (d *dry) placeOf(f *fact.Fact, position eventstore.Position) eventstore.Position {
+	switch {
+	case !d.run.Known || f.Change == nil || f.Round > 0:
+		return position * spread
+	case f.Trigger < d.run.Trigger:
+		return eventstore.Position(f.Found) * spread
+	}
+	return eventstore.Position(f.Found+1)*spread - 1
+}
+
+// decide offers a change to the trigger.
+func (d *dry) decide(ctx context.Context, o *offered, at domain.Millis) error {
+	d.clock, d.place, d.deciding = at, eventstore.Position(o.Found), true
+	defer func() { d.deciding = false }()
+	return d.engine.decide(ctx, o)
+}
+
 // Append keeps in memory what the engine records.
 func (d *dry) Append(_ context.Context, stream string, _ eventstore.Expected, events ...eventstore.NewEvent) (eventstore.Result, error) {
 	for _, e := range events {
@@ -406,7 +447,7 @@ func (d *dry) Append(_ context.Context, stream string, _ eventstore.Expected, ev
 			continue
 		}
 		d.ids[e.ID] = true
-		d.seq = max(d.seq+1, d.place*spread)
+		d.seq = max(d.seq+1, d.place*spread+spread/2)
 		r := eventstore.Recorded{NewEvent: e, Stream: stream, Position: d.seq, RecordedAt: d.clock.Time()}
 		subject, ok := fact.Subject(stream)
 		if !ok {

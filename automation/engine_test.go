@@ -38,6 +38,8 @@ type world struct {
 	sent   []sending
 	fail   func(j delivery.Job) *delivery.Outcome
 	added  []*Appendix
+	// moments are what there was, for dry runs.
+	moments []moment
 }
 
 type sending struct {
