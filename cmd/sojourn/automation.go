@@ -59,6 +59,9 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 		return nil, err
 	}
 	q.Dispatcher = out.begin(a.engine)
+	if err := registry.Register(delivery.Collector(out.status)); err != nil {
+		return nil, err
+	}
 	a.engine.Start(ctx)
 	return a, nil
 }
