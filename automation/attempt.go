@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
 	"sojourn/automation/delivery"
 	"sojourn/automation/trigger"
+	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/fact"
 	"sojourn/eventstore"
@@ -244,6 +246,18 @@ func (e *Engine) data(ctx context.Context, r *ready) (*delivery.Data, error) {
 		Type:     ch.Type, At: ch.At.Time(), Customer: r.customer.Data, Reason: ch.Reason,
 	}
 	d.Before, d.After = sides(ch)
+	member, err := e.customer(ctx, r.customer.ID, &condition.Needs{Accounts: true})
+	if err == nil && member.Facts != nil {
+		for id, since := range member.Facts.Accounts {
+			if since.At <= e.now() {
+				d.Customer.Accounts = append(d.Customer.Accounts, id)
+			}
+		}
+		slices.Sort(d.Customer.Accounts)
+	}
+	if err != nil && !errors.Is(err, ErrNoCustomer) {
+		return nil, err
+	}
 	if consent := r.trigger.Limits.Consent; consent != nil && e.cfg.Unsubscribe != nil {
 		d.UnsubscribeURL = e.cfg.Unsubscribe(r.customer.ID, consentName(consent))
 	}

@@ -234,7 +234,10 @@ func (e *Engine) trace(ctx context.Context, o *offered) error {
 		switch {
 		case !ok:
 		case guarded:
-			o.Subject = customer
+			o.Subject, o.Chain = customer, chainOfCommand(r.Data)
+			if stream := gjson.GetBytes(r.Data, "subject").Str; stream != "" {
+				o.Subject = domain.SubjectID(stream)
+			}
 		case r.Type == domain.TypeTouchpoint || r.Type == domain.TypeJoin:
 			h, err := domain.ParseHeader(string(r.Metadata))
 			if err != nil {
@@ -278,6 +281,25 @@ func chainOf(h *domain.Header, data []byte) []string {
 		}
 	}
 	return all
+}
+
+// The author and the reason of a command about points that automation gives: the
+// reason names the chain of triggers.
+const (
+	Author       = "automation"
+	reasonPrefix = "trigger "
+)
+
+// ReasonOf is the reason of what a chain of triggers leads to.
+func ReasonOf(chain []string) string { return reasonPrefix + strings.Join(chain, " > ") }
+
+// chainOfCommand are the triggers that led to a command about points.
+func chainOfCommand(data []byte) []string {
+	reason, ok := strings.CutPrefix(gjson.GetBytes(data, "reason").Str, reasonPrefix)
+	if !ok || gjson.GetBytes(data, "author").Str != Author {
+		return nil
+	}
+	return strings.Split(reason, " > ")
 }
 
 // Appendix is what a trigger has Sojourn append.

@@ -75,6 +75,16 @@ func (c *Client) SendAgain(ctx context.Context, id, author string) (api.Delivery
 	return d, err
 }
 
+// SendAllAgain sends by hand all dead letters, or all that was stale, of a trigger or
+// a destination.
+func (c *Client) SendAllAgain(ctx context.Context, state, trigger, destination, author string) (planned, suppressed int, err error) {
+	var n struct{ Planned, Suppressed int }
+	err = c.call(ctx, http.MethodPost, "/api/v1/deliveries/send", map[string]string{
+		"state": state, "trigger": trigger, "destination": destination, "author": author,
+	}, &n)
+	return n.Planned, n.Suppressed, err
+}
+
 // DryRun asks what a trigger would have done over a past period. as is occurred or
 // known; a zero to is now.
 func (c *Client) DryRun(ctx context.Context, id string, from, to time.Time, as string) iter.Seq2[api.DryRunLine, error] {

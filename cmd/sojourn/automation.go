@@ -184,7 +184,7 @@ func (p *appender) append(ctx context.Context, a *automation.Appendix) error {
 	if a.Points != 0 {
 		_, err := p.views.Command(ctx, projections.CommandRequest{
 			Command: "adjust", Customer: a.Customer.String(), Programme: a.Programme, Points: a.Points,
-			Reason: "trigger " + a.Trigger, Author: automationSource, Key: "delivery-" + a.Delivery.String(),
+			Reason: automation.ReasonOf(a.Chain), Author: automation.Author, Key: "delivery-" + a.Delivery.String(),
 		})
 		return err
 	}

@@ -202,6 +202,36 @@ func TestAutomation(t *testing.T) {
 	if !tested.Where || tested.Suppress != "once" {
 		t.Errorf("tried again it says %+v", tested)
 	}
+	// A dry run of both kinds says what was done.
+	for _, as := range []string{"known", "occurred"} {
+		status, out, errOut := sojourn(t.Context(), "trigger", "dry-run", "welcome", "--data", s.data, "--from", time.Now().AddDate(0, 0, -1).Format(time.DateOnly), "--as", as, "--list")
+		want := "version 1: 1 causes, 1 sends to 1 customers"
+		if status != 0 || !strings.Contains(out, want) || !strings.Contains(out, d.ID.String()) {
+			t.Errorf("dry run as %s: status %d\n%s%s", as, status, out, errOut)
+		}
+	}
+	ok := func(args ...string) string {
+		t.Helper()
+		status, out, errOut := sojourn(t.Context(), append([]string{"trigger"}, args...)...)
+		if status != 0 {
+			t.Fatalf("trigger %v: status %d: %s", args, status, errOut)
+		}
+		return out
+	}
+	data := "--data=" + s.data
+	if out := ok("pause", "welcome", data, "--reason", "summer"); out != "trigger welcome is paused\n" {
+		t.Errorf("pause: %s", out)
+	}
+	s.track(t, person("3", true), order("3"))
+	eventually(t, "what happens while it is paused is on record", func() bool {
+		return strings.Contains(ok("deliveries", data, "--reason", "paused"), "suppressed (paused)")
+	})
+	if out := ok("resume", "welcome", data); out != "trigger welcome goes on\n" {
+		t.Errorf("resume: %s", out)
+	}
+	if out := ok("history", "welcome", data); strings.Count(out, "\n") != 4 || !strings.Contains(out, "summer") {
+		t.Errorf("history: %s", out)
+	}
 	if s.stop() != 0 {
 		t.Error("it did not stop well")
 	}

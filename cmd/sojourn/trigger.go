@@ -388,24 +388,39 @@ func newTriggerDeliveries() *cobra.Command {
 
 func newTriggerSend() *cobra.Command {
 	var r remote
-	var author string
+	var author, state, trig, destination string
 	c := &cobra.Command{
-		Use:   "send DELIVERY",
-		Short: "Send by hand what was stale or has failed for good",
-		Args:  oneArg("the delivery"),
+		Use:     "send [DELIVERY]",
+		Short:   "Send by hand what has failed for good or was stale",
+		Example: "  sojourn trigger send 5b91c551-00d5-5553-be83-2bebbc1ae850\n  sojourn trigger send --destination crm\n  sojourn trigger send --state stale --trigger welcome",
+		Args:    cobra.MaximumNArgs(1),
 	}
 	r.flags(c.Flags())
 	c.Flags().StringVar(&author, "author", "", "`name` of who decides")
+	c.Flags().StringVar(&state, "state", "dead", "of all: dead, or stale")
+	c.Flags().StringVar(&trig, "trigger", "", "all of this `trigger`")
+	c.Flags().StringVar(&destination, "destination", "", "all of this `destination`")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if (len(args) == 1) == (trig+destination != "") {
+			return usageError{errors.New("name a delivery, or with --trigger or --destination all of one")}
+		}
 		cl, err := r.client(true)
 		if err != nil {
 			return err
 		}
-		d, err := cl.SendAgain(c.Context(), args[0], author)
+		if len(args) == 1 {
+			d, err := cl.SendAgain(c.Context(), args[0], author)
+			if err != nil {
+				return err
+			}
+			return printDelivery(c.OutOrStdout(), &d)
+		}
+		planned, suppressed, err := cl.SendAllAgain(c.Context(), state, trig, destination, author)
 		if err != nil {
 			return err
 		}
-		return printDelivery(c.OutOrStdout(), &d)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%d will be attempted, %d are suppressed by another limit\n", planned, suppressed)
+		return err
 	}
 	return c
 }
