@@ -44,6 +44,14 @@ const (
 	TypeStatusEntered   = "satisfaction.entered.v1"
 	TypeStatusWithdrawn = "satisfaction.withdrawn.v1"
 
+	TypeSegmentEntered   = "segment.entered.v1"
+	TypeSegmentLeft      = "segment.left.v1"
+	TypeSegmentWithdrawn = "segment.withdrawn.v1"
+	// TypeSegmentApplied is a segment document that was saved, TypeSegmentDeleted says
+	// that there is none of its name any more.
+	TypeSegmentApplied = "segment.applied.v1"
+	TypeSegmentDeleted = "segment.deleted.v1"
+
 	// Commands about points, each decided behind all that its guard stream holds,
 	// and entries that say for which subjects the next ones are; see
 	// docs/decisions/0008.
@@ -66,6 +74,9 @@ const (
 
 	// TypeStreamKey says by its fingerprint which key names the streams of the log.
 	TypeStreamKey = "stream_key.v1"
+	// TypeDestinationSaved is a destination of deliveries as it stands from there
+	// on, its secrets encrypted.
+	TypeDestinationSaved = "destination.saved.v1"
 )
 
 // Streams of configuration and bookkeeping; touchpoints and statements have a
@@ -76,10 +87,13 @@ const (
 	StreamPolicy    = "policy"
 	// StreamPolicyFile holds which policy files the starts of a server have read.
 	StreamPolicyFile = "policy_file"
+	StreamSegments   = "segments"
 	StreamIdentity   = "identity" // decisions, in the order they were taken
 	StreamViews      = "views"    // the generations of views that workers keep
 	// StreamKey holds the fingerprint of the key that names streams.
 	StreamKey = "stream_key"
+	// StreamDestinations holds the destinations of deliveries.
+	StreamDestinations = "destinations"
 )
 
 // Millis is an instant in milliseconds since 1970-01-01T00:00:00 UTC.

@@ -64,7 +64,7 @@ func (v *Views) buildLatest() {
 	for wait := time.Second; v.ctx.Err() == nil; {
 		ctx, outdate := context.WithCancelCause(v.ctx)
 		v.mu.Lock()
-		rules := v.policies[len(v.policies)-1].Rules
+		rules := v.rules
 		v.outdate = outdate // by a policy that is applied from here on
 		v.mu.Unlock()
 		err := v.buildUnless(ctx, rules)
@@ -75,7 +75,7 @@ func (v *Views) buildLatest() {
 		}
 		v.mu.Lock()
 		v.outdate = nil
-		latest := rules == v.policies[len(v.policies)-1].Rules
+		latest := rules == v.rules
 		v.mu.Unlock()
 		outdate(nil)
 		if err == nil && latest {
@@ -87,7 +87,7 @@ func (v *Views) buildLatest() {
 // buildUnless builds views under rules unless those that answer are.
 func (v *Views) buildUnless(ctx context.Context, rules *Rules) error {
 	at := v.active.state.checkpoint()
-	if v.active.rules.Version == rules.Version && (at.Fold == 0 || at.Fold == foldVersion) {
+	if v.active.rules.Version == rules.Version && v.active.rules.SegmentsVersion == rules.SegmentsVersion && (at.Fold == 0 || at.Fold == foldVersion) {
 		return nil
 	}
 	v.logger.Info("building new views beside the old ones",
@@ -157,6 +157,10 @@ func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err
 			return errors.Join(fmt.Errorf("switch to the new views (a start finishes it): %w", err), v.closeState(old))
 		}
 	}
+	v.mu.Lock()
+	v.shows = g.number
+	v.mu.Unlock()
+	v.moved.send()
 	v.logger.Info("switched to new views", "generation", g.number, "policy_version", rules.Version,
 		"position", at.Position, "took", time.Since(started).Round(time.Millisecond))
 	return v.discard(old)
@@ -289,7 +293,7 @@ func (g *generation) verifyStatements(ctx context.Context, r *Verification, limi
 			r.Rows[statementsTable] += uint64(c.said.count())
 			var lines []line
 			if len(c.members) > 0 {
-				lines = g.rules.linesAt(basisOf(c.facts()), g.fold.clock)
+				lines = g.rules.linesAt(c.basis(g.rules), g.fold.clock)
 			}
 			if c.saysWhatStands() && c.saysLines(lines) {
 				continue

@@ -140,6 +140,9 @@ func (f *fold) command(cmd *command) {
 		return
 	}
 	c.due |= customer.Loyalty
+	if f.rules.segments != nil {
+		c.due |= changedSegments
+	}
 	if !f.silent {
 		c.steps = append(c.steps, taken{ref: cmd.Ref, command: &cmd.Command, before: f.before, at: f.step})
 	}

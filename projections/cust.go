@@ -52,7 +52,7 @@ type cust struct {
 
 	// nextLoyalty and nextStatus are the instants at which time alone may change
 	// them, 0 where none does.
-	nextLoyalty, nextStatus domain.Millis
+	nextLoyalty, nextStatus, nextSegment domain.Millis
 	// shown is what the tables have of them, nil until it is looked for. packed is
 	// its record, part of the customer's; apart says that it is too long for that and
 	// has a key of its own.
@@ -210,7 +210,7 @@ func (c *cust) append(buf []byte) []byte {
 		row |= 2
 	}
 	buf = append(buf, row)
-	for _, at := range [...]domain.Millis{c.deadline, c.nextLoyalty, c.nextStatus} {
+	for _, at := range [...]domain.Millis{c.deadline, c.nextLoyalty, c.nextStatus, c.nextSegment} {
 		buf = binary.AppendVarint(buf, int64(at))
 	}
 	buf = binary.AppendUvarint(buf, c.said.next)
@@ -237,7 +237,7 @@ func (c *cust) parse(b []byte) error {
 	row := r.byte()
 	c.hasRow, c.apart = row&1 != 0, row&2 != 0
 	c.deadline = domain.Millis(r.varint())
-	c.nextLoyalty, c.nextStatus = domain.Millis(r.varint()), domain.Millis(r.varint())
+	c.nextLoyalty, c.nextStatus, c.nextSegment = domain.Millis(r.varint()), domain.Millis(r.varint()), domain.Millis(r.varint())
 	c.said.next = r.uvarint()
 	for n := r.count(); n > 0; n-- {
 		c.rows = append(c.rows, r.hash())

@@ -36,7 +36,8 @@ type arrival struct {
 	// named are the other subjects that an identify or an alias names.
 	named []named
 
-	group grouping // of a group call
+	group    grouping      // of a group call
+	segments *segmentTouch // nil where no segment takes anything of it
 
 	// Of a statement.
 	statement eventstore.Recorded
@@ -46,6 +47,7 @@ type arrival struct {
 	command *command
 	// Of what a person did about an entry of feedback.
 	handling *warehouse.Handling
+	delivery *warehouse.DeliveryFact
 }
 
 // named is a subject that a message names beside its own.
@@ -66,6 +68,7 @@ const (
 	decisionMade
 	commanded
 	handled
+	automated
 )
 
 // chunk is a run of arrivals that goes from the goroutine that decodes to the
@@ -154,7 +157,8 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 			d.touchpoint(e, a)
 		}
 	case domain.TypeStageEntered, domain.TypeStageWithdrawn, domain.TypeTierEntered, domain.TypeTierWithdrawn,
-		domain.TypeStatusEntered, domain.TypeStatusWithdrawn:
+		domain.TypeStatusEntered, domain.TypeStatusWithdrawn,
+		domain.TypeSegmentEntered, domain.TypeSegmentLeft, domain.TypeSegmentWithdrawn:
 		if d.statements {
 			a.kind, a.statement = statement, e.Clone()
 		}
@@ -181,6 +185,15 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 			return
 		}
 		a.kind, a.handling = handled, made
+	default:
+		made, err := deliveryFactOf(e)
+		if err != nil {
+			d.logger.Error("fact of automation left out of the views", "position", e.Position, "error", err)
+			return
+		}
+		if made != nil {
+			a.kind, a.delivery = automated, made
+		}
 	}
 }
 
@@ -208,6 +221,9 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 	}
 	if a.group = (grouping{}); h.Kind == domain.Group {
 		a.group = readGrouping(e.Data, a.ref, d.keyer)
+	}
+	if a.segments = nil; d.rules.segments != nil {
+		a.segments = d.rules.segments.touch(d.rules, &h, rule, &a.touch, a.group.groupID)
 	}
 	if d.rows == nil {
 		return

@@ -417,8 +417,8 @@ func (d *desk) open() error {
 	g.state.mu.RUnlock()
 	t := &tail{
 		generation: g, snapshot: db, opened: time.Now(),
-		fold:    newFold(g.rules, v.cfg.Keyer, snapshot{db}, v.logger),
-		decoder: &decoder{rules: g.rules, keyer: v.cfg.Keyer, logger: v.logger},
+		fold:    newFold(g.rules.bare(), v.cfg.Keyer, snapshot{db}, v.logger),
+		decoder: &decoder{rules: g.rules.bare(), keyer: v.cfg.Keyer, logger: v.logger},
 		fresh:   map[uuid.UUID]string{}, guards: map[uuid.UUID]guard{}, taken: map[uuid.UUID]bool{}, clearing: map[uuid.UUID]bool{},
 	}
 	t.fold.silent = true

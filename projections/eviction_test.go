@@ -164,7 +164,7 @@ func TestSubjectsAsKnown(t *testing.T) {
 // Views do not depend on what is dropped from memory before each flush.
 func TestEvictionChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		rules := testRules()
+		rules := segmentRules()
 		order := drawOrder(t, drawMessages(t))
 		var c clock
 		log := openStore(t, &c)

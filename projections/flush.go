@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
+	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
@@ -49,6 +50,8 @@ type Rows struct {
 	Surveys        []warehouse.Survey
 	Feedback       []warehouse.Feedback
 	Handlings      []warehouse.Handling
+	Deliveries     []warehouse.DeliveryFact
+	SegmentStays   []warehouse.SegmentStay
 }
 
 // flush is everything that one batch of events changes.
@@ -101,6 +104,9 @@ func (c *cust) comeDue(clock domain.Millis) {
 	if future || c.nextStatus != 0 && c.nextStatus <= clock {
 		c.due |= customer.Satisfaction
 	}
+	if future || c.nextSegment != 0 && c.nextSegment <= clock {
+		c.due |= changedSegments
+	}
 }
 
 // compare looks whether the statements about a customer say what its transitions
@@ -120,12 +126,12 @@ func (f *fold) compare(id uuid.UUID) error {
 		}
 		return nil
 	}
-	is := f.rules.linesAt(basisOf(c.facts()), f.clock)
+	is := f.rules.linesAt(c.basis(f.rules), f.clock)
 	if !c.saysLines(is) {
 		for i := range is {
 			is[i].news = make([]bool, len(is[i].all))
 		}
-		c.lines, c.due = is, customer.Loyalty|customer.Satisfaction
+		c.lines, c.due = is, allLines
 		f.change(c)
 	}
 	return nil
@@ -205,6 +211,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	f.spare.gather(&out.rows, pieces)
 	out.rows.Feedback, f.feedback = f.feedback, nil
 	out.rows.Handlings, f.handlings = f.handlings, nil
+	out.rows.Deliveries, f.deliveries = f.deliveries, nil
 	f.shard.only(&out.rows)
 	for i, p := range pieces {
 		if p.err != nil {
@@ -291,6 +298,13 @@ func flushSubject(p *piece, s *subject) error {
 		s.membersDirty = false
 		p.buf = appendStrings(append(p.buf[:0], stateVersion), s.members)
 		if err := p.state.Set(membersKey(s.stream), p.buf, nil); err != nil {
+			return err
+		}
+	}
+	if s.segmentsDirty {
+		s.segmentsDirty = false
+		p.buf = s.segments.append(p.buf[:0])
+		if err := p.state.Set(segmentsKey(s.stream), p.buf, nil); err != nil {
 			return err
 		}
 	}
@@ -387,7 +401,7 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, p *piece) error
 	if c.n < len(c.all) {
 		deadline = c.all[c.n].At
 	}
-	for _, next := range [...]domain.Millis{c.nextLoyalty, c.nextStatus} {
+	for _, next := range [...]domain.Millis{c.nextLoyalty, c.nextStatus, c.nextSegment} {
 		if next != 0 && (deadline == 0 || next < deadline) {
 			deadline = next
 		}
@@ -473,7 +487,7 @@ func traitsJSON(f *customer.Facts) []byte {
 		key, _ := json.Marshal(t.Key)
 		out = append(out, key...)
 		out = append(out, ':')
-		out = append(out, t.Value...)
+		out = append(out, condition.Plain(t.Value)...)
 	}
 	return append(out, '}')
 }

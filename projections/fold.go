@@ -29,6 +29,9 @@ type Rules struct {
 	// book holds which rules about points hold when, by all policies up to this one.
 	book         *loyalty.Rulebook
 	satisfaction *satisfaction.Rules
+	segments     *segmentSet // nil where there are none
+	// SegmentsVersion is how many events about segments they follow from.
+	SegmentsVersion int
 }
 
 // NewRules compiles the last of the policies that were applied, oldest first; its
@@ -121,6 +124,7 @@ type fold struct {
 	commands     map[uuid.UUID]*command
 	feedback     []warehouse.Feedback
 	handlings    []warehouse.Handling
+	deliveries   []warehouse.DeliveryFact
 	// changedAccounts are those with calls of their own; the accounts of customers
 	// that have changed are found at the flush.
 	changedAccounts []*account
@@ -157,6 +161,8 @@ func (f *fold) apply(a *arrival) error {
 		f.command(a.command)
 	case handled:
 		f.handlings = append(f.handlings, *a.handling)
+	case automated:
+		f.deliveries = append(f.deliveries, *a.delivery)
 	}
 	return f.err
 }
@@ -188,12 +194,12 @@ func (f *fold) touchpoint(a *arrival) {
 	if len(a.named) > 0 || fresh && s.linked {
 		var groups [][]*subject
 		if groups, grown = f.identify(a, s, fresh); len(groups) > 0 {
-			f.regroup(groups, s, fresh, false, func() { f.takeAlone(s, &a.touch) })
+			f.regroup(groups, s, fresh, false, func() { f.add(s, a) })
 			return
 		}
 	}
 	if s.nobody || f.err != nil {
-		f.takeAlone(s, &a.touch)
+		f.add(s, a)
 		return
 	}
 	c := s.cust
@@ -213,6 +219,7 @@ func (f *fold) touchpoint(a *arrival) {
 		f.expect(c, &a.touch)
 	}
 	moved := c.take(s, &a.touch, f.rules.book)
+	f.noteSegments(s, a.ref, a.segments)
 	if moved&customer.Stage != 0 || grown {
 		c.advance(f.before)
 		c.replace(f.transitionsAfter(c, &a.touch.Touch), f.step, false)
@@ -220,17 +227,19 @@ func (f *fold) touchpoint(a *arrival) {
 	if grown {
 		f.replaceLines(c, false)
 	} else {
-		f.took(c, &a.touch, moved)
+		f.took(c, &a.touch, a.segments, moved)
 	}
 	f.change(c)
 }
 
-// takeAlone adds a touchpoint to the facts of its subject, where they are kept.
-func (f *fold) takeAlone(s *subject, t *customer.Touch) {
+// add adds a touchpoint to the facts of a subject whose customer is put together anew,
+// or which has none.
+func (f *fold) add(s *subject, a *arrival) {
 	if s.kept {
-		s.facts.Add(t, f.rules.book)
+		s.facts.Add(&a.touch, f.rules.book)
 	}
 	f.inHand = nil
+	f.noteSegments(s, a.ref, a.segments)
 }
 
 // history yields the touchpoints of a stream up to a position.
@@ -452,6 +461,12 @@ func (f *fold) findAt(key streamKey, stream string) *subject {
 		return nil
 	}
 	s.nobody = f.rules.compiled.Identity().Nobody(s.value)
+	if f.rules.segments != nil {
+		if err := f.loadSegments(s); err != nil {
+			f.err = err
+			return nil
+		}
+	}
 	if s.firstAt > f.known {
 		s.first, s.firstAt = 0, 0
 	}

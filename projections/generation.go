@@ -309,7 +309,7 @@ func (g *generation) history(ctx context.Context) history {
 // clean reports whether all that was read has been flushed.
 func (g *generation) clean() bool {
 	f := g.fold
-	return !g.broken && len(f.changed) == 0 && len(f.touched) == 0 && len(f.conflicts) == 0 && len(f.newDecisions) == 0 && len(f.handlings) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
+	return !g.broken && len(f.changed) == 0 && len(f.touched) == 0 && len(f.conflicts) == 0 && len(f.newDecisions) == 0 && len(f.handlings) == 0 && len(f.deliveries) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
 }
 
 // idle reports whether the events read since the last flush change nothing.
@@ -428,7 +428,7 @@ func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled 
 	}
 	// 4. The state and the checkpoint, at once: only now is the batch done.
 	at := checkpoint{
-		Position: fl.to, Clock: fl.clock, Policy: g.rules.Version, Fold: foldVersion,
+		Position: fl.to, Clock: fl.clock, Policy: g.rules.Version, Segments: g.rules.SegmentsVersion, Fold: foldVersion,
 		Reconciled: reconciled,
 	}
 	if err := g.state.commit(fl.state, at); err != nil {

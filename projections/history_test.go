@@ -263,7 +263,7 @@ func standing(t tb, s eventstore.Store) map[string]bool {
 // allStanding are the statements about everything that stand.
 func allStanding(t tb, s eventstore.Store) map[string]bool {
 	t.Helper()
-	return standingOf(t, s, aboutStage, aboutTier, aboutStatus)
+	return standingOf(t, s, aboutStage, aboutTier, aboutStatus, aboutSegment)
 }
 
 func standingOf(t tb, s eventstore.Store, of ...about) map[string]bool {
@@ -279,7 +279,11 @@ func standingOf(t tb, s eventstore.Store, of ...about) map[string]bool {
 		}
 		for _, what := range of {
 			at := place{what, e.Stream}
-			switch e.Type {
+			typ := e.Type
+			if typ == domain.TypeSegmentLeft {
+				typ = domain.TypeSegmentEntered
+			}
+			switch typ {
 			case entered[what]:
 				var st Statement
 				if err := json.Unmarshal(e.Data, &st); err != nil {
@@ -320,6 +324,8 @@ func standingOf(t tb, s eventstore.Store, of ...about) map[string]bool {
 func (st Statement) key(what about) string {
 	key := fmt.Sprintf("%s %s→%s@%s %s %s", st.Customer, st.From, st.To, st.At, st.Reason, st.Cause)
 	switch what {
+	case aboutSegment:
+		return fmt.Sprintf("segment %s %s %s→%s@%s %s", st.Segment, st.Customer, st.From, st.To, st.At, st.Cause)
 	case aboutTier:
 		return fmt.Sprintf("tier %s of %s until %s", key, st.Programme, cmp.Or(st.Until, "-"))
 	case aboutStatus:
@@ -341,6 +347,9 @@ func everSaid(t tb, s eventstore.Store) map[string][]bool {
 			t.Fatalf("read the log: %v", err)
 		}
 		what := slices.Index(entered[:], e.Type)
+		if e.Type == domain.TypeSegmentLeft {
+			what = int(aboutSegment)
+		}
 		if what < 0 {
 			continue
 		}
@@ -373,6 +382,15 @@ func (m *memory) statements() map[string]bool {
 				st.Index = &r.Index
 			}
 			out[st.key(aboutStatus)] = true
+		}
+	}
+	for _, r := range m.stays {
+		if r.Removed {
+			continue
+		}
+		out[Statement{Customer: r.CustomerID, Segment: r.Segment, From: "out", To: "in", At: domain.Millis(r.Entered).String(), Cause: r.EnteredCause}.key(aboutSegment)] = true
+		if r.Left != 0 {
+			out[Statement{Customer: r.CustomerID, Segment: r.Segment, From: "in", To: "out", At: domain.Millis(r.Left).String(), Cause: r.LeftCause}.key(aboutSegment)] = true
 		}
 	}
 	for _, tr := range m.transitions {

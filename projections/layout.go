@@ -24,6 +24,7 @@ import (
 type laidOut struct {
 	Generation int `json:"generation"`
 	Policy     int `json:"policy_version"`
+	Segments   int `json:"segments_version,omitempty"`
 	Fold       int `json:"fold_version"`
 	Shards     int `json:"shards"`
 

@@ -10,6 +10,7 @@ import (
 
 	"sojourn/domain"
 	"sojourn/domain/customer"
+	"sojourn/domain/lifecycle"
 	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/domain/satisfaction"
@@ -65,10 +66,16 @@ func (c *change) sentence(programme string, news bool) sentence {
 	return sentence{c.hash(programme), st}
 }
 
+// changedSegments says that the segments may have changed, beside what facts say.
+const changedSegments customer.Changes = 1 << 7
+
+// allLines are all that lines are about.
+const allLines = customer.Loyalty | customer.Satisfaction | changedSegments
+
 // line is what stands of one thing at an instant.
 type line struct {
 	what      about
-	programme string // of a tier
+	programme string // of a tier; of a segment its name
 	all       []change
 	news      []bool
 	next      domain.Millis // the next instant at which time alone may change it; MaxTime where none
@@ -78,6 +85,7 @@ type line struct {
 type basis struct {
 	loyalty      *loyalty.Facts
 	satisfaction *satisfaction.Facts
+	segments     *segmentBasis // nil where there are no segments
 }
 
 // taken is a touchpoint or command that a batch has added to a customer's basis.
@@ -86,11 +94,14 @@ type taken struct {
 	loyalty      *loyalty.Touch
 	satisfaction *satisfaction.Event
 	command      *loyalty.Command
+	// Where there are segments: touch is the whole of it, and segments what these take.
+	touch    *lifecycle.Touch
+	segments *segmentTouch
 	// before is the instant up to which time had passed when it came, at its own.
 	before, at domain.Millis
 }
 
-func (b *basis) take(s *taken, book *loyalty.Rulebook) {
+func (b *basis) take(s *taken, book *loyalty.Rulebook, segments *segmentSet) {
 	switch {
 	case s.command != nil:
 		b.loyalty.AddCommand(*s.command)
@@ -103,9 +114,13 @@ func (b *basis) take(s *taken, book *loyalty.Rulebook) {
 	if s.satisfaction != nil {
 		b.satisfaction.Add(satisfaction.Touch{Ref: s.ref, Event: *s.satisfaction})
 	}
+	if s.touch != nil {
+		b.segments.lifecycle.Add(*s.touch)
+	}
+	if s.segments != nil {
+		b.segments.facts.add(s.ref, s.segments, segments)
+	}
 }
-
-func basisOf(f *customer.Facts) *basis { return &basis{&f.Loyalty, &f.Satisfaction} }
 
 // statusChanges are the changes of status up to a clock, and the first behind it.
 func statusChanges(all []satisfaction.Transition, clock domain.Millis) (changes []change, next domain.Millis) {
@@ -145,9 +160,16 @@ func (r *Rules) linesAt(b *basis, at domain.Millis) []line {
 		status.all, status.next = statusChanges(satisfaction.Transitions(b.satisfaction, r.satisfaction), at)
 	}
 	all = append(all, status)
+	ledgers := map[string]*loyalty.Ledger{}
 	for _, p := range r.book.Programmes() {
 		l := loyalty.Fold(b.loyalty, p, at)
 		all = append(all, line{what: aboutTier, programme: p.ID, all: tierChanges(l.Transitions), next: min(l.Next, b.loyalty.After(at))})
+		if r.segments != nil {
+			ledgers[p.ID] = &l
+		}
+	}
+	if r.segments != nil {
+		all = append(all, r.segmentLines(b, at, ledgers)...)
 	}
 	return all
 }
@@ -166,30 +188,35 @@ func (f *fold) expect(c *cust, t *customer.Touch) {
 	if f.silent || c.foreign || c.base != nil {
 		return
 	}
-	if t != nil && t.Loyalty == nil && t.Satisfaction == nil &&
+	if f.rules.segments == nil && t != nil && t.Loyalty == nil && t.Satisfaction == nil &&
 		slices.ContainsFunc(c.members, func(m *subject) bool { return m.facts.Touchpoints > 0 && m.facts.FirstSeen < t.At }) {
 		return
 	}
 	if c.lines == nil && !slices.ContainsFunc(c.members, func(m *subject) bool { return m.facts.Touchpoints > 0 }) {
 		// Nobody was there: whatever commands its subjects had, nothing of it stood.
-		c.lines = f.rules.linesAt(&basis{&loyalty.Facts{}, &satisfaction.Facts{}}, f.clock)
+		c.lines = f.rules.linesAt(f.rules.emptyBasis(), f.clock)
 		for i := range c.lines {
 			c.lines[i].next = domain.MaxTime
 		}
 	}
-	facts := c.facts()
-	l, s := facts.Loyalty.Clone(), facts.Satisfaction.Clone()
-	c.base = &basis{&l, &s}
+	c.base = c.basis(f.rules).clone()
 }
 
 // took notes that a touchpoint was added, and what it may have changed.
-func (f *fold) took(c *cust, t *customer.Touch, changed customer.Changes) {
-	changed &= customer.Loyalty | customer.Satisfaction
-	c.due |= changed
+func (f *fold) took(c *cust, t *customer.Touch, segments *segmentTouch, changed customer.Changes) {
+	if f.rules.segments == nil {
+		changed &= customer.Loyalty | customer.Satisfaction
+	} else if changed != 0 || segments != nil {
+		changed |= changedSegments
+	}
+	c.due |= changed &^ customer.Stage
 	if changed != 0 && !f.silent {
-		c.steps = append(c.steps, taken{
-			ref: t.Ref, loyalty: t.Loyalty, satisfaction: t.Satisfaction, before: f.before, at: f.step,
-		})
+		step := taken{ref: t.Ref, loyalty: t.Loyalty, satisfaction: t.Satisfaction, before: f.before, at: f.step}
+		if f.rules.segments != nil {
+			touch := t.Touch
+			step.touch, step.segments = &touch, segments
+		}
+		c.steps = append(c.steps, step)
 	}
 }
 
@@ -204,7 +231,7 @@ func (f *fold) settle(c *cust) {
 	}
 	base := c.base
 	if base == nil {
-		base = basisOf(c.facts())
+		base = c.basis(f.rules)
 	}
 	if c.lines == nil {
 		c.lines = f.rules.linesAt(base, f.clock)
@@ -213,12 +240,15 @@ func (f *fold) settle(c *cust) {
 		}
 	}
 	size := base.loyalty.Len() + base.satisfaction.Len() + len(c.steps)
+	if base.segments != nil {
+		size += base.segments.facts.len()
+	}
 	together := 1 + len(c.steps)*size/manySteps
 	for i := 0; i < len(c.steps); i += together {
 		some := c.steps[i:min(i+together, len(c.steps))]
 		f.pass(c, base, some[0].before)
 		for j := range some {
-			base.take(&some[j], f.rules.book)
+			base.take(&some[j], f.rules.book, f.rules.segments)
 		}
 		c.relay(f.rules.linesAt(base, some[len(some)-1].at), false)
 	}
@@ -259,13 +289,13 @@ func (f *fold) part(c *cust) {
 		return
 	}
 	f.settle(c)
-	f.pass(c, basisOf(c.facts()), f.before)
+	f.pass(c, c.basis(f.rules), f.before)
 }
 
 // replaceLines makes the lines of a customer those of its subjects as they are now.
 func (f *fold) replaceLines(c *cust, decided bool) {
-	c.due = customer.Loyalty | customer.Satisfaction
+	c.due = allLines
 	if !f.silent {
-		c.relay(f.rules.linesAt(basisOf(c.facts()), f.step), decided)
+		c.relay(f.rules.linesAt(c.basis(f.rules), f.step), decided)
 	}
 }

@@ -85,6 +85,7 @@ func (c *saidCustomer) at(id uuid.UUID, rules *Rules, t domain.Millis) map[lineK
 			add(lineKey{aboutStatus, ""}, st)
 		}
 	}
+	c.segmentsAt(rules, t, func(name string, st Statement) { add(lineKey{aboutSegment, name}, st) })
 	return lines
 }
 
@@ -208,7 +209,7 @@ func TestNewsIsJudgedEventByEvent(t *testing.T) {
 		log := openStore(t, &c)
 		defer func() { _ = log.Close() }()
 		c.set(min(day0, times[0]))
-		rules := testRules()
+		rules := segmentRules()
 		g := newGeneration(t, vfs.NewMem(), log, newMemory(), rules, &c)
 		defer func() { _ = g.settle(); _ = g.state.close() }()
 		g.batchEvents = 1

@@ -26,6 +26,7 @@ type memoryLines struct {
 	surveys  map[string]warehouse.Survey
 	feedback map[uuid.UUID]warehouse.Feedback
 	handled  map[uuid.UUID]warehouse.Handling
+	stays    map[string]warehouse.SegmentStay
 }
 
 func newMemoryLines() memoryLines {
@@ -33,7 +34,7 @@ func newMemoryLines() memoryLines {
 		loyalty: map[string]warehouse.LoyaltyStatus{}, ledger: map[string]warehouse.LoyaltyMovement{}, tiers: map[string]warehouse.TierChange{},
 		opinions: map[uuid.UUID]warehouse.Satisfaction{}, statuses: map[string]warehouse.StatusChange{},
 		cases: map[string]warehouse.Case{}, surveys: map[string]warehouse.Survey{}, feedback: map[uuid.UUID]warehouse.Feedback{},
-		handled: map[uuid.UUID]warehouse.Handling{},
+		handled: map[uuid.UUID]warehouse.Handling{}, stays: map[string]warehouse.SegmentStay{},
 	}
 }
 
@@ -76,6 +77,8 @@ func (m *memoryLines) write(r *Rows) error {
 		func(r *warehouse.Feedback) warehouse.Version { return warehouse.Version{} })
 	keepNewest(m.handled, r.Handlings, func(r *warehouse.Handling) uuid.UUID { return r.EventID },
 		func(r *warehouse.Handling) warehouse.Version { return warehouse.Version{Position: r.Revision} })
+	keepNewest(m.stays, r.SegmentStays, func(r *warehouse.SegmentStay) string { return seqKey(r.CustomerID, r.Segment, r.Seq) },
+		func(r *warehouse.SegmentStay) warehouse.Version { return r.Version })
 	return nil
 }
 
@@ -96,7 +99,7 @@ func inOrder(seq uint32, row any) string { return fmt.Sprintf(" %04d %s", seq, i
 type portraitLines struct {
 	Loyalty, Ledger, Tiers                 string
 	Satisfaction, Statuses, Cases, Surveys string
-	Feedback                               string
+	Feedback, Segments                     string
 }
 
 // portrayed are the customers that have any row of points or satisfaction.
@@ -121,6 +124,9 @@ func (m *memoryLines) portrayed() map[uuid.UUID]bool {
 		all[r.CustomerID] = all[r.CustomerID] || !r.Removed
 	}
 	for _, r := range m.surveys {
+		all[r.CustomerID] = all[r.CustomerID] || !r.Removed
+	}
+	for _, r := range m.stays {
 		all[r.CustomerID] = all[r.CustomerID] || !r.Removed
 	}
 	for id, has := range all {
@@ -230,6 +236,14 @@ func (m *memory) lines(t tb, id uuid.UUID) (p portraitLines) {
 		}
 	}
 	end(&p.Feedback)
+	for _, r := range m.stays {
+		if r.CustomerID == id && !r.Removed {
+			numbered(r.Segment, r.Seq)
+		}
+	}
+	whole("segment_stays")
+	words = m.staysOf(func(r *warehouse.SegmentStay) bool { return r.CustomerID == id }, false)
+	end(&p.Segments)
 	return p
 }
 
@@ -291,6 +305,7 @@ func linesOf(messages, commands []sent, rules *Rules, now domain.Millis) (p port
 	words := feedbackOf(messages, rules)
 	slices.Sort(words)
 	p.Feedback = strings.Join(words, "\n")
+	p.Segments = staysInWords(turnsOf(messages, commands, rules, now))
 	return p
 }
 

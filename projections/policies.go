@@ -312,8 +312,9 @@ func (v *Views) applied() []appliedRules {
 }
 
 func (v *Views) latest() *Rules {
-	all := v.applied()
-	return all[len(all)-1].Rules
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.rules
 }
 
 // InForce is the policy that was applied last, whatever the views are built under.
@@ -353,16 +354,8 @@ func (v *Views) Apply(ctx context.Context, r Proposal) (version PolicyVersion, a
 	}
 	v.inForce.Store(all[len(all)-1].Rules)
 	v.mu.Lock()
-	news := len(all) > len(v.policies)
 	v.policies = all
-	if news {
-		if v.outdate != nil {
-			v.outdate(errOutdated)
-		}
-		if v.ctx.Err() == nil && !v.cfg.Workers { // workers see it by themselves
-			v.done.Go(v.buildLatest)
-		}
-	}
+	v.renew()
 	v.mu.Unlock()
 	if applied {
 		v.logger.Info("a policy is in force from now on", "version", n)

@@ -14,6 +14,7 @@ import (
 
 	"sojourn/domain"
 	"sojourn/eventstore"
+	"sojourn/warehouse"
 	"sojourn/warehouse/chdb"
 )
 
@@ -64,7 +65,7 @@ func recordedTimes(t *rapid.T, order []sent) []domain.Millis {
 func TestViewsAreAFunctionOfTheSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		set := drawMessages(t)
-		rules := testRules()
+		rules := segmentRules()
 		order := drawOrder(t, set)
 		// Some messages come again.
 		for range rapid.IntRange(0, 3).Draw(t, "repeats") {
@@ -148,6 +149,10 @@ func verified(t *rapid.T, log eventstore.Store, sink *memory, rules *Rules, c *c
 		t.Fatalf("verify: %v", err)
 	}
 	sink.picture(t).compare(t, fresh.picture(t), "verify finds")
+	every := func(*warehouse.SegmentStay) bool { return true }
+	if got, want := sink.staysOf(every, true), fresh.staysOf(every, true); !slices.Equal(got, want) {
+		t.Fatalf("verify finds stays\n%s\nnot\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 	found := Verification{Rows: map[string]uint64{}, Different: map[string]uint64{}}
 	if err := g.verifyStatements(t.Context(), &found, 10); err != nil || !found.Equal() {
 		t.Fatalf("verify of the statements: %+v, %v", found, err)
@@ -195,7 +200,7 @@ func TestNewsDoesNotDependOnTheBatch(t *testing.T) {
 			dir := vfs.NewMem()
 			c.set(day0)
 			sink := newMemory()
-			g := newGeneration(t, dir, log, sink, testRules(), &c)
+			g := newGeneration(t, dir, log, sink, segmentRules(), &c)
 			defer func() { _ = g.state.close() }()
 			g.batchEvents = batch
 			// Live from the start, on an empty log.
@@ -237,7 +242,7 @@ func TestRebuildSaysNothing(t *testing.T) {
 		build := func() (*memory, eventstore.Position) {
 			dir := vfs.NewMem()
 			sink := newMemory()
-			g := newGeneration(t, dir, log, sink, testRules(), &c)
+			g := newGeneration(t, dir, log, sink, segmentRules(), &c)
 			defer func() { _ = g.state.close() }()
 			if err := g.runToEnd(context.Background(), nil); err != nil {
 				t.Fatalf("run: %v", err)

@@ -62,6 +62,11 @@ type Views struct {
 	building warehouse.Generation
 	// policies are those that were applied; a longer slice takes its place.
 	policies []appliedRules
+	segments segmentHistory
+	// rules are those of the last policy, with the segments in force.
+	rules *Rules
+	// shows is the generation that the tables show.
+	shows warehouse.Generation
 	// outdate gives up the build under a policy that is in force no more, nil
 	// where none is under way.
 	outdate context.CancelCauseFunc
@@ -133,6 +138,10 @@ func (v *Views) open(ctx context.Context) (err error) {
 	if v.policies, err = readPolicies(ctx, v.cfg.Store); err != nil {
 		return err
 	}
+	if v.segments, err = readSegments(ctx, v.cfg.Store, segmentHistory{logger: v.logger}); err != nil {
+		return err
+	}
+	v.renew()
 	latest := v.latest()
 	v.inForce.Store(latest)
 	if err := os.MkdirAll(v.cfg.Dir, 0o750); err != nil {
@@ -167,6 +176,7 @@ func (v *Views) open(ctx context.Context) (err error) {
 	if err := v.cfg.DB.Activate(ctx, v.active.number); err != nil {
 		return err
 	}
+	v.shows = v.active.number
 	if err := v.dropOthers(ctx); err != nil {
 		return err
 	}
@@ -226,11 +236,7 @@ func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rule
 		return nil, err
 	}
 	if rules == nil {
-		all := v.applied()
-		rules = all[len(all)-1].Rules
-		if p := s.checkpoint().Policy; p > 0 && p <= len(all) {
-			rules = all[p-1].Rules
-		}
+		rules = v.rulesOf(s.checkpoint())
 	}
 	g := &generation{
 		number: n, rules: rules, store: v.cfg.Store, keyer: v.cfg.Keyer,

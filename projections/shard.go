@@ -70,4 +70,5 @@ func (s Shard) only(r *Rows) {
 	r.Subjects = slices.DeleteFunc(r.Subjects, func(r warehouse.Subject) bool { return !s.holds(r.SubjectID) })
 	r.Conflicts = slices.DeleteFunc(r.Conflicts, func(r warehouse.Conflict) bool { return !s.holds(r.EventID) })
 	r.Handlings = slices.DeleteFunc(r.Handlings, func(r warehouse.Handling) bool { return !s.holds(r.EventID) })
+	r.Deliveries = slices.DeleteFunc(r.Deliveries, func(r warehouse.DeliveryFact) bool { return !s.holds(r.DeliveryID) })
 }

@@ -23,6 +23,7 @@ type shown struct {
 	satisfaction             bool
 	statuses, cases, surveys []uint64
 	programmes               []shownProgramme // by id
+	segments                 []shownSegment   // by name
 }
 
 type shownProgramme struct {
@@ -32,7 +33,7 @@ type shownProgramme struct {
 }
 
 func (s *shown) empty() bool {
-	return !s.satisfaction && len(s.statuses)+len(s.cases)+len(s.surveys)+len(s.programmes) == 0
+	return !s.satisfaction && len(s.statuses)+len(s.cases)+len(s.surveys)+len(s.programmes)+len(s.segments) == 0
 }
 
 // programme is what is shown of a programme; it is valid until the next call.
@@ -69,6 +70,10 @@ func (s *shown) append(buf []byte) []byte {
 		buf = append(appendString(buf, p.id), flagByte(p.status))
 		buf = appendHashes(appendHashes(buf, p.ledger), p.tiers)
 	}
+	buf = binary.AppendUvarint(buf, uint64(len(s.segments)))
+	for _, in := range s.segments {
+		buf = appendHashes(appendString(buf, in.name), in.stays)
+	}
 	return buf
 }
 
@@ -78,6 +83,9 @@ func parseShown(b []byte) (*shown, error) {
 	s := &shown{satisfaction: r.byte() == 1, statuses: r.hashes(), cases: r.hashes(), surveys: r.hashes()}
 	for n := r.count(); n > 0; n-- {
 		s.programmes = append(s.programmes, shownProgramme{id: r.string(), status: r.byte() == 1, ledger: r.hashes(), tiers: r.hashes()})
+	}
+	for n := r.count(); n > 0; n-- {
+		s.segments = append(s.segments, shownSegment{name: r.string(), stays: r.hashes()})
 	}
 	return s, r.done()
 }
@@ -167,7 +175,7 @@ func (f *fold) flushLines(c *cust, version warehouse.Version, p *piece, sp *spee
 	clock := domain.Millis(version.Clock)
 	if len(c.members) == 0 {
 		f.unshow(c, version, &p.flush)
-		c.nextLoyalty, c.nextStatus = 0, 0
+		c.nextLoyalty, c.nextStatus, c.nextSegment = 0, 0, 0
 	} else {
 		if c.due == 0 {
 			return nil
@@ -178,6 +186,9 @@ func (f *fold) flushLines(c *cust, version warehouse.Version, p *piece, sp *spee
 		}
 		if c.due&customer.Loyalty != 0 {
 			f.showLoyalty(c, &facts.Loyalty, version, p)
+		}
+		if c.due&changedSegments != 0 {
+			f.showSegments(c, version, p)
 		}
 	}
 	if !f.silent {
@@ -221,21 +232,21 @@ func (f *fold) speak(c *cust, clock domain.Millis, sp *speech) {
 	for _, about := range [...]struct {
 		what about
 		due  customer.Changes
-	}{{aboutTier, customer.Loyalty}, {aboutStatus, customer.Satisfaction}} {
+	}{{aboutTier, customer.Loyalty}, {aboutStatus, customer.Satisfaction}, {aboutSegment, changedSegments}} {
 		if len(c.members) > 0 && c.due&about.due == 0 || c.saysLine(about.what, is) {
 			continue
 		}
 		desired := []sentence{}
 		if len(c.members) > 0 {
 			f.settle(c)
-			f.pass(c, basisOf(c.facts()), clock)
+			f.pass(c, c.basis(f.rules), clock)
 			for i := range c.lines {
 				l := &c.lines[i]
 				if l.what != about.what {
 					continue
 				}
 				for j := range l.all {
-					desired = append(desired, l.all[j].sentence(l.programme, l.news[j]))
+					desired = append(desired, l.sentenceOf(j))
 				}
 			}
 		}
@@ -257,7 +268,7 @@ func (c *cust) saysLine(what about, is []line) bool {
 }
 
 func (c *cust) saysLines(is []line) bool {
-	return c.saysLine(aboutTier, is) && c.saysLine(aboutStatus, is)
+	return c.saysLine(aboutTier, is) && c.saysLine(aboutStatus, is) && c.saysLine(aboutSegment, is)
 }
 
 // unshow removes the rows of a customer that is no more.
@@ -276,6 +287,9 @@ func (f *fold) unshow(c *cust, version warehouse.Version, out *flush) {
 		}
 		differ(&out.rows.LoyaltyLedger, p.ledger, nil, func(i int) warehouse.LoyaltyMovement { return movementRow(c, p.id, nil, i, version) })
 		differ(&out.rows.TierChanges, p.tiers, nil, func(i int) warehouse.TierChange { return f.tierRow(c, p.id, nil, i, version) })
+	}
+	for _, in := range s.segments {
+		differ(&out.rows.SegmentStays, in.stays, nil, func(i int) warehouse.SegmentStay { return stayRow(c.id, in.name, nil, i, version) })
 	}
 	c.shown = &shown{}
 }

@@ -40,6 +40,7 @@ func (s *spare) gather(out *Rows, pieces []*piece) {
 	gather(&out.Satisfaction, &s.out.Satisfaction, pieces, s, func(r *Rows) *[]warehouse.Satisfaction { return &r.Satisfaction })
 	gather(&out.StatusChanges, &s.out.StatusChanges, pieces, s, func(r *Rows) *[]warehouse.StatusChange { return &r.StatusChanges })
 	gather(&out.Cases, &s.out.Cases, pieces, s, func(r *Rows) *[]warehouse.Case { return &r.Cases })
+	gather(&out.SegmentStays, &s.out.SegmentStays, pieces, s, func(r *Rows) *[]warehouse.SegmentStay { return &r.SegmentStays })
 	gather(&out.Surveys, &s.out.Surveys, pieces, s, func(r *Rows) *[]warehouse.Survey { return &r.Surveys })
 }
 

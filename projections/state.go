@@ -19,7 +19,7 @@ import (
 
 // foldVersion changes whenever the folds would compute something else from the
 // same log; views of another version are built anew.
-const foldVersion = 4
+const foldVersion = 5
 
 // checkpoint is how far a generation has come. All that is at or before it is in
 // the tables, the statements and the state.
@@ -28,6 +28,7 @@ type checkpoint struct {
 	Clock    domain.Millis       `json:"clock"`
 	Policy   int                 `json:"policy_version"`
 	Fold     int                 `json:"fold_version"`
+	Segments int                 `json:"segments_version,omitempty"`
 	// Reconciled says that what stands in the statements is what stands in the
 	// views, so that from here on the generation makes them.
 	Reconciled bool `json:"reconciled"`

@@ -17,10 +17,12 @@ import (
 
 // Statement is the data of a statement: what Sojourn said of a customer, its stage
 // (stage.entered.v1), its tier in a programme (tier.entered.v1) or how satisfied it
-// is (satisfaction.entered.v1). Nothing personal stands in it.
+// is (satisfaction.entered.v1), that it is in a segment or no more (segment.entered.v1,
+// segment.left.v1). Nothing personal stands in it.
 type Statement struct {
 	Customer  uuid.UUID `json:"customer"`
 	Programme string    `json:"programme,omitempty"` // of a tier
+	Segment   string    `json:"segment,omitempty"`   // from and to are then "in" and "out"
 	From      string    `json:"from"`
 	To        string    `json:"to"`
 	At        string    `json:"at"`              // RFC 3339, UTC
@@ -38,8 +40,8 @@ type Statement struct {
 	Clock    string              `json:"clock"`
 }
 
-// Withdrawal is the data of a stage.withdrawn.v1, tier.withdrawn.v1 or
-// satisfaction.withdrawn.v1 event: the statements that do not hold any more.
+// Withdrawal is the data of a stage.withdrawn.v1, tier.withdrawn.v1,
+// satisfaction.withdrawn.v1 or segment.withdrawn.v1 event: the statements that do not hold any more.
 type Withdrawal struct {
 	Customer uuid.UUID `json:"customer"`
 	// Revisions name the statements by their place in this stream.
@@ -60,13 +62,14 @@ const (
 	aboutStage about = iota
 	aboutTier
 	aboutStatus
+	aboutSegment
 	abouts // how many there are
 )
 
 // entered and withdrawn are the types of the events.
 var (
-	entered   = [abouts]string{domain.TypeStageEntered, domain.TypeTierEntered, domain.TypeStatusEntered}
-	withdrawn = [abouts]string{domain.TypeStageWithdrawn, domain.TypeTierWithdrawn, domain.TypeStatusWithdrawn}
+	entered   = [abouts]string{domain.TypeStageEntered, domain.TypeTierEntered, domain.TypeStatusEntered, domain.TypeSegmentEntered}
+	withdrawn = [abouts]string{domain.TypeStageWithdrawn, domain.TypeTierWithdrawn, domain.TypeStatusWithdrawn, domain.TypeSegmentWithdrawn}
 )
 
 // speech is what is to be appended to one customer's stream of statements.
@@ -130,8 +133,12 @@ func (s *said) apply(e *eventstore.Recorded) error {
 		return fmt.Errorf("stream %s: statement %d is damaged or of a later release", e.Stream, e.Revision)
 	}
 	r := reader{b: m[1:]}
+	typ := e.Type
+	if typ == domain.TypeSegmentLeft {
+		typ = domain.TypeSegmentEntered // either stands until it is withdrawn
+	}
 	for what := range abouts {
-		switch e.Type {
+		switch typ {
 		case entered[what]:
 			s.standing[what] = append(s.standing[what], statementRef{e.Revision, r.hash()})
 		case withdrawn[what]:
@@ -198,8 +205,11 @@ func (s said) say(sp *speech, at warehouse.Version, policyVersion int) ([]events
 			}
 			st := d.statement
 			st.Customer, st.PolicyVersion, st.Position, st.Clock = sp.customer, policyVersion, position, clock
-			revision := out.next
-			add(entered[what], binary.BigEndian.AppendUint64([]byte{statementVersion}, d.hash), st)
+			revision, typ := out.next, entered[what]
+			if what == aboutSegment && st.To == segmentOut {
+				typ = domain.TypeSegmentLeft
+			}
+			add(typ, binary.BigEndian.AppendUint64([]byte{statementVersion}, d.hash), st)
 			out.standing[what] = append(out.standing[what], statementRef{revision, d.hash})
 		}
 	}

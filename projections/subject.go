@@ -34,7 +34,7 @@ type subject struct {
 	// accounts.
 	linked, grouped bool
 	// What else is to be written with it.
-	tiesDirty, membersDirty bool
+	tiesDirty, membersDirty, segmentsDirty bool
 	// lone is set where it belongs to no customer any more, as it has no touchpoint.
 	lone bool
 	cust *cust // where cached: the customer it belongs to
@@ -47,6 +47,8 @@ type subject struct {
 	// those of its own, and of members of its accounts; of others it has the commands
 	// about points alone.
 	kept bool
+	// segments are the facts that only segments need, nil where there are none.
+	segments *segmentFacts
 	// head is the stream of the subject at the head of its customer, empty where
 	// that is itself. The head lists the streams of the others: in members, where
 	// they are loaded, and always their number.
@@ -209,7 +211,7 @@ func parseTies(b []byte) (*ties, error) {
 	return t, r.done()
 }
 
-const stateVersion = 3
+const stateVersion = 4
 
 var errState = errors.New("state record is cut short or damaged")
 

@@ -33,7 +33,7 @@ func (f *fold) utter() (speeches []speech) {
 		f.speakOfStage(c, &sp)
 		if len(c.members) == 0 || c.due != 0 {
 			if len(c.members) > 0 {
-				c.flushed = f.rules.linesAt(basisOf(c.facts()), clock)
+				c.flushed = f.rules.linesAt(c.basis(f.rules), clock)
 			}
 			f.speak(c, clock, &sp)
 		}

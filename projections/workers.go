@@ -70,6 +70,9 @@ func (v *Views) look(ctx context.Context) error {
 }
 
 func (v *Views) learned(ctx context.Context, l layout) error {
+	if err := v.learnSegments(ctx); err != nil {
+		return err
+	}
 	all, err := readPoliciesFrom(ctx, v.cfg.Store, v.applied())
 	if err != nil {
 		return err
@@ -79,6 +82,7 @@ func (v *Views) learned(ctx context.Context, l layout) error {
 	if len(all) > len(v.policies) {
 		v.policies = all
 		v.inForce.Store(all[len(all)-1].Rules)
+		v.renew()
 	}
 	if l.next > v.agreed.next {
 		v.agreed = l
@@ -127,7 +131,17 @@ func (v *Views) openWorker(ctx context.Context) error {
 func (v *Views) shards() int { return max(v.cfg.Shard.Of, 1) }
 
 func (v *Views) fits(g *laidOut) bool {
-	return g != nil && g.Policy == v.latest().Version && g.Fold == foldVersion && g.Shards == v.shards()
+	return g.isOf(v.latest()) && g.Fold == foldVersion && g.Shards == v.shards()
+}
+
+// isOf reports whether a generation is of rules.
+func (g *laidOut) isOf(r *Rules) bool {
+	return g != nil && g.Policy == r.Version && g.Segments == r.SegmentsVersion
+}
+
+// rulesOfGeneration are the rules that a generation is of.
+func (v *Views) rulesOfGeneration(g *laidOut) *Rules {
+	return v.rulesOf(checkpoint{Policy: g.Policy, Segments: g.Segments})
 }
 
 // propose begins a generation where the newest is not the one that this worker is to
@@ -159,7 +173,8 @@ func (v *Views) propose(ctx context.Context, starting bool) error {
 
 // begin begins a generation; where another process was faster, it has learned of that.
 func (v *Views) begin(ctx context.Context, l *layout, shards int, tables []warehouse.Generation) error {
-	g := laidOut{Generation: 1, Policy: v.latest().Version, Fold: foldVersion, Shards: shards}
+	r := v.latest()
+	g := laidOut{Generation: 1, Policy: r.Version, Segments: r.SegmentsVersion, Fold: foldVersion, Shards: shards}
 	if newest := l.newest(); newest != nil {
 		g.Generation = newest.Generation + 1
 	}
@@ -204,7 +219,7 @@ func (v *Views) openPart(ctx context.Context, of *laidOut) (*generation, error) 
 	}
 	shard := Shard{max(v.cfg.Shard.Index, 1), of.Shards}
 	g := &generation{
-		number: number, shard: shard, rules: v.rulesOf(of.Policy), store: v.cfg.Store, keyer: v.cfg.Keyer,
+		number: number, shard: shard, rules: v.rulesOfGeneration(of), store: v.cfg.Store, keyer: v.cfg.Keyer,
 		sink: tables{v.cfg.DB, number, shard}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
 		fence:  &fence{store: v.cfg.Store, stream: domain.WorkerStream(of.Generation, shard.Index, shard.Of), worker: uuid.New()},
 		broken: true,
@@ -212,19 +227,14 @@ func (v *Views) openPart(ctx context.Context, of *laidOut) (*generation, error) 
 	return g, nil
 }
 
-func (v *Views) rulesOf(version int) *Rules {
-	all := v.applied()
-	return all[min(max(version, 1), len(all))-1].Rules
-}
-
 // openReader opens a state that follows the log and answers, under the policy of a
 // generation; nil for none yet.
 func (v *Views) openReader(of *laidOut) (*generation, error) {
 	rules, number := v.latest(), warehouse.Generation(0)
 	if of != nil {
-		rules, number = v.rulesOf(of.Policy), warehouse.Generation(of.Generation)
+		rules, number = v.rulesOfGeneration(of), warehouse.Generation(of.Generation)
 	}
-	dir := filepath.Join(v.cfg.Dir, fmt.Sprintf("reader-p%d-f%d", rules.Version, foldVersion))
+	dir := filepath.Join(v.cfg.Dir, fmt.Sprintf("reader-p%d-s%d-f%d", rules.Version, rules.SegmentsVersion, foldVersion))
 	s, err := openState(vfs.Default, dir, stateCacheBytes, v.logger)
 	if err != nil {
 		return nil, err
@@ -543,7 +553,7 @@ func (v *Views) readOn() error {
 	if newest == nil {
 		return nil
 	}
-	if answering != nil && answering.Policy == active.rules.Version && int(active.number) != answering.Generation {
+	if answering.isOf(active.rules) && int(active.number) != answering.Generation {
 		// The tables are others; the state stays.
 		v.readers.Lock()
 		v.mu.Lock()
@@ -552,7 +562,7 @@ func (v *Views) readOn() error {
 		v.readers.Unlock()
 		v.moved.send()
 	}
-	if newest.Policy != active.rules.Version && !v.hasNext() {
+	if !newest.isOf(active.rules) && !v.hasNext() {
 		g, err := v.openReader(newest)
 		if err != nil {
 			return err
@@ -570,7 +580,7 @@ func (v *Views) wait(ctx context.Context, g *generation) error {
 			return errors.Join(g.settle(), err)
 		}
 		l := v.layout()
-		if a := l.answering(); a != nil && (a.Policy == g.rules.Version || v.activeGeneration() == g) {
+		if a := l.answering(); a != nil && (a.isOf(g.rules) || v.activeGeneration() == g) {
 			break
 		}
 		if err := pause(ctx, lookEvery/3); err != nil {

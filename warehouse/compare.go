@@ -56,6 +56,7 @@ var compared = []struct {
 	{"cases", "concat(toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
 	{"surveys", "concat(toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
 	{"feedback", "toString(event_id)", ""},
+	{"segment_stays", "concat(segment, ' ', toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
 }
 
 const (

@@ -163,7 +163,7 @@ func serveCollector(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server := newServer(tracking, operators(intake, registry), certificate, log)
+	server := newServer(tracking, operators(intake, registry), nil, certificate, log)
 	go func() { failed <- server.serve(listener) }()
 	stopping.add("http server", server.stop)
 	url := serverURL(c, listener.Addr())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"sojourn/automation/delivery"
 	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/warehouse"
 )
@@ -64,6 +65,10 @@ type Config struct {
 	// ClickHouseLibrary is libchdb.so or its folder, where it is not found.
 	ClickHouseLibrary string `yaml:"clickhouse_library"`
 
+	// AutomationAllow are ranges that deliveries may reach although they are not public,
+	// with commas between: 10.1.0.0/16, fd12::/16.
+	AutomationAllow string `yaml:"automation_allow"`
+
 	// FlushInterval is the time between two writes to the views while they keep
 	// up: above 0, at most 1 s.
 	FlushInterval time.Duration `yaml:"flush_interval"`
@@ -88,6 +93,9 @@ type Config struct {
 	// StreamKey are the bytes of the key that names streams. It comes from
 	// SOJOURN_STREAM_KEY alone; without it the data directory's is used.
 	StreamKey string `yaml:"-"`
+	// SecretKey encrypts the secrets of destinations. It comes from
+	// SOJOURN_SECRET_KEY alone; without it one is made at the first start.
+	SecretKey string `yaml:"-"`
 }
 
 // defaultConfig is what holds where nothing else is said.
@@ -124,6 +132,7 @@ func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ClickHousePassword, "clickhouse-password", c.ClickHousePassword, "`password` for it; needed on any address but loopback")
 	fs.StringVar(&c.ClickHouseWorkerListen, "clickhouse-worker-listen", c.ClickHouseWorkerListen, "`address` at which the embedded engine takes all statements from Sojourn's other processes")
 	fs.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so, if it is not found")
+	fs.StringVar(&c.AutomationAllow, "automation-allow", c.AutomationAllow, "`ranges` that deliveries may reach although they are not public, such as 10.1.0.0/16,fd12::/16")
 	fs.DurationVar(&c.FlushInterval, "flush-interval", c.FlushInterval, "`time` between two writes to the views, at most 1s")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
@@ -174,6 +183,7 @@ func loadConfig(given *pflag.FlagSet, file string, getenv func(string) (string, 
 		}
 		c.StreamKey = string(key)
 	}
+	c.SecretKey, _ = getenv(delivery.KeyEnv)
 	if password, ok := getenv(kafkaPassword); ok && c.Kafka != nil {
 		c.Kafka.SASL.Password = password
 	}
@@ -218,6 +228,9 @@ func (c *Config) Validate() error {
 			bad("clickhouse-listen", "%s can be reached from the network: set clickhouse-password (%s), or listen on 127.0.0.1",
 				c.ClickHouseListen, envName("clickhouse-password"))
 		}
+	}
+	if _, err := c.guard(); err != nil {
+		bad("automation-allow", "%w", err)
 	}
 	if c.FlushInterval <= 0 || c.FlushInterval > time.Second {
 		bad("flush-interval", "%v is not above 0 and at most 1s", c.FlushInterval)

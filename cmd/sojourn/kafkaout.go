@@ -12,7 +12,6 @@ import (
 
 	"sojourn/automation/kafkaout"
 	"sojourn/domain"
-	"sojourn/eventstore"
 	"sojourn/projections"
 )
 
@@ -51,7 +50,7 @@ func startKafkaOut(c *Config, store kafkaout.Log, views *projections.Views, regi
 	}
 	out := c.Kafka.Out
 	config := kafkaout.Config{
-		Log: store, Brokers: c.Kafka.Brokers, Statements: out.Statements, Touchpoints: out.Touchpoints, Customers: customers{views},
+		Log: store, Brokers: c.Kafka.Brokers, Statements: out.Statements, Touchpoints: out.Touchpoints, Customers: &customers{views: views},
 		FromEnd: out.Start == "newest", Checkpoint: filepath.Join(c.Data, kafkaOutFile), Logger: log, Registerer: registry,
 	}
 	if config.TLS, config.SASL, err = c.Kafka.connection(log); err != nil {
@@ -76,14 +75,8 @@ func startKafkaOut(c *Config, store kafkaout.Log, views *projections.Views, regi
 	}, nil
 }
 
-// customers names the customers of subjects as the views know them.
-type customers struct{ views *projections.Views }
-
-func (c customers) WaitFor(ctx context.Context, position eventstore.Position) error {
-	return c.views.WaitFor(ctx, position)
-}
-
-func (c customers) CustomerOf(ctx context.Context, subject domain.Subject) (uuid.UUID, bool, error) {
+// CustomerOf names the customer of a subject.
+func (c *customers) CustomerOf(ctx context.Context, subject domain.Subject) (uuid.UUID, bool, error) {
 	customer, err := c.views.Customer(ctx, subject.String(), projections.At{})
 	if errors.Is(err, projections.ErrNotFound) {
 		return uuid.Nil, false, nil

@@ -216,16 +216,29 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 	stopping.add("kafka producer", stopOut)
 	admin := workerHealth(worker, registry)
+	var unsubscribe http.Handler
 	if c.Roles.has(roleAPI) {
+		deliveries, err := openOutgoing(ctx, &c, store, log)
+		if err != nil {
+			return err
+		}
+		stopping.add("deliveries", deliveries.stop)
+		automated, err := startAutomation(ctx, &c, store, views, intake, deliveries, registry, log)
+		if err != nil {
+			return err
+		}
+		stopping.add("automation", automated.stop)
+		unsubscribe = automated.unsubscribe
 		if admin, err = api.New(api.Config{
 			Version: version, Token: token, Views: views, Points: views, WriteKeys: writeKeys, Rejects: intake,
 			Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
-			Backup: data.backups(store), Registry: registry, Log: log,
+			Backup: data.backups(store), Destinations: deliveries.destinations, DeliveryStatus: deliveries.status,
+			Automation: automated.api(), Registry: registry, Log: log,
 		}); err != nil {
 			return err
 		}
 	}
-	server := newServer(tracking, admin, certificate, log)
+	server := newServer(tracking, admin, unsubscribe, certificate, log)
 	go func() { failed <- server.serve(listener) }()
 	stopping.add("http server", server.stop)
 	if esdb != nil {

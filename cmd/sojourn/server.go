@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sojourn/automation/delivery"
 	"sojourn/ingest/segmentapi"
 )
 
@@ -32,14 +33,18 @@ type server struct {
 }
 
 // newServer puts the handlers together. tracking is nil where no tracking calls are
-// taken, certificate for plain HTTP.
-func newServer(tracking, admin http.Handler, certificate *tls.Certificate, log *slog.Logger) *server {
+// taken, certificate for plain HTTP, and unsubscribe where no address is known for its
+// links.
+func newServer(tracking, admin, unsubscribe http.Handler, certificate *tls.Certificate, log *slog.Logger) *server {
 	s := &server{admin: admin}
 	mux := http.NewServeMux()
 	if tracking != nil {
 		for _, prefix := range segmentapi.Prefixes {
 			mux.Handle(prefix, tracking)
 		}
+	}
+	if unsubscribe != nil {
+		mux.Handle(delivery.UnsubscribePath, unsubscribe)
 	}
 	mux.Handle("/", admin)
 	s.http = &http.Server{

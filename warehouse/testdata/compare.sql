@@ -569,3 +569,28 @@ LEFT JOIN (SELECT * FROM sojourn.feedback_handling_g1 FINAL) AS h ON h.event_id 
 FROM sojourn.feedback_g2 AS f FINAL
 LEFT JOIN (SELECT * FROM sojourn.feedback_handling_g2 FINAL) AS h ON h.event_id = f.event_id));
 
+-- segment_stays
+SELECT 0 AS side, key FROM (SELECT concat(segment, ' ', toString(customer_id), ' ', leftPad(toString(seq), 10, '0')) AS key, * EXCEPT (position, clock) FROM (SELECT
+    segment,
+    customer_id,
+    seq,
+    entered_at,
+    entered_cause,
+    left_at,
+    left_cause,
+    position,
+    clock
+FROM sojourn.segment_stays_g1 FINAL
+WHERE removed = 0)) UNION ALL SELECT 1 AS side, key FROM (SELECT concat(segment, ' ', toString(customer_id), ' ', leftPad(toString(seq), 10, '0')) AS key, * EXCEPT (position, clock) FROM (SELECT
+    segment,
+    customer_id,
+    seq,
+    entered_at,
+    entered_cause,
+    left_at,
+    left_cause,
+    position,
+    clock
+FROM sojourn.segment_stays_g2 FINAL
+WHERE removed = 0));
+
