@@ -140,6 +140,7 @@ type Config struct {
 	Arrivals    Arrivals
 	Maintenance Maintenance
 	Policies    Policies
+	Segments    Segments
 	ParsePolicy ParsePolicy
 	// Backup holds the log as it stands for a backup. ErrNoBackup where none can be
 	// made.
@@ -202,6 +203,7 @@ func New(cfg Config) (*API, error) {
 	a.writeKeyOperations()
 	a.eventOperations()
 	a.policyOperations()
+	a.segmentOperations()
 	a.streamOperations()
 	a.backupOperations()
 	a.healthOperations()

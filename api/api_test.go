@@ -61,6 +61,7 @@ type fake struct {
 
 	points   api.Points
 	policies fakePolicies
+	segments fakeSegments
 	fakeSatisfaction
 	fakeLoyalty
 }
@@ -257,7 +258,7 @@ func start(t *testing.T, f *fake) (*httptest.Server, *api.API) {
 	}
 	a, err := api.New(api.Config{
 		Version: "test", Token: token, Views: f, Points: f.points, WriteKeys: f, Rejects: f, Arrivals: f, Maintenance: f,
-		Policies: &f.policies, ParsePolicy: parsePolicy,
+		Policies: &f.policies, Segments: &f.segments, ParsePolicy: parsePolicy,
 		Backup:   func(context.Context) (api.Backup, error) { return f, f.backupErr },
 		Registry: prometheus.NewRegistry(), WaitTimeout: 20 * time.Millisecond,
 	})
