@@ -34,7 +34,7 @@ func TestSegment(t *testing.T) {
 	for text, want := range map[string]string{
 		"name: x\ncondition: stage == 3\n":              `x.yaml:2:12: line 1, column 7 of the condition: == does not take (string, int)`,
 		"name: x\ncondition: stage == \"lost\" &&\n":    `line 1, column`,
-		"name: x\nconditon: true\n":                     `unknown key "conditon"; did you mean "condition"?`,
+		"name: x\nconditions: true\n":                   `unknown key "conditions"; did you mean "condition"?`,
 		"condition: \"true\"\n":                         `name is missing`,
 		"name: x\ncondition: |\n  true &&\n    now()\n": `line 2, column`,
 	} {
