@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"sojourn/automation/delivery"
 	"sojourn/eventstore"
 	"sojourn/ingest"
 	"sojourn/projections"
@@ -128,8 +129,8 @@ type Maintenance interface {
 	Verify(ctx context.Context, limit int, progress projections.Progress) (*projections.Verification, error)
 }
 
-// Config is what the API is made of. All fields are needed but Log, Registry and
-// WaitTimeout.
+// Config is what the API is made of. All fields are needed but Log, Registry,
+// DeliveryStatus, Automation and WaitTimeout.
 type Config struct {
 	Version     string
 	Token       string // the admin token
@@ -142,9 +143,15 @@ type Config struct {
 	Policies    Policies
 	Segments    Segments
 	ParsePolicy ParsePolicy
-	// Backup holds the log as it stands for a backup. ErrNoBackup where none can be
-	// made.
-	Backup func(ctx context.Context) (Backup, error)
+	// Backup holds the log as it stands for a backup, with the key of the secrets of
+	// destinations where that is asked for. ErrNoBackup where none can be made.
+	Backup func(ctx context.Context, withSecretKey bool) (Backup, error)
+	// Destinations are those of deliveries, and DeliveryStatus how they are; it may
+	// be nil where this process delivers nothing.
+	Destinations   Destinations
+	DeliveryStatus func() []delivery.Status
+	// Automation is what acts when a customer changes; nil for none.
+	Automation *Automation
 	// Registry is what /metrics shows, and where the API counts its requests.
 	Registry *prometheus.Registry
 	Log      *slog.Logger
@@ -206,6 +213,8 @@ func New(cfg Config) (*API, error) {
 	a.segmentOperations()
 	a.streamOperations()
 	a.backupOperations()
+	a.destinationOperations()
+	a.automationOperations()
 	a.healthOperations()
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{Registry: cfg.Registry}))
 	a.mux.HandleFunc("GET /docs", a.docs)

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sojourn/api"
+	"sojourn/automation/delivery"
 	"sojourn/domain/loyalty"
 	"sojourn/eventstore"
 	"sojourn/ingest"
@@ -259,7 +260,11 @@ func start(t *testing.T, f *fake) (*httptest.Server, *api.API) {
 	a, err := api.New(api.Config{
 		Version: "test", Token: token, Views: f, Points: f.points, WriteKeys: f, Rejects: f, Arrivals: f, Maintenance: f,
 		Policies: &f.policies, Segments: &f.segments, ParsePolicy: parsePolicy,
-		Backup:   func(context.Context) (api.Backup, error) { return f, f.backupErr },
+		Backup:       func(context.Context, bool) (api.Backup, error) { return f, f.backupErr },
+		Destinations: destinations(t),
+		DeliveryStatus: func() []delivery.Status {
+			return []delivery.Status{{Name: "crm", State: delivery.StateOpen, Until: noon, Waiting: 3}}
+		},
 		Registry: prometheus.NewRegistry(), WaitTimeout: 20 * time.Millisecond,
 	})
 	if err != nil {

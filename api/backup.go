@@ -37,8 +37,11 @@ func (a *API) backupOperations() {
 		Description: "A tar file",
 		Content:     map[string]*huma.MediaType{tarType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}}
-	huma.Register(a.huma, op, func(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
-		b, err := a.cfg.Backup(ctx)
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct {
+		WithSecretKey bool `query:"with_secret_key" doc:"Take in the key that encrypts the secrets of destinations, too."`
+	},
+	) (*huma.StreamResponse, error) {
+		b, err := a.cfg.Backup(ctx, in.WithSecretKey)
 		if errors.Is(err, ErrNoBackup) {
 			return nil, huma.Error409Conflict(err.Error())
 		}

@@ -80,6 +80,7 @@ type entryBody struct {
 	At         time.Time       `json:"at"`
 	Touchpoint *touchpointBody `json:"touchpoint,omitempty"`
 	Transition *transitionBody `json:"transition,omitempty"`
+	Delivery   *DeliveryBody   `json:"delivery,omitempty" doc:"What automation did, at the time it decided on it."`
 }
 
 type touchpointBody struct {
@@ -119,12 +120,15 @@ func entryOf(e projections.Entry) entryBody {
 	if t := e.Transition; t != nil {
 		b.Transition = &transitionBody{Seq: t.Seq, From: t.From, To: t.To, Reason: t.Reason, Cause: t.Cause}
 	}
+	if e.Delivery != nil {
+		b.Delivery = deliveryOf(e.Delivery)
+	}
 	return b
 }
 
 type timelineOutput struct {
 	Body struct {
-		Entries    []entryBody `json:"entries" doc:"Touchpoints and transitions in the order of time."`
+		Entries    []entryBody `json:"entries" doc:"Touchpoints, transitions and deliveries in the order of time."`
 		NextCursor string      `json:"next_cursor,omitempty" doc:"Missing on the last page."`
 	}
 }

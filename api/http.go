@@ -29,11 +29,16 @@ func writeProblem(w http.ResponseWriter, status int, detail string) {
 }
 
 // cutProblem cuts what a problem repeats of the request, where the framework has
-// put it there whole.
-func cutProblem(_ huma.Context, _ string, v any) (any, error) {
+// put it there whole. Of a request that holds a secret it repeats nothing.
+func cutProblem(ctx huma.Context, _ string, v any) (any, error) {
 	p, ok := v.(*huma.ErrorModel)
 	if !ok {
 		return v, nil
+	}
+	if op := ctx.Operation(); op != nil && op.Metadata[holdsSecret] != nil {
+		for _, d := range p.Errors {
+			d.Value = nil
+		}
 	}
 	for _, d := range p.Errors {
 		d.Location = domain.Excerpt(d.Location)

@@ -64,6 +64,10 @@ const (
 	// What people decide about who is one customer; see docs/decisions/0006.
 	TypeIdentityMerged = "identity.merged.v1"
 	TypeIdentitySplit  = "identity.split.v1"
+
+	// TypeDestinationSaved is a destination of deliveries as it stands from there
+	// on, its secrets encrypted.
+	TypeDestinationSaved = "destination.saved.v1"
 )
 
 // Streams of configuration and bookkeeping; touchpoints and statements have a
@@ -76,6 +80,8 @@ const (
 	StreamPolicyFile = "policy_file"
 	StreamSegments   = "segments"
 	StreamIdentity   = "identity" // decisions, in the order they were taken
+	// StreamDestinations holds the destinations of deliveries.
+	StreamDestinations = "destinations"
 )
 
 // Millis is an instant in milliseconds since 1970-01-01T00:00:00 UTC.

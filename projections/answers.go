@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/fact"
 	"sojourn/domain/satisfaction"
 	"sojourn/eventstore"
 )
@@ -82,11 +83,13 @@ type AccountMember struct {
 	Since    time.Time // occurred_at of the first of those calls
 }
 
-// Entry is one line of a timeline: a touchpoint or a transition.
+// Entry is one line of a timeline: a touchpoint, a transition or a delivery, which
+// stands at the time at which automation decided on it.
 type Entry struct {
 	At         time.Time
 	Touchpoint *TouchpointEntry
 	Transition *TransitionEntry
+	Delivery   *fact.Delivery
 }
 
 // TouchpointEntry is a touchpoint as the timeline shows it.

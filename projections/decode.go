@@ -47,6 +47,7 @@ type arrival struct {
 	command *command
 	// Of what a person did about an entry of feedback.
 	handling *warehouse.Handling
+	delivery *warehouse.DeliveryFact
 }
 
 // named is a subject that a message names beside its own.
@@ -67,6 +68,7 @@ const (
 	decisionMade
 	commanded
 	handled
+	automated
 )
 
 // chunk is a run of arrivals that goes from the goroutine that decodes to the
@@ -182,6 +184,15 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 			return
 		}
 		a.kind, a.handling = handled, made
+	default:
+		made, err := deliveryFactOf(e)
+		if err != nil {
+			d.logger.Error("fact of automation left out of the views", "position", e.Position, "error", err)
+			return
+		}
+		if made != nil {
+			a.kind, a.delivery = automated, made
+		}
 	}
 }
 

@@ -49,6 +49,7 @@ type Rows struct {
 	Surveys        []warehouse.Survey
 	Feedback       []warehouse.Feedback
 	Handlings      []warehouse.Handling
+	Deliveries     []warehouse.DeliveryFact
 	SegmentStays   []warehouse.SegmentStay
 }
 
@@ -225,6 +226,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	out.rows.SegmentStays = concat(pieces, func(p *piece) []warehouse.SegmentStay { return p.rows.SegmentStays })
 	out.rows.Feedback, f.feedback = f.feedback, nil
 	out.rows.Handlings, f.handlings = f.handlings, nil
+	out.rows.Deliveries, f.deliveries = f.deliveries, nil
 	for i, p := range pieces {
 		if p.err != nil {
 			return nil, p.err

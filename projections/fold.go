@@ -116,6 +116,7 @@ type fold struct {
 	commands     map[uuid.UUID]*command
 	feedback     []warehouse.Feedback
 	handlings    []warehouse.Handling
+	deliveries   []warehouse.DeliveryFact
 	// changedAccounts are those with calls of their own; the accounts of customers
 	// that have changed are found at the flush.
 	changedAccounts []*account
@@ -151,6 +152,8 @@ func (f *fold) apply(a *arrival) error {
 		f.command(a.command)
 	case handled:
 		f.handlings = append(f.handlings, *a.handling)
+	case automated:
+		f.deliveries = append(f.deliveries, *a.delivery)
 	}
 	return f.err
 }

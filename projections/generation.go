@@ -194,7 +194,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 // clean reports whether all that was read has been flushed.
 func (g *generation) clean() bool {
 	f := g.fold
-	return !g.broken && len(f.changed) == 0 && len(f.touched) == 0 && len(f.conflicts) == 0 && len(f.newDecisions) == 0 && len(f.handlings) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
+	return !g.broken && len(f.changed) == 0 && len(f.touched) == 0 && len(f.conflicts) == 0 && len(f.newDecisions) == 0 && len(f.handlings) == 0 && len(f.deliveries) == 0 && (g.rows == nil || g.rows.Len() == 0) && f.err == nil
 }
 
 // idle reports whether the events read since the last flush change nothing.

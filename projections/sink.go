@@ -66,6 +66,7 @@ func (t tables) Write(ctx context.Context, r *Rows) error {
 	write(ctx, &g, gen, &r.Surveys, db.WriteSurveys)
 	write(ctx, &g, gen, &r.Feedback, db.WriteFeedback)
 	write(ctx, &g, gen, &r.Handlings, db.WriteHandlings)
+	write(ctx, &g, gen, &r.Deliveries, db.WriteDeliveryFacts)
 	write(ctx, &g, gen, &r.SegmentStays, db.WriteSegmentStays)
 	write(ctx, &g, gen, &r.Subjects, func(ctx context.Context, gen warehouse.Generation, rows []warehouse.Subject) error {
 		if err := db.WriteSubjects(ctx, gen, rows); err != nil {

@@ -234,8 +234,14 @@ func (v *Views) Timeline(ctx context.Context, ref string, at At, cursor string, 
 	if err != nil {
 		return nil, "", err
 	}
+	if err := a.q.deliveries(ctx, a.members, p); err != nil {
+		return nil, "", err
+	}
 	return p.finish(a.past, limit)
 }
+
+// deliverySeq puts deliveries behind the transitions of their instant.
+const deliverySeq = math.MaxInt32
 
 // finish puts the transitions onto a page that has its touchpoints, and returns at
 // most limit entries and the cursor of what follows.
@@ -293,13 +299,16 @@ func (p *page) cut() {
 // place is where an entry stands in its timeline.
 type place struct {
 	At  int64     `json:"at"`
-	Seq int       `json:"seq,omitempty"` // of a transition; 0 for a touchpoint
+	Seq int       `json:"seq,omitempty"` // of a transition; 0 for a touchpoint, deliverySeq for a delivery
 	ID  uuid.UUID `json:"id"`
 }
 
 func (e Entry) place() place {
 	if e.Transition != nil {
 		return place{At: e.At.UnixMilli(), Seq: e.Transition.Seq}
+	}
+	if e.Delivery != nil {
+		return place{At: e.At.UnixMilli(), Seq: deliverySeq, ID: e.Delivery.First.Delivery}
 	}
 	return place{At: e.At.UnixMilli(), ID: e.Touchpoint.EventID}
 }

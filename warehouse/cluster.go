@@ -60,6 +60,8 @@ var shardedBy = map[string]string{
 	"subjects":                 "subject_id",
 	"feedback":                 "subject_id",
 	"feedback_handling":        "event_id",
+	"delivery_facts":           "delivery_id",
+	"segment_stays":            "customer_id",
 	"identity_conflicts":       "event_id",
 	"accounts":                 "account_id",
 	"account_members":          "account_id",

@@ -91,7 +91,7 @@ func TestACluster(t *testing.T) {
 	for query, want := range map[string]uint64{
 		"SELECT count() FROM touchpoints_g1_local":                                                1000,
 		"SELECT count() FROM touchpoints":                                                         1000,
-		"SELECT count() FROM system.tables WHERE database = 'sojourn' AND engine = 'Distributed'": 16,
+		"SELECT count() FROM system.tables WHERE database = 'sojourn' AND engine = 'Distributed'": 18,
 	} {
 		if n := value[uint64](t, db, query); n != want {
 			t.Errorf("%s: %d, want %d", query, n, want)
@@ -169,7 +169,7 @@ func TestNoViewIsDeniedOverShards(t *testing.T) {
 		t.Errorf("%d rows here and %d of all shards", here, all)
 	}
 	views := text(t, db, "SELECT name FROM system.tables WHERE database = 'sojourn' AND engine = 'View' ORDER BY name")
-	if len(views) != 19 {
+	if len(views) != 24 {
 		t.Errorf("views: %v", views)
 	}
 	queries := []string{

@@ -26,7 +26,7 @@ var (
 		"touchpoints", "subjects", "customers", "stage_transitions", "identity_conflicts", "accounts", "account_members",
 		"loyalty_status", "loyalty_ledger", "tier_transitions",
 		"satisfaction", "satisfaction_transitions", "cases", "surveys", "feedback", "feedback_handling",
-		"segment_stays",
+		"delivery_facts", "segment_stays",
 		"moved",
 	}
 	// touchpoints is the last to be switched, and so the one that tells which
@@ -34,7 +34,7 @@ var (
 	viewFiles = []string{
 		"subjects", "customers", "stage_transitions", "identity_conflicts", "accounts", "account_members",
 		"loyalty_status", "loyalty_ledger", "tier_transitions",
-		"satisfaction", "satisfaction_transitions", "cases", "surveys", "feedback",
+		"satisfaction", "satisfaction_transitions", "cases", "surveys", "feedback", "deliveries",
 		"segment_stays", "segment_members", "segment_changes", "segment_sizes",
 		"loyalty_programmes", "loyalty_tiers", "satisfaction_monthly", "feedback_topics",
 		"touchpoints",

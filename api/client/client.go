@@ -229,10 +229,14 @@ func (c *Client) WaitFor(ctx context.Context, pos eventstore.Position, lag func(
 }
 
 // stream yields the lines of an NDJSON answer.
-func stream[T any](ctx context.Context, c *Client, method, path string) iter.Seq2[T, error] {
+func stream[T any](ctx context.Context, c *Client, method, path string, body ...any) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var line T
-		res, err := c.do(ctx, method, path, nil)
+		var b any
+		if len(body) > 0 {
+			b = body[0]
+		}
+		res, err := c.do(ctx, method, path, b)
 		if err != nil {
 			yield(line, err)
 			return
@@ -289,9 +293,14 @@ func (c *Client) Verify(ctx context.Context) iter.Seq2[api.JobLine, error] {
 	return stream[api.JobLine](ctx, c, http.MethodPost, "/api/v1/verify")
 }
 
-// Backup opens a backup of the server's log, a tar file. The caller closes it.
-func (c *Client) Backup(ctx context.Context) (io.ReadCloser, error) {
-	res, err := c.do(ctx, http.MethodGet, "/api/v1/backup", nil)
+// Backup opens a backup of the server's log, a tar file, with the key of the
+// secrets of destinations where that is asked for. The caller closes it.
+func (c *Client) Backup(ctx context.Context, withSecretKey bool) (io.ReadCloser, error) {
+	path := "/api/v1/backup"
+	if withSecretKey {
+		path += "?with_secret_key=true"
+	}
+	res, err := c.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return nil, err
 	}

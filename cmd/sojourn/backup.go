@@ -21,12 +21,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"sojourn/api"
+	"sojourn/automation/delivery"
 	"sojourn/eventstore"
 	"sojourn/eventstore/pebblestore"
 )
 
-// A backup is a tar file, in this order: backupFile, the stream key, the files
-// of the log under the names they have in a data directory, and sumsFile, which
+// A backup is a tar file, in this order: backupFile, the stream key, where it is
+// asked for the key of the secrets of destinations, the files of the log under the names they have in a data directory, and sumsFile, which
 // sha256sum -c reads.
 const (
 	backupFile   = "backup.json"
@@ -64,17 +65,18 @@ type heldBackup struct {
 	ctx     context.Context
 	dir     string // the checkpoint
 	key     []byte // the stream key
+	secret  []byte // the key of the secrets of destinations; nil where it is left out
 	info    backupInfo
 	release func()
 }
 
 // backups returns what holds the log as it stands, for one backup at a time.
-func (d *dataDir) backups(log eventLog) func(context.Context) (api.Backup, error) {
+func (d *dataDir) backups(log eventLog) func(context.Context, bool) (api.Backup, error) {
 	var busy sync.Mutex
 	// What a process that was killed has left behind holds room; where it stays,
 	// the next backup says why.
 	_ = os.RemoveAll(filepath.Join(d.path, checkpointDir))
-	return func(ctx context.Context) (_ api.Backup, err error) {
+	return func(ctx context.Context, withSecretKey bool) (_ api.Backup, err error) {
 		store, ok := embedded(log)
 		if !ok {
 			return nil, errLogElsewhere
@@ -94,6 +96,15 @@ func (d *dataDir) backups(log eventLog) func(context.Context) (api.Backup, error
 		if b.key, err = os.ReadFile(filepath.Join(d.path, keyFile)); err != nil {
 			return nil, fmt.Errorf("read the stream key: %w", err)
 		}
+		if withSecretKey {
+			b.secret, err = os.ReadFile(filepath.Join(d.path, delivery.KeyFile))
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("%w with the key of the secrets: it is not in the data directory but in %s; keep it apart", api.ErrNoBackup, delivery.KeyEnv)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read the key of the secrets: %w", err)
+			}
+		}
 		b.info = backupInfo{Format: backupFormat, Version: version, TakenAt: time.Now().UTC()}
 		if b.info.Position, err = store.Head(ctx); err != nil {
 			return nil, err
@@ -101,7 +112,7 @@ func (d *dataDir) backups(log eventLog) func(context.Context) (api.Backup, error
 		if err := store.Checkpoint(ctx, b.dir); err != nil {
 			return nil, err
 		}
-		b.info.Bytes = int64(len(b.key))
+		b.info.Bytes = int64(len(b.key) + len(b.secret))
 		err = filepath.WalkDir(b.dir, func(_ string, e fs.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
 				return err
@@ -152,6 +163,9 @@ func (b *heldBackup) WriteTo(w io.Writer) (int64, error) {
 	if err == nil {
 		err = text(keyFile, string(b.key))
 	}
+	if err == nil && b.secret != nil {
+		err = text(delivery.KeyFile, string(b.secret))
+	}
 	if err == nil {
 		err = filepath.WalkDir(b.dir, func(name string, e fs.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
@@ -196,28 +210,31 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 func newBackup() *cobra.Command {
 	var r remote
 	var to string
+	var withSecretKey bool
 	c := &cobra.Command{
 		Use:   "backup",
 		Short: "Back up the log, while the server runs or not",
 		Long: "Writes the log as it stands and the key that names its streams into one file, and checks what\n" +
 			"was written. A server that runs goes on meanwhile. The views are not part of it: sojourn\n" +
 			"restore makes a data directory of the file, and the first start there builds them.\n\n" +
-			"Whoever has the file can read everything; it is made with mode 0600.",
+			"Whoever has the file can read everything; it is made with mode 0600. The key that encrypts the\n" +
+			"secrets of destinations is left out, unless --with-secret-key asks for it.",
 		Args: noArgs,
 	}
 	r.flags(c.Flags())
 	c.Flags().StringVar(&to, "to", "", "`file` to write, which must not exist, or a directory to put it in; - for standard output")
+	c.Flags().BoolVar(&withSecretKey, "with-secret-key", false, "take in the key of the secrets of destinations, too")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if to == "" {
 			return usageError{errors.New("backup needs --to; sojourn backup --help shows how it is used")}
 		}
-		return backup(c.Context(), &r, to, c.OutOrStdout(), c.ErrOrStderr())
+		return backup(c.Context(), &r, to, withSecretKey, c.OutOrStdout(), c.ErrOrStderr())
 	}
 	return c
 }
 
 // backup takes a backup from the server, or from a directory that none uses.
-func backup(ctx context.Context, r *remote, to string, out, errOut io.Writer) (err error) {
+func backup(ctx context.Context, r *remote, to string, withSecretKey bool, out, errOut io.Writer) (err error) {
 	var stream io.ReadCloser
 	server := r.server
 	if server == "" {
@@ -230,7 +247,7 @@ func backup(ctx context.Context, r *remote, to string, out, errOut io.Writer) (e
 		if err != nil {
 			return err
 		}
-		if stream, err = cl.Backup(ctx); err != nil {
+		if stream, err = cl.Backup(ctx, withSecretKey); err != nil {
 			return err
 		}
 	case err != nil:
@@ -251,7 +268,7 @@ func backup(ctx context.Context, r *remote, to string, out, errOut io.Writer) (e
 			return err
 		}
 		stopping.add("event store", store.Close)
-		held, err := data.backups(store)(ctx)
+		held, err := data.backups(store)(ctx, withSecretKey)
 		if err != nil {
 			return err
 		}

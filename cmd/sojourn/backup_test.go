@@ -171,24 +171,24 @@ func TestOneBackupAtATime(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, checkpointDir)); !os.IsNotExist(err) {
 		t.Errorf("it stays: %v", err)
 	}
-	first, err := take(t.Context())
+	first, err := take(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := take(t.Context()); !errors.Is(err, api.ErrNoBackup) {
+	if _, err := take(t.Context(), false); !errors.Is(err, api.ErrNoBackup) {
 		t.Errorf("a second one: %v", err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	next, err := take(t.Context())
+	next, err := take(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(next.Close(), log.Close(), d.close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.backups(&failing{})(t.Context()); !errors.Is(err, api.ErrNoBackup) || !strings.Contains(err.Error(), "EventStoreDB") {
+	if _, err := d.backups(&failing{})(t.Context(), false); !errors.Is(err, api.ErrNoBackup) || !strings.Contains(err.Error(), "EventStoreDB") {
 		t.Errorf("a log elsewhere: %v", err)
 	}
 }

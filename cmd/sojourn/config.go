@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"sojourn/automation/delivery"
 	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/warehouse"
 )
@@ -60,6 +61,10 @@ type Config struct {
 	// ClickHouseLibrary is libchdb.so or its folder, where it is not found.
 	ClickHouseLibrary string `yaml:"clickhouse_library"`
 
+	// AutomationAllow are ranges that deliveries may reach although they are not public,
+	// with commas between: 10.1.0.0/16, fd12::/16.
+	AutomationAllow string `yaml:"automation_allow"`
+
 	// FlushInterval is the time between two writes to the views while they keep
 	// up: above 0, at most 1 s.
 	FlushInterval time.Duration `yaml:"flush_interval"`
@@ -73,6 +78,9 @@ type Config struct {
 	// AdminToken is for the API. It comes from SOJOURN_ADMIN_TOKEN alone, so that
 	// it shows in no process list; without it one is made at the first start.
 	AdminToken string `yaml:"-"`
+	// SecretKey encrypts the secrets of destinations. It comes from
+	// SOJOURN_SECRET_KEY alone; without it one is made at the first start.
+	SecretKey string `yaml:"-"`
 }
 
 // defaultConfig is what holds where nothing else is said.
@@ -104,6 +112,7 @@ func (c *Config) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ClickHouseListen, "clickhouse-listen", c.ClickHouseListen, "`address` at which the embedded engine answers queries, or off")
 	fs.StringVar(&c.ClickHousePassword, "clickhouse-password", c.ClickHousePassword, "`password` for it; needed on any address but loopback")
 	fs.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so, if it is not found")
+	fs.StringVar(&c.AutomationAllow, "automation-allow", c.AutomationAllow, "`ranges` that deliveries may reach although they are not public, such as 10.1.0.0/16,fd12::/16")
 	fs.DurationVar(&c.FlushInterval, "flush-interval", c.FlushInterval, "`time` between two writes to the views, at most 1s")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
@@ -147,6 +156,7 @@ func loadConfig(given *pflag.FlagSet, file string, getenv func(string) (string, 
 		}
 	})
 	c.AdminToken, _ = getenv("SOJOURN_ADMIN_TOKEN")
+	c.SecretKey, _ = getenv(delivery.KeyEnv)
 	if password, ok := getenv(kafkaPassword); ok && c.Kafka != nil {
 		c.Kafka.SASL.Password = password
 	}
@@ -191,6 +201,9 @@ func (c *Config) Validate() error {
 			bad("clickhouse-listen", "%s can be reached from the network: set clickhouse-password (%s), or listen on 127.0.0.1",
 				c.ClickHouseListen, envName("clickhouse-password"))
 		}
+	}
+	if _, err := c.guard(); err != nil {
+		bad("automation-allow", "%w", err)
 	}
 	if c.FlushInterval <= 0 || c.FlushInterval > time.Second {
 		bad("flush-interval", "%v is not above 0 and at most 1s", c.FlushInterval)

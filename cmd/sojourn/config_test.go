@@ -89,6 +89,7 @@ func TestConfigMistakes(t *testing.T) {
 		{args: []string{"--clickhouse-listen", "0.0.0.0:8123"}, want: "set clickhouse-password (SOJOURN_CLICKHOUSE_PASSWORD)"},
 		{args: []string{"--clickhouse-listen", ":8123"}, want: "set clickhouse-password"},
 		{args: []string{"--clickhouse-listen", "x"}, want: `"x" is no address such as 127.0.0.1:8080, or off`},
+		{args: []string{"--automation-allow", "10.1.0.0/16,intranet"}, want: `automation-allow: "intranet" is no range such as 10.1.0.0/16`},
 		{args: []string{"--log-level", "loud"}, want: `log-level: "loud" is not`},
 		{args: []string{"--log-format", "xml"}, want: `log-format: "xml" is not`},
 		{args: []string{"--tls-key", "k"}, want: "give tls-cert and tls-key, or neither"},
@@ -113,6 +114,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"--clickhouse", "https://u:p@a:8443,b:8443/sojourn", "--clickhouse-cluster", "main"},
 		{"--public-url", "https://example.com/track"},
 		{"--listen", ":8080"},
+		{"--automation-allow", "10.1.0.0/16, fd12::/16,127.0.0.1"},
 	} {
 		if _, err := load(t, args, nil, ""); err != nil {
 			t.Errorf("%v: %v", args, err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sojourn/automation/delivery"
 	"sojourn/domain"
 	"sojourn/eventstore/pebblestore"
 )
@@ -97,7 +98,7 @@ func restore(ctx context.Context, from, to string, in io.Reader, out, errOut io.
 		return err
 	}
 
-	// 1. The key, without which the log is not to be there.
+	// 1. The keys, without which the log is not to be there.
 	key, err := os.ReadFile(filepath.Join(gathered, keyFile))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errBadBackup, err)
@@ -110,6 +111,13 @@ func restore(ctx context.Context, from, to string, in io.Reader, out, errOut io.
 		return fmt.Errorf("%s is another key than that of the backup; name another directory with --data", filepath.Join(to, keyFile))
 	}
 	if err := writeDurably(filepath.Join(to, keyFile), key); err != nil {
+		return err
+	}
+	secret, err := os.ReadFile(filepath.Join(gathered, delivery.KeyFile))
+	if err == nil {
+		err = writeDurably(filepath.Join(to, delivery.KeyFile), secret)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	// 2. The log, as a whole.
@@ -191,7 +199,7 @@ func readBackup(r io.Reader, p *progress, entry func(name string, content io.Rea
 			if _, err := io.Copy(io.Discard, content); err != nil {
 				return info, fmt.Errorf("%w: %w", errBadBackup, err)
 			}
-		case h.Name == keyFile, inLog && base != "" && base == filepath.Base(base) && filepath.IsLocal(base):
+		case h.Name == keyFile, h.Name == delivery.KeyFile, inLog && base != "" && base == filepath.Base(base) && filepath.IsLocal(base):
 			before := done
 			err := entry(h.Name, io.TeeReader(content, writerFunc(func(b []byte) {
 				done += int64(len(b))

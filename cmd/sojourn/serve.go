@@ -138,6 +138,13 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 	stopping.add("views", views.Stop)
 
+	// What goes out.
+	deliveries, err := openOutgoing(ctx, &c, store, log)
+	if err != nil {
+		return err
+	}
+	stopping.add("deliveries", deliveries.stop)
+
 	// The intake and the API.
 	registry, err := newRegistry(store, views)
 	if err != nil {
@@ -165,15 +172,21 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		return err
 	}
 	stopping.add("kafka consumer", stopKafka)
+	automated, err := startAutomation(ctx, &c, store, views, intake, deliveries, registry, log)
+	if err != nil {
+		return err
+	}
+	stopping.add("automation", automated.stop)
 	admin, err := api.New(api.Config{
 		Version: version, Token: token, Views: views, Points: views, WriteKeys: keys, Rejects: intake,
 		Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, Segments: views, ParsePolicy: parsePolicy,
-		Backup: data.backups(store), Registry: registry, Log: log,
+		Backup: data.backups(store), Destinations: deliveries.destinations, DeliveryStatus: deliveries.status,
+		Automation: automated.api(), Registry: registry, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	server := newServer(tracking, admin, certificate, log)
+	server := newServer(tracking, admin, automated.unsubscribe, certificate, log)
 	failed := make(chan error, 3)
 	go func() { failed <- server.serve(listener) }()
 	stopping.add("http server", server.stop)

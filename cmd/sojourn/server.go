@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sojourn/api"
+	"sojourn/automation/delivery"
 	"sojourn/ingest/segmentapi"
 )
 
@@ -32,12 +33,16 @@ type server struct {
 	stopping atomic.Bool
 }
 
-// newServer puts the handlers together. certificate is nil for plain HTTP.
-func newServer(tracking http.Handler, admin *api.API, certificate *tls.Certificate, log *slog.Logger) *server {
+// newServer puts the handlers together. certificate is nil for plain HTTP, and
+// unsubscribe where no address is known for its links.
+func newServer(tracking http.Handler, admin *api.API, unsubscribe http.Handler, certificate *tls.Certificate, log *slog.Logger) *server {
 	s := &server{admin: admin}
 	mux := http.NewServeMux()
 	for _, prefix := range segmentapi.Prefixes {
 		mux.Handle(prefix, tracking)
+	}
+	if unsubscribe != nil {
+		mux.Handle(delivery.UnsubscribePath, unsubscribe)
 	}
 	mux.Handle("/", admin)
 	s.http = &http.Server{

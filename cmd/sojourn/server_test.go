@@ -75,7 +75,7 @@ func TestHTTPServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(tracking, admin, certificate, slog.New(slog.DiscardHandler))
+	s := newServer(tracking, admin, nil, certificate, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -468,7 +468,42 @@ SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_
 CREATE TABLE IF NOT EXISTS sojourn.feedback_handling_g7 ON CLUSTER `main` AS sojourn.feedback_handling_g7_local
 ENGINE = Distributed('main', 'sojourn', 'feedback_handling_g7_local', sipHash64(event_id));
 
-CREATE TABLE IF NOT EXISTS segment_stays_g7
+CREATE TABLE IF NOT EXISTS sojourn.delivery_facts_g7_local ON CLUSTER `main`
+(
+    delivery_id   UUID,
+    position      UInt64,
+    subject_id    UUID,
+    at            DateTime64(3, 'UTC'),
+    round         UInt32,
+    number        UInt32,
+    state         LowCardinality(String),
+    trigger       LowCardinality(String),
+    version       UInt32,
+    action        LowCardinality(String),
+    destination   LowCardinality(String),
+    change        LowCardinality(String),
+    programme     LowCardinality(String),
+    from_state    LowCardinality(String),
+    to_state      LowCardinality(String),
+    change_at     DateTime64(3, 'UTC'),
+    cause         String,
+    arm           LowCardinality(String),
+    chain         Array(String),
+    send_at       DateTime64(3, 'UTC'),
+    reason        LowCardinality(String),
+    status        Int32,
+    latency_ms    Int64,
+    error         String CODEC(ZSTD(1))
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/delivery_facts_g7', '{replica}')
+ORDER BY (delivery_id, position)
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
+    fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS sojourn.delivery_facts_g7 ON CLUSTER `main` AS sojourn.delivery_facts_g7_local
+ENGINE = Distributed('main', 'sojourn', 'delivery_facts_g7_local', sipHash64(delivery_id));
+
+CREATE TABLE IF NOT EXISTS sojourn.segment_stays_g7_local ON CLUSTER `main`
 (
     segment       LowCardinality(String),
     customer_id   UUID,
@@ -482,9 +517,13 @@ CREATE TABLE IF NOT EXISTS segment_stays_g7
     removed       UInt8,
     version       UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUnixTimestamp64Milli(clock)))
 )
-ENGINE = ReplacingMergeTree(version)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/sojourn/segment_stays_g7', '{replica}', version)
 ORDER BY (segment, customer_id, seq)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_seconds = 1209600,
+    fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS sojourn.segment_stays_g7 ON CLUSTER `main` AS sojourn.segment_stays_g7_local
+ENGINE = Distributed('main', 'sojourn', 'segment_stays_g7_local', sipHash64(customer_id));
 
 CREATE OR REPLACE DICTIONARY sojourn.moved_g7 ON CLUSTER `main`
 (
@@ -794,6 +833,69 @@ FROM sojourn.feedback_g7 AS f FINAL
 GLOBAL LEFT JOIN (SELECT * FROM sojourn.feedback_handling_g7 FINAL) AS h ON h.event_id = f.event_id
 COMMENT 'g7';
 
+CREATE OR REPLACE VIEW sojourn.deliveries ON CLUSTER `main` AS
+SELECT
+    d.delivery_id AS delivery_id,
+    if(s.customer_id = toUUID('00000000-0000-0000-0000-000000000000'), d.subject_id, s.customer_id) AS customer_id,
+    d.subject_id AS subject_id,
+    d.trigger AS trigger,
+    d.version AS version,
+    d.action AS action,
+    d.destination AS destination,
+    d.change AS change,
+    d.programme AS programme,
+    d.from_state AS from_state,
+    d.to_state AS to_state,
+    d.change_at AS change_at,
+    d.cause AS cause,
+    d.arm AS arm,
+    d.chain AS chain,
+    d.began_at AS began_at,
+    d.state AS state,
+    d.reason AS reason,
+    if(d.planned, d.planned_for, NULL) AS planned_for,
+    if(d.state = 'retrying', d.next_at, NULL) AS next_at,
+    d.attempts AS attempts,
+    if(d.state = 'delivered', d.last_at, NULL) AS delivered_at,
+    d.status AS status,
+    d.latency_ms AS latency_ms,
+    d.error AS error,
+    d.place AS position
+FROM
+(
+    SELECT
+        f.delivery_id AS delivery_id,
+        any(f.subject_id) AS subject_id,
+        argMax(f.trigger, (f.trigger != '', f.position)) AS trigger,
+        argMax(f.version, (f.trigger != '', f.position)) AS version,
+        argMax(f.action, (f.trigger != '', f.position)) AS action,
+        argMax(f.destination, (f.trigger != '', f.position)) AS destination,
+        argMax(f.change, (f.trigger != '', f.position)) AS change,
+        argMax(f.programme, (f.trigger != '', f.position)) AS programme,
+        argMax(f.from_state, (f.trigger != '', f.position)) AS from_state,
+        argMax(f.to_state, (f.trigger != '', f.position)) AS to_state,
+        argMax(f.change_at, (f.trigger != '', f.position)) AS change_at,
+        argMax(f.cause, (f.trigger != '', f.position)) AS cause,
+        argMax(f.arm, (f.trigger != '', f.position)) AS arm,
+        argMax(f.chain, (f.trigger != '', f.position)) AS chain,
+        min(f.at) AS began_at,
+        argMax(f.state, (f.round, f.position)) AS state,
+        argMax(f.reason, (f.round, f.position)) AS reason,
+        max(f.state = 'planned') AS planned,
+        argMax(f.send_at, (f.state = 'planned', f.round, f.position)) AS planned_for,
+        argMax(f.send_at, (f.round, f.position)) AS next_at,
+        countIf(f.state = 'attempted') AS attempts,
+        argMax(f.at, (f.round, f.position)) AS last_at,
+        argMax(f.status, (f.round, f.position)) AS status,
+        argMax(f.latency_ms, (f.round, f.position)) AS latency_ms,
+        argMax(f.error, (f.round, f.position)) AS error,
+        min(f.position) AS place
+    FROM sojourn.delivery_facts_g7 AS f FINAL
+    GROUP BY f.delivery_id
+) AS d
+GLOBAL LEFT JOIN (SELECT subject_id, customer_id FROM sojourn.subjects_g7 FINAL) AS s ON s.subject_id = d.subject_id
+COMMENT 'g7';
+
 CREATE OR REPLACE VIEW sojourn.segment_stays ON CLUSTER `main` AS
 SELECT
     segment,
@@ -1004,6 +1106,10 @@ DROP TABLE IF EXISTS sojourn.feedback_g7_local ON CLUSTER `main` SYNC;
 DROP TABLE IF EXISTS sojourn.feedback_handling_g7 ON CLUSTER `main` SYNC;
 
 DROP TABLE IF EXISTS sojourn.feedback_handling_g7_local ON CLUSTER `main` SYNC;
+
+DROP TABLE IF EXISTS sojourn.delivery_facts_g7 ON CLUSTER `main` SYNC;
+
+DROP TABLE IF EXISTS sojourn.delivery_facts_g7_local ON CLUSTER `main` SYNC;
 
 DROP TABLE IF EXISTS sojourn.segment_stays_g7 ON CLUSTER `main` SYNC;
 

@@ -1,0 +1,245 @@
+package automation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"sojourn/automation/delivery"
+	"sojourn/automation/trigger"
+	"sojourn/condition"
+	"sojourn/domain"
+	"sojourn/domain/fact"
+)
+
+// pastViews answers a dry run from what the world was at each change of it.
+type pastViews struct {
+	*world
+	at domain.Millis
+}
+
+// moment is what there was from an instant on.
+type moment struct {
+	at     domain.Millis
+	people map[uuid.UUID]Customer
+	owner  map[uuid.UUID]uuid.UUID
+}
+
+// remember keeps what there is now.
+func (w *world) remember() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := moment{at: w.clock, people: map[uuid.UUID]Customer{}, owner: maps.Clone(w.owner)}
+	for id, c := range w.people {
+		copied := *c
+		copied.Data.Traits = maps.Clone(c.Data.Traits)
+		m.people[id] = copied
+	}
+	w.moments = append(w.moments, m)
+}
+
+// At answers as of an instant; the fake knows no other past than that.
+func (w *world) At(t domain.Millis, _ bool) Views { return &pastViews{w, t} }
+
+func (p *pastViews) Customer(_ context.Context, id uuid.UUID, _ *condition.Needs) (*Customer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var last *moment
+	for i := range p.moments {
+		if p.moments[i].at <= p.at {
+			last = &p.moments[i]
+		}
+	}
+	if last == nil {
+		return nil, ErrNoCustomer
+	}
+	for to, ok := last.owner[id]; ok; to, ok = last.owner[id] {
+		id = to
+	}
+	c, ok := last.people[id]
+	if !ok {
+		return nil, ErrNoCustomer
+	}
+	return &c, nil
+}
+
+// planned is what became of each delivery of a trigger, in words: when it was
+// decided, and sent or why not.
+func planned(all []*fact.Delivery) []string {
+	var out []string
+	for _, d := range all {
+		text := fmt.Sprintf("%s decided %s", d.First.Delivery, d.First.At)
+		if d.State == fact.StateSuppressed {
+			text += fmt.Sprintf(" suppressed %s at %s", d.Reason, d.Last.At)
+		} else {
+			text += fmt.Sprintf(" %s for %s", d.State, d.PlannedAt)
+		}
+		out = append(out, text)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// live are the deliveries of a trigger by the facts of the log.
+func (w *world) live(id string) []*fact.Delivery {
+	var all []*fact.Delivery
+	for _, d := range fact.Fold(w.entries()).Deliveries() {
+		if d.First.Trigger == id {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+func (w *world) entries() []fact.Entry { return w.facts() }
+
+func (w *world) dryRun(id string, from, to domain.Millis, known bool) []*fact.Delivery {
+	w.t.Helper()
+	head, err := w.store.Head(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var all []*fact.Delivery
+	if _, err := w.engine.DryRun(w.t.Context(), &DryRun{
+		Trigger: id, From: from, To: to, Known: known,
+		Each: func(d *fact.Delivery, _ *delivery.Message) error {
+			all = append(all, d)
+			return nil
+		},
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	if after, err := w.store.Head(w.t.Context()); err != nil || after != head {
+		w.t.Fatalf("the dry run has appended: %d, then %d, %v", head, after, err)
+	}
+	return all
+}
+
+// A month of purchases, late ones too, with merges, withdrawals, another policy that
+// says the same anew, consent given and taken, runs live; then a dry run of each
+// trigger goes through it.
+func TestADryRunSaysWhatWasDone(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(t)
+		defer func() { _ = w.engine.Stop() }()
+		on := trigger.On{Transition: &trigger.Transition{To: []string{"loyal"}}}
+		hook := trigger.Do{Webhook: &trigger.Webhook{Destination: "shop"}}
+		triggers := []trigger.Document{
+			{ID: "plain", On: on, Limits: trigger.Limits{CoolDown: "3d", Holdout: 0.2}, Do: hook},
+			{ID: "careful", On: on, Limits: trigger.Limits{
+				Consent: &trigger.Consent{Trait: "ok"}, AtMost: &trigger.Count{Times: 2, Per: "10d"},
+				Window: &trigger.Window{Days: []string{"mon", "wed", "fri"}, From: "09:00", To: "17:00"},
+				Cap:    &trigger.Count{Times: 3, Per: "2d"},
+			}, Do: hook},
+			{ID: "there", On: on, WhileThere: true, Limits: trigger.Limits{QuietHours: &trigger.Hours{From: "18:00", To: "08:00"}}, Do: hook},
+		}
+		for _, d := range triggers {
+			w.apply(d)
+		}
+		if err := w.triggers.Set(t.Context(), Settings{Cap: &trigger.Count{Times: 2, Per: "2d"}}, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.settle()
+		from := w.clock
+		people := []*Customer{w.person("a"), w.person("b"), w.person("c"), w.person("d")}
+		w.remember()
+		type saying struct {
+			c        *Customer
+			revision uint64
+			at       domain.Millis
+			cause    string
+		}
+		var said []saying
+		gone := map[*Customer]bool{}
+		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+			w.run(w.clock + domain.Millis(rapid.Int64Range(1, int64(30*domain.Day/25)).Draw(rt, "pause")))
+			p := people[rapid.IntRange(0, 3).Draw(rt, "who")]
+			if gone[p] {
+				continue
+			}
+			switch rapid.IntRange(0, 6).Draw(rt, "what") {
+			case 0, 1, 2: // a purchase, some of them late
+				at := w.clock
+				if rapid.Bool().Draw(rt, "late") {
+					at -= domain.Millis(rapid.Int64Range(0, int64(2*domain.Day)).Draw(rt, "how late"))
+				}
+				id := w.touchAt(p, "Order Completed", "", at)
+				p.Data.Stage = "loyal"
+				w.remember()
+				cause := "touchpoint:" + id.String()
+				said = append(said, saying{p, w.enters(p, "repeat", "loyal", at, cause), at, cause})
+			case 3:
+				p.Data.Stage = rapid.SampledFrom([]string{"loyal", "at_risk"}).Draw(rt, "stage")
+			case 4:
+				p.Data.Traits["ok"] = json.RawMessage(rapid.SampledFrom([]string{"true", "false"}).Draw(rt, "consent"))
+			case 5: // late data: it does not hold any more, or a policy says it again
+				if len(said) > 0 {
+					s := said[rapid.IntRange(0, len(said)-1).Draw(rt, "which")]
+					if gone[s.c] {
+						continue
+					}
+					w.say(s.c, domain.TypeStageWithdrawn, map[string]any{"customer": s.c.ID, "revisions": []uint64{s.revision}})
+					if rapid.Bool().Draw(rt, "again") {
+						w.enters(s.c, "visitor", "loyal", s.at, s.cause)
+					}
+				}
+			case 6:
+				q := people[rapid.IntRange(0, 3).Draw(rt, "with whom")]
+				if q == p || gone[q] {
+					continue
+				}
+				w.merge(p, q)
+				gone[q] = true
+				w.remember()
+				for i := range said { // what was said of one is said of the other, restated
+					if s := &said[i]; s.c == q {
+						s.revision = w.say(p, domain.TypeStageEntered, map[string]any{
+							"customer": p.ID, "from": "repeat", "to": "loyal", "at": s.at.String(), "reason": "so it is", "cause": s.cause, "news": false,
+						})
+						s.c = p
+					}
+				}
+			}
+			w.remember()
+			w.settle()
+		}
+		to := w.clock + 1
+		w.run(w.clock + 10*domain.Day)
+		for _, d := range triggers {
+			want, got := planned(w.live(d.ID)), planned(w.dryRun(d.ID, from, to, true))
+			if !slices.Equal(want, got) {
+				rt.Fatalf("trigger %s: live\n  %s\ndry\n  %s", d.ID, strings.Join(want, "\n  "), strings.Join(got, "\n  "))
+			}
+		}
+	})
+}
+
+// As it occurred, what came late is taken when it happened, and what holds no more
+// is not there.
+func TestADryRunAsItOccurred(t *testing.T) {
+	w := newWorld(t)
+	p, q := w.person("a"), w.person("b")
+	w.remember()
+	late := w.touchAt(p, "Order Completed", "", w.clock-5*domain.Day)
+	w.enters(p, "lead", "first_purchase", w.clock-5*domain.Day, "touchpoint:"+late.String())
+	w.buys(q, "lead", "first_purchase")
+	w.say(q, domain.TypeStageWithdrawn, map[string]any{"customer": q.ID, "revisions": []uint64{0}})
+	w.moments[0].at = domain.MinTime // who they are was so all the while
+	w.apply(welcome(trigger.Limits{Once: true}))
+	all := w.dryRun("welcome", w.clock-10*domain.Day, w.clock+1, false)
+	if len(all) != 1 || all[0].State != fact.StateDelivered || all[0].PlannedAt != w.clock-5*domain.Day {
+		t.Errorf("%d: %v", len(all), planned(all))
+	}
+	// As known it is stale, and what was said and withdrawn was sent.
+	all = w.dryRun("welcome", w.clock-10*domain.Day, w.clock+1, true)
+	if len(all) != 2 || all[0].Reason != fact.Stale || all[1].State == fact.StateSuppressed && all[1].Reason != fact.Withdrawn {
+		t.Errorf("%d: %v", len(all), planned(all))
+	}
+}

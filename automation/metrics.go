@@ -1,0 +1,34 @@
+package automation
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sojourn/domain/fact"
+)
+
+// Metrics counts what automation does.
+type Metrics struct {
+	facts   *prometheus.CounterVec
+	latency prometheus.Histogram
+}
+
+// NewMetrics registers the counters; nil registers them nowhere.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		facts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sojourn_automation_facts_total", Help: "Facts of automation since the start, by kind and reason.",
+		}, []string{"kind", "reason"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sojourn_automation_delivery_seconds", Help: "Time from the beginning of an attempt to its outcome.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.facts, m.latency)
+	}
+	return m
+}
+
+func (m *Metrics) count(f *fact.Fact) {
+	m.facts.WithLabelValues(f.Kind.String(), string(f.Reason)).Inc()
+}

@@ -1,0 +1,23 @@
+package trigger
+
+import (
+	"github.com/google/uuid"
+
+	"sojourn/domain/fact"
+)
+
+// Offer is a change that triggers are asked about.
+type Offer struct {
+	fact.Change
+	Meaning string // of a touchpoint
+	// Customer is who it is about, and Subject whose touchpoint is behind it.
+	Customer, Subject uuid.UUID
+	// Found is the position of the event that offers it.
+	Found uint64
+	Chain []string
+}
+
+// Delivery is the id of what the trigger does about an offer.
+func (t *Trigger) Delivery(o *Offer) uuid.UUID {
+	return fact.DeliveryID(t.ID, t.Do.Action(), o.Key())
+}

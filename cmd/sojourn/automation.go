@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sojourn/api"
+	"sojourn/automation"
+	"sojourn/automation/delivery"
+	"sojourn/automation/trigger"
+	"sojourn/condition"
+	"sojourn/domain"
+	"sojourn/domain/lifecycle"
+	"sojourn/domain/policy"
+	"sojourn/domain/satisfaction"
+	"sojourn/eventstore"
+	"sojourn/ingest"
+	"sojourn/projections"
+)
+
+// automator is the automation of a server: the engine, and what delivers for it.
+type automator struct {
+	triggers     *automation.Triggers
+	engine       *automation.Engine
+	destinations *delivery.Destinations
+	unsubscribe  http.Handler
+	views        *projections.Views
+}
+
+// startAutomation starts what acts when a customer changes.
+func startAutomation(ctx context.Context, c *Config, store eventLog, views *projections.Views, intake *ingest.Service, out *outgoing, registry *prometheus.Registry, log *slog.Logger) (*automator, error) {
+	a := &automator{views: views, destinations: out.destinations}
+	appends := &appender{intake, views}
+	if out.links != nil {
+		a.unsubscribe = out.links.Handler(appends, log)
+	}
+	a.triggers = automation.NewTriggers(store, func(d *trigger.Document) (*trigger.Trigger, error) {
+		return trigger.Compile(d, &trigger.Names{})
+	})
+	q := &lateQueue{}
+	var unsubscribe func(uuid.UUID, string) string
+	if out.links != nil {
+		unsubscribe = out.links.URL
+	}
+	var err error
+	a.engine, err = automation.New(automation.Config{
+		Store: store, Views: &customers{views: views}, Queue: q, Triggers: a.triggers, Append: appends.append, Unsubscribe: unsubscribe,
+		Alone: c.Store == "", Logger: log, Metrics: automation.NewMetrics(registry),
+	})
+	if err != nil {
+		return nil, err
+	}
+	q.Dispatcher = out.begin(a.engine)
+	a.engine.Start(ctx)
+	return a, nil
+}
+
+// stop ends the engine; what is under way is made again after a start.
+func (a *automator) stop() error { return a.engine.Stop() }
+
+// lateQueue is the dispatcher, which is made of the engine.
+type lateQueue struct{ *delivery.Dispatcher }
+
+// names are the words that a trigger may use now.
+func (a *automator) names() *trigger.Names {
+	n := &trigger.Names{Env: conditionEnv(a.views)}
+	n.Destinations = []string{}
+	for _, d := range a.destinations.List() {
+		n.Destinations = append(n.Destinations, d.Name)
+	}
+	return n
+}
+
+// standardEnv are the words that a condition may use whatever the policy.
+func standardEnv() (e condition.Env) {
+	for _, s := range lifecycle.Stages {
+		e.Stages = append(e.Stages, string(s))
+	}
+	for _, s := range []satisfaction.Status{satisfaction.Delighted, satisfaction.Satisfied, satisfaction.Neutral, satisfaction.Unhappy, satisfaction.Unknown} {
+		e.Statuses = append(e.Statuses, string(s))
+	}
+	for _, m := range policy.Meanings {
+		e.Meanings = append(e.Meanings, string(m))
+	}
+	return e
+}
+
+// conditionEnv are the words that a condition may use now.
+func conditionEnv(views *projections.Views) condition.Env {
+	e := standardEnv()
+	e.Programmes = map[string][]string{}
+	all := views.Policies()
+	for _, p := range all[len(all)-1].Policy.Expanded().Loyalty.Programmes {
+		e.Programmes[p.ID] = []string{}
+		for _, l := range p.Tiers.Levels {
+			e.Programmes[p.ID] = append(e.Programmes[p.ID], l.Name)
+		}
+	}
+	e.Segments = []string{}
+	for _, s := range views.Segments() {
+		e.Segments = append(e.Segments, s.Name)
+	}
+	return e
+}
+
+// customers answers the engine from the views.
+type customers struct {
+	views *projections.Views
+	at    projections.At
+}
+
+// At answers about an earlier time.
+func (c *customers) At(t domain.Millis, known bool) automation.Views {
+	if known {
+		return &customers{c.views, projections.At{KnownAt: t.Time()}}
+	}
+	return &customers{c.views, projections.At{AsOf: t.Time()}}
+}
+
+// WaitFor returns when the views hold a position.
+func (c *customers) WaitFor(ctx context.Context, position eventstore.Position) error {
+	return c.views.WaitFor(ctx, position)
+}
+
+// Classify is what a touchpoint means by the policy in force.
+func (c *customers) Classify(h *domain.Header) (meaning, channel string) {
+	rule := c.views.InForce().Classify(h.Kind, h.Source, h.Name)
+	return string(rule.Meaning), rule.Channel
+}
+
+// Customer is the customer that an id belongs to.
+func (c *customers) Customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*automation.Customer, error) {
+	w, err := c.views.Whole(ctx, id, c.at, needs)
+	if errors.Is(err, projections.ErrNotFound) {
+		return nil, automation.ErrNoCustomer
+	}
+	if err != nil {
+		return nil, err
+	}
+	return automationCustomer(&w), nil
+}
+
+func automationCustomer(w *projections.Whole) *automation.Customer {
+	out := &automation.Customer{ID: w.ID, Facts: w.Facts, Data: delivery.CustomerData{
+		ID: w.ID.String(), Stage: w.Stage, Since: w.StageSince, Traits: w.Traits,
+		Tiers: map[string]string{}, Points: map[string]string{}, Status: string(w.Satisfaction.Status),
+		Segments: append([]string{}, w.Segments...), Accounts: []string{},
+	}}
+	for _, l := range w.Loyalty {
+		out.Data.Tiers[l.Programme] = l.Tier
+		out.Data.Points[l.Programme] = strconv.FormatInt(l.Balance.Available, 10)
+	}
+	_ = json.Unmarshal(w.Traits["timezone"], &out.Data.Timezone) // no text is no zone
+	for _, m := range w.Members {
+		out.Subjects = append(out.Subjects, automation.Subject(m))
+	}
+	return out
+}
+
+// appender makes durable what automation has Sojourn append.
+type appender struct {
+	intake *ingest.Service
+	views  *projections.Views
+}
+
+// AutomationSource is the source of what automation appends.
+const automationSource = "automation"
+
+// append appends a touchpoint or gives points. The id is the delivery's, so that a
+// repeat adds nothing.
+func (p *appender) append(ctx context.Context, a *automation.Appendix) error {
+	if a.Points != 0 {
+		_, err := p.views.Command(ctx, projections.CommandRequest{
+			Command: "adjust", Customer: a.Customer.String(), Programme: a.Programme, Points: a.Points,
+			Reason: "trigger " + a.Trigger, Author: automationSource, Key: "delivery-" + a.Delivery.String(),
+		})
+		return err
+	}
+	message := map[string]any{
+		"type": "track", "event": a.Name, "messageId": a.Delivery.String(), "timestamp": a.At.String(), "properties": a.Properties,
+		"context": map[string]any{"automation": map[string]any{"chain": a.Chain, "delivery": a.Delivery}},
+	}
+	return p.touch(ctx, a.Customer, message)
+}
+
+// touch appends a message under a user or visitor of a customer.
+func (p *appender) touch(ctx context.Context, customer uuid.UUID, message map[string]any) error {
+	w, err := p.views.Whole(ctx, customer, projections.At{}, nil)
+	if err != nil {
+		return err
+	}
+	key := ""
+	for _, s := range w.Subjects {
+		kind, value, _ := strings.Cut(s, ":")
+		switch {
+		case kind == string(domain.User):
+			key, message["userId"] = "userId", value
+		case kind == string(domain.Anon) && key == "":
+			key, message["anonymousId"] = "anonymousId", value
+		}
+		if key == "userId" {
+			delete(message, "anonymousId")
+			break
+		}
+	}
+	if key == "" {
+		return errors.New("the customer has no user id and no anonymous id to append under")
+	}
+	text, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	m, err := ingest.ParseMessage(text)
+	if err != nil {
+		return err
+	}
+	out, err := p.intake.Ingest(ctx, &ingest.Batch{Source: automationSource, Messages: []ingest.Message{m}}, 0)
+	if err != nil {
+		return err
+	}
+	if out.Rejected > 0 {
+		return errors.New("what was to be appended is among the rejects")
+	}
+	return nil
+}
+
+// Unsubscribe appends that a customer withdraws consent: to a category, or of a
+// trait where it is written trait:name.
+func (p *appender) Unsubscribe(ctx context.Context, customer uuid.UUID, category string) error {
+	message := map[string]any{"messageId": uuid.NewString()}
+	if trait, ok := strings.CutPrefix(category, "trait:"); ok {
+		message["type"], message["traits"] = "identify", map[string]any{trait: false}
+	} else {
+		message["type"], message["event"] = "track", "Unsubscribed"
+		message["context"] = map[string]any{"consent": map[string]any{"categoryPreferences": map[string]any{category: false}}}
+	}
+	return p.touch(ctx, customer, message)
+}
+
+// api is what the API needs of it.
+func (a *automator) api() *api.Automation {
+	return &api.Automation{
+		Triggers: a.triggers, Engine: a.engine, Schema: trigger.Schema, Deliveries: a.views.Deliveries,
+		Parse: func(source string) (trigger.Document, []api.PolicyProblem) {
+			d, err := readTrigger("trigger", []byte(source), a.names())
+			return d, problemsOf(err)
+		},
+	}
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sojourn/api"
+)
+
+// receiver is somebody's webhook.
+type receiver struct {
+	*httptest.Server
+	mu     sync.Mutex
+	got    map[string]int // by webhook-id
+	bodies []string
+	status func(n int) int
+}
+
+func newReceiver(t *testing.T) *receiver {
+	r := &receiver{got: map[string]int{}}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, _ := io.ReadAll(req.Body)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.got[req.Header.Get("webhook-id")]++
+		r.bodies = append(r.bodies, string(body))
+		if r.status != nil {
+			w.WriteHeader(r.status(len(r.bodies)))
+		}
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.got)
+}
+
+// call asks the API to do something.
+func (r running) call(t *testing.T, method, path string, body, out any) int {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(r.data, "admin-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, r.url+path, bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out != nil {
+		if err := json.Unmarshal(text, out); err != nil {
+			t.Fatalf("%s %s: %s: %v in %s", method, path, res.Status, err, text)
+		}
+	}
+	if res.StatusCode >= 300 {
+		t.Logf("%s %s: %s: %s", method, path, res.Status, text)
+	}
+	return res.StatusCode
+}
+
+// track sends messages under a new write key.
+func (r running) track(t *testing.T, messages ...map[string]any) {
+	t.Helper()
+	var key struct {
+		WriteKey string `json:"write_key"`
+	}
+	if r.call(t, http.MethodPost, "/api/v1/write-keys", map[string]string{"source": "shop"}, &key) != http.StatusCreated {
+		t.Fatal("no write key")
+	}
+	b, err := json.Marshal(map[string]any{"batch": messages})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/v1/batch", bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth(key.WriteKey, "")
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("batch: %s", res.Status)
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for tick := time.Tick(20 * time.Millisecond); !ok(); <-tick {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
+
+const welcomeFile = `id: welcome
+name: Welcome
+on:
+  transition: {to: [first_purchase]}
+where: traits.vip == true && event.properties.total > 10
+limits:
+  once: true
+  consent: {trait: news}
+do:
+  webhook: {destination: crm}
+`
+
+// order is a purchase of a customer.
+func order(user string) map[string]any {
+	return map[string]any{
+		"type": "track", "event": "Order Completed", "userId": user, "messageId": "order-" + user,
+		"timestamp": time.Now().UTC().Format(time.RFC3339Nano), "properties": map[string]any{"order_id": user, "total": 12.5, "currency": "EUR"},
+	}
+}
+
+func person(user string, vip bool) map[string]any {
+	return map[string]any{
+		"type": "identify", "userId": user, "messageId": "person-" + user, "traits": map[string]any{"vip": vip, "news": true},
+		"timestamp": time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano),
+	}
+}
+
+// TestAutomation goes from a trigger file to the received webhook.
+func TestAutomation(t *testing.T) {
+	hooks := newReceiver(t)
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--automation-allow", "127.0.0.0/8", "--flush-interval", "20ms")
+	if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": welcomeFile}, nil); got != 422 {
+		t.Fatalf("a trigger without its destination: %d", got)
+	}
+	var made struct {
+		Secret string `json:"signing_secret"`
+	}
+	if got := s.call(t, http.MethodPut, "/api/v1/destinations/crm", map[string]string{"kind": "webhook", "url": hooks.URL}, &made); got != 200 || !strings.HasPrefix(made.Secret, "whsec_") {
+		t.Fatalf("destination: %d, %q", got, made.Secret)
+	}
+	var applied api.TriggerApplied
+	if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": welcomeFile}, &applied); got != 200 || applied.Version != 1 || !applied.Applied {
+		t.Fatalf("apply: %d %+v", got, applied)
+	}
+	s.track(t, person("1", true), person("2", false), order("1"), order("2"))
+	eventually(t, "the webhook", func() bool { return hooks.count() == 1 })
+
+	var list struct{ Deliveries []api.DeliveryBody }
+	eventually(t, "the table", func() bool {
+		s.get(t, "/api/v1/deliveries?trigger=welcome&state=delivered", &list)
+		return len(list.Deliveries) == 1
+	})
+	d := list.Deliveries[0]
+	if d.Trigger != "welcome" || d.Attempts != 1 || d.To != "first_purchase" || d.Status != 200 || hooks.got[d.ID.String()] != 1 {
+		t.Errorf("the delivery is %+v; received were %v", d, hooks.got)
+	}
+	var one struct {
+		api.DeliveryBody
+		Message struct{ Body []byte }
+	}
+	s.get(t, "/api/v1/deliveries/"+d.ID.String(), &one)
+	if string(one.Message.Body) != hooks.bodies[0] || one.State != "delivered" {
+		t.Errorf("the delivery by itself is %+v", one)
+	}
+	var timeline struct {
+		Entries []struct{ Delivery *api.DeliveryBody }
+	}
+	s.get(t, "/api/v1/customers/user:1/timeline", &timeline)
+	if last := timeline.Entries[len(timeline.Entries)-1].Delivery; last == nil || last.ID != d.ID {
+		t.Errorf("the timeline does not end with the delivery: %+v", timeline)
+	}
+	var tested struct {
+		Where    bool
+		Suppress string
+	}
+	s.call(t, http.MethodPost, "/api/v1/triggers/welcome/test", map[string]string{"customer": "user:1"}, &tested)
+	if !tested.Where || tested.Suppress != "once" {
+		t.Errorf("tried again it says %+v", tested)
+	}
+	if s.stop() != 0 {
+		t.Error("it did not stop well")
+	}
+	if n := len(hooks.bodies); n != 1 {
+		t.Errorf("%d calls", n)
+	}
+}

@@ -1,0 +1,130 @@
+package projections
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"sojourn/condition"
+)
+
+// Member is a subject of a customer: the id that it bears for itself and the stream
+// of its touchpoints.
+type Member struct {
+	ID     uuid.UUID
+	Stream string
+}
+
+// Whole is a customer together with its subjects, the one that gives the id first.
+type Whole struct {
+	Customer
+	Members []Member
+	// Segments are those that it is in.
+	Segments []string
+	// Facts are what conditions may ask, over all time; nil where none were asked for.
+	Facts *condition.Subject
+}
+
+// Whole answers about the customer that an id belongs to: its own, one that it bore
+// before, or that of one of its subjects. Its facts are what is needed, by what was
+// known; with AsOf they go beyond it, as all is known. ErrNotFound where there is no
+// customer.
+func (v *Views) Whole(ctx context.Context, id uuid.UUID, at At, needs *condition.Needs) (w Whole, err error) {
+	err = v.question(at, func(g *generation, q *question) error {
+		a, err := v.owner(ctx, g, q, id)
+		if err != nil {
+			return err
+		}
+		w.Customer = a.customer()
+		w.Loyalty = a.standings()
+		s, _ := a.satisfaction()
+		w.Satisfaction = &s
+		for _, m := range a.members {
+			w.Members = append(w.Members, Member{m.id, m.stream})
+		}
+		if q.rules.segments != nil {
+			b, err := a.basis(ctx, q.rules.segments)
+			if err != nil {
+				return err
+			}
+			lines := q.rules.segmentLines(b, q.asOf, nil)
+			for i := range lines {
+				if lines[i].stands() == segmentIn {
+					w.Segments = append(w.Segments, lines[i].programme)
+				}
+			}
+		}
+		if needs == nil {
+			return nil
+		}
+		w.Facts, err = a.conditions(ctx, needs)
+		return err
+	})
+	return w, err
+}
+
+// owner is the answer about the customer that an id belongs to.
+func (v *Views) owner(ctx context.Context, g *generation, q *question, id uuid.UUID) (*answer, error) {
+	for tries := 0; ; tries++ {
+		members, _, err := q.find(id.String())
+		if err != nil {
+			return nil, err
+		}
+		a, err := v.answerFrom(ctx, g, q, members[0].id.String(), nil)
+		var moved *MovedError // by what was known it bore another id
+		if errors.As(err, &moved) && tries < 2 {
+			id = moved.To
+			continue
+		}
+		return a, err
+	}
+}
+
+// basis is what segments are folded from, by what was known, with what a set keeps.
+func (a *answer) basis(ctx context.Context, set *segmentSet) (*basis, error) {
+	c := &cust{members: a.members}
+	var facts *segmentFacts
+	var err error
+	if a.read == nil && a.q.rules.segments != nil && a.q.rules.segments.covers(set) {
+		facts = c.segmentFacts()
+	} else if facts, err = a.q.readSegments(ctx, a.members, set); err != nil {
+		return nil, err
+	}
+	known := a.read
+	if known == nil {
+		known = c.facts()
+	}
+	return &basis{a.loyaltyFacts(), &known.Satisfaction, &segmentBasis{&known.Lifecycle, facts}}, nil
+}
+
+// conditions are what conditions with some needs may ask of the customer.
+func (a *answer) conditions(ctx context.Context, needs *condition.Needs) (*condition.Subject, error) {
+	q := a.q
+	set := setOf(needs)
+	b, err := a.basis(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	if a.read == nil && q.rules.segments != nil && q.rules.segments.covers(set) {
+		set = q.rules.segments // whose facts these are
+	}
+	at := max(q.at.Clock, q.asOf)
+	if a.read != nil {
+		at = q.asOf
+	}
+	s := q.rules.conditionSubject(b, needs, set, at, nil)
+	if s == nil {
+		return nil, ErrNotFound
+	}
+	if len(needs.Segments) > 0 && q.rules.segments != nil {
+		if b, err = a.basis(ctx, q.rules.segments); err != nil {
+			return nil, err
+		}
+		lines := q.rules.segmentLines(b, at, nil)
+		for i := range lines {
+			s.Segments[lines[i].programme] = lines[i].steps()
+		}
+	}
+	return s, nil
+}
