@@ -106,8 +106,10 @@ func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 		Log: e.cfg.Store, run: run, past: past, facts: map[string][]eventstore.Recorded{}, payloads: map[string][]eventstore.Recorded{},
 		ids: map[uuid.UUID]bool{}, byID: map[uuid.UUID]*dryDelivery{}, clock: run.From,
 	}
-	d.engine = &Engine{cfg: e.cfg, id: uuid.New(), dry: d, acting: true, registry: registry,
-		waiting: map[uuid.UUID]*pending{}, sent: map[string]map[uuid.UUID]domain.Millis{}}
+	d.engine = &Engine{
+		cfg: e.cfg, id: uuid.New(), dry: d, acting: true, registry: registry,
+		waiting: map[uuid.UUID]*pending{}, sent: map[string]map[uuid.UUID]domain.Millis{},
+	}
 	d.engine.cfg.Store, d.engine.cfg.Queue, d.engine.cfg.Metrics = d, d, NewMetrics(nil)
 	d.engine.cfg.Now = func() time.Time { return d.clock.Time() }
 	head, err := e.cfg.Store.Head(ctx)

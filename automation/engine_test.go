@@ -3,6 +3,7 @@ package automation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -413,7 +414,7 @@ func TestWhatIsOldNewsOrBeforeTheApplyIsNot(t *testing.T) {
 	}
 	w.run(w.clock + 1000)
 	w.expect("suppressed(stale) " + once)
-	if _, err := w.engine.Again(t.Context(), f.Delivery, f.Subject, "ada"); err != ErrNotAgain {
+	if _, err := w.engine.Again(t.Context(), f.Delivery, f.Subject, "ada"); !errors.Is(err, ErrNotAgain) {
 		t.Errorf("sent twice: %v", err)
 	}
 }
@@ -639,7 +640,7 @@ func TestAnotherTakesOver(t *testing.T) {
 	if err := second.WaitFor(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.engine.acts(ctx, true); err != errDeposed {
+	if err := w.engine.acts(ctx, true); !errors.Is(err, errDeposed) {
 		t.Errorf("the first one may still act: %v", err)
 	}
 }

@@ -239,3 +239,40 @@ func TestAutomation(t *testing.T) {
 		t.Errorf("%d calls", n)
 	}
 }
+
+// TestWhatTriggersAppend: a purchase leads to points, these to a tier, that to a
+// touchpoint, and that to a call; a circle among them ends.
+func TestWhatTriggersAppend(t *testing.T) {
+	hooks := newReceiver(t)
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--automation-allow", "127.0.0.0/8", "--flush-interval", "20ms")
+	if got := s.call(t, http.MethodPut, "/api/v1/destinations/crm", map[string]string{"kind": "webhook", "url": hooks.URL}, nil); got != 200 && got != 201 {
+		t.Fatalf("destination: %d", got)
+	}
+	for _, source := range []string{
+		`{id: thanks, on: {touchpoint: {meaning: purchase}}, do: {touchpoint: {name: Thanked, properties: '{"order": {{json .event.properties.order_id}}}'}}}`,
+		`{id: again, on: {touchpoint: {name: Thanked}}, do: {touchpoint: {name: Order Completed, properties: '{"order_id": "gift", "total": 1}'}}}`,
+		`{id: gift, on: {touchpoint: {name: thanked}}, limits: {once: true}, do: {points: {points: 100}}}`,
+		`{id: tell, on: {touchpoint: {name: Thanked}}, where: 'event.properties.order == "1"', do: {webhook: {destination: crm}}}`,
+	} {
+		if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": source}, nil); got != 200 {
+			t.Fatalf("%s: %d", source, got)
+		}
+	}
+	s.track(t, order("1"))
+	eventually(t, "the webhook", func() bool { return hooks.count() == 1 })
+	var list struct{ Deliveries []api.DeliveryBody }
+	eventually(t, "the circle ends", func() bool {
+		s.get(t, "/api/v1/deliveries?reason=loop", &list)
+		return len(list.Deliveries) == 1
+	})
+	if d := list.Deliveries[0]; d.Trigger != "thanks" {
+		t.Errorf("it ends at %+v", d)
+	}
+	var customer struct {
+		Loyalty []struct{ Available int64 }
+	}
+	eventually(t, "the points", func() bool {
+		s.get(t, "/api/v1/customers/user:1", &customer)
+		return len(customer.Loyalty) > 0 && customer.Loyalty[0].Available >= 100
+	})
+}
