@@ -214,7 +214,7 @@ func (d *dry) offers(r *eventstore.Recorded, t inForce, news bool) ([]*offered, 
 		if err != nil {
 			return nil, err
 		}
-		if err := b.offer(trigger.Offer{Change: c, Customer: s.Customer, Found: uint64(r.Position)}, nil); err != nil {
+		if err := b.offer(trigger.Offer{Change: c, Customer: s.Customer, Found: uint64(r.Position)}, 0, nil); err != nil {
 			return nil, err
 		}
 	}
