@@ -644,3 +644,26 @@ func TestAnotherTakesOver(t *testing.T) {
 		t.Errorf("the first one may still act: %v", err)
 	}
 }
+
+// What waits for its time is in the checkpoint, and so is what a cap counts.
+func TestACheckpointHasWhatWaits(t *testing.T) {
+	w := newWorld(t)
+	w.apply(welcome(trigger.Limits{
+		QuietHours: &trigger.Hours{From: "11:00", To: "13:00"}, Cap: &trigger.Count{Times: 1, Per: "1d"},
+	}))
+	w.run(w.clock + 2*domain.Millis(checkpointEvery.Milliseconds()))
+	w.buys(w.person("a"), "lead", "first_purchase")
+	w.run(w.clock + 1000)
+	for written := false; !written; {
+		for _, err := range w.store.ReadStream(t.Context(), CheckpointStream, 0, eventstore.Forwards) {
+			written = err == nil
+		}
+		w.touch(w.person("z"), "Page Viewed", "")
+		w.settle()
+	}
+	w.run(w.clock + 2*domain.Millis(checkpointEvery.Milliseconds()))
+	w.crash()
+	w.buys(w.person("b"), "lead", "first_purchase")
+	w.run(w.clock + domain.Day)
+	w.expect("planned suppressed(cap) attempted delivered")
+}
