@@ -100,6 +100,9 @@ func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 	if s == nil || len(s.Versions) == 0 {
 		return nil, ErrNoTrigger
 	}
+	if err := s.last().Err; err != nil {
+		return nil, err
+	}
 	s.Paused = false
 	t := inForce{Trigger: s.last().compiled}
 	d := &dry{

@@ -667,3 +667,18 @@ func TestACheckpointHasWhatWaits(t *testing.T) {
 	w.run(w.clock + domain.Day)
 	w.expect("planned suppressed(cap) attempted delivered")
 }
+
+// A trigger that this release cannot run stops no other.
+func TestABrokenTriggerStopsNoOther(t *testing.T) {
+	w := newWorld(t)
+	broken := welcome(trigger.Limits{})
+	broken.ID, broken.Where = "broken", "gone(1)"
+	w.apply(broken)
+	w.apply(welcome(trigger.Limits{}))
+	w.buys(w.person("a"), "lead", "first_purchase")
+	w.run(w.clock + 1000)
+	w.expect(once)
+	if _, err := w.engine.Test(t.Context(), "broken", w.person("a").ID); err == nil {
+		t.Error("it can be tried")
+	}
+}

@@ -59,6 +59,9 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 		return nil, err
 	}
 	q.Dispatcher = out.begin(a.engine)
+	if err := registry.Register(delivery.Collector(out.status)); err != nil {
+		return nil, err
+	}
 	a.engine.Start(ctx)
 	return a, nil
 }
@@ -72,9 +75,10 @@ type lateQueue struct{ *delivery.Dispatcher }
 // names are the words that a trigger may use now.
 func (a *automator) names() *trigger.Names {
 	n := &trigger.Names{Env: conditionEnv(a.views)}
-	n.Destinations = []string{}
+	n.Destinations, n.Kinds = []string{}, map[string]delivery.Kind{}
 	for _, d := range a.destinations.List() {
 		n.Destinations = append(n.Destinations, d.Name)
+		n.Kinds[d.Name] = d.Kind
 	}
 	return n
 }
