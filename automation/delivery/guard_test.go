@@ -124,3 +124,73 @@ func TestDialerJudgesWhatANameBecomes(t *testing.T) {
 	}
 	_ = c.Close()
 }
+
+// nameserver answers every question for an address with the next of a list, the
+// last one for ever.
+func nameserver(t *testing.T, addresses ...string) *net.Resolver {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 1500)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			// RFC 1035: the header, then the question: a name, its type, its class.
+			end := 12
+			for b[end] != 0 {
+				end += int(b[end]) + 1
+			}
+			end += 5
+			if n < end {
+				continue
+			}
+			answer := append([]byte{b[0], b[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, b[12:end]...)
+			if b[end-3] == 1 { // A
+				four := netip.MustParseAddr(addresses[0]).As4()
+				answer[7] = 1
+				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
+				answer = append(answer, four[:]...)
+				addresses = addresses[min(1, len(addresses)-1):]
+			}
+			if _, err := c.WriteTo(answer, from); err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = c.Close(); <-done })
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", c.LocalAddr().String())
+	}}
+}
+
+// A name that is public when somebody looks and loopback when it is dialled gets
+// nowhere.
+func TestRebinding(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	var g Guard
+	d := g.Dialer()
+	d.Resolver = nameserver(t, "8.8.8.8", "127.0.0.1")
+	seen, err := d.Resolver.LookupNetIP(t.Context(), "ip4", "rebind.example.")
+	if err != nil || len(seen) != 1 || g.Check(seen[0]) != nil {
+		t.Fatalf("%v, %v", seen, err)
+	}
+	c, err := d.DialContext(t.Context(), "tcp", "rebind.example.:"+port)
+	if err == nil {
+		_ = c.Close()
+	}
+	if !errors.Is(err, ErrForbidden) {
+		t.Errorf("%v", err)
+	}
+}

@@ -21,6 +21,9 @@ import (
 type Names struct {
 	condition.Env
 	Destinations []string
+	// Kinds are what the destinations are, by name; one that is missing is not
+	// checked.
+	Kinds map[string]delivery.Kind
 }
 
 // Trigger is a document that can be asked.
@@ -361,6 +364,9 @@ func (v *validator) do(t *Trigger, n *Names) {
 			v.add("name the destination", "do", action, "destination")
 		} else {
 			v.word("destination", name, n.Destinations, "do", action, "destination")
+			if kind, ok := n.Kinds[name]; ok && string(kind) != action {
+				v.add(fmt.Sprintf("%q is a destination of kind %s", name, kind), "do", action, "destination")
+			}
 		}
 	}
 	kind, content := d.content()

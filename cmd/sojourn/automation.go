@@ -59,6 +59,9 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 		return nil, err
 	}
 	q.Dispatcher = out.begin(a.engine)
+	if err := registry.Register(delivery.Collector(out.status)); err != nil {
+		return nil, err
+	}
 	a.engine.Start(ctx)
 	return a, nil
 }
@@ -72,9 +75,10 @@ type lateQueue struct{ *delivery.Dispatcher }
 // names are the words that a trigger may use now.
 func (a *automator) names() *trigger.Names {
 	n := &trigger.Names{Env: conditionEnv(a.views)}
-	n.Destinations = []string{}
+	n.Destinations, n.Kinds = []string{}, map[string]delivery.Kind{}
 	for _, d := range a.destinations.List() {
 		n.Destinations = append(n.Destinations, d.Name)
+		n.Kinds[d.Name] = d.Kind
 	}
 	return n
 }
@@ -180,7 +184,7 @@ func (p *appender) append(ctx context.Context, a *automation.Appendix) error {
 	if a.Points != 0 {
 		_, err := p.views.Command(ctx, projections.CommandRequest{
 			Command: "adjust", Customer: a.Customer.String(), Programme: a.Programme, Points: a.Points,
-			Reason: "trigger " + a.Trigger, Author: automationSource, Key: "delivery-" + a.Delivery.String(),
+			Reason: automation.ReasonOf(a.Chain), Author: automation.Author, Key: "delivery-" + a.Delivery.String(),
 		})
 		return err
 	}

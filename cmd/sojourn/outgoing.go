@@ -31,7 +31,11 @@ type outgoing struct {
 	topics       *delivery.Topics
 	log          *slog.Logger
 	dispatcher   atomic.Pointer[delivery.Dispatcher] // nil until deliveries begin
+	stopWatch    func()
 }
+
+// watchEvery is how often destinations are read that other processes may change.
+const watchEvery = time.Second
 
 // openOutgoing reads the destinations.
 func openOutgoing(ctx context.Context, c *Config, log delivery.Log, logger *slog.Logger) (*outgoing, error) {
@@ -55,7 +59,36 @@ func openOutgoing(ctx context.Context, c *Config, log delivery.Log, logger *slog
 			d.Changed(name)
 		}
 	})
-	return o, err
+	if err != nil {
+		return nil, err
+	}
+	o.stopWatch = func() {}
+	if c.Store != "" {
+		o.stopWatch = o.watch()
+	}
+	return o, nil
+}
+
+// watch takes in what other processes change, until it is stopped.
+func (o *outgoing) watch() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if err := o.destinations.Refresh(ctx); err != nil && ctx.Err() == nil {
+				o.log.Warn("the destinations cannot be read", "error", err)
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // begin starts to deliver what an engine submits.
@@ -80,6 +113,7 @@ func (o *outgoing) status() []delivery.Status {
 }
 
 func (o *outgoing) stop() error {
+	o.stopWatch()
 	if d := o.dispatcher.Load(); d != nil {
 		d.Stop()
 	}

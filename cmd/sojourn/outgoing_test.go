@@ -117,7 +117,15 @@ func TestOutgoing(t *testing.T) {
 	if s := o.status(); len(s) != 1 || s[0].State != delivery.StateDisabled || s[0].Attempts != 3 || s[0].Delivered != 1 {
 		t.Errorf("%+v", s)
 	}
-	c.AutomationAllow = ""
+	// Another process on the same log learns of it.
+	c.Store = "esdb://elsewhere"
+	other := open()
+	defer func() { _ = other.stop() }()
+	if err := o.destinations.Enable(ctx, "crm"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other process knows", func() bool { got, _ := other.destinations.Get("crm"); return got.Enabled })
+	c.Store, c.AutomationAllow = "", ""
 	shut := open()
 	defer func() { _ = shut.stop() }()
 	if _, err := shut.destinations.Save(ctx, delivery.Destination{Name: "in", Kind: delivery.Webhook, URL: receiver.URL}, delivery.Secret{}); err == nil {

@@ -105,6 +105,14 @@ func TestWorkedTriggers(t *testing.T) {
 		}
 	}
 
+	wrong, err := os.ReadFile(example("welcome.yaml", "crm", "mail"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": string(wrong)}, nil); got != 422 {
+		t.Errorf("a webhook to a mail server: %d", got)
+	}
+
 	at := func(user string, ago time.Duration) []map[string]any {
 		when := time.Now().Add(-ago).UTC()
 		return []map[string]any{
