@@ -141,6 +141,7 @@ type Config struct {
 	Arrivals    Arrivals
 	Maintenance Maintenance
 	Policies    Policies
+	Segments    Segments
 	ParsePolicy ParsePolicy
 	// Backup holds the log as it stands for a backup, with the key of the secrets of
 	// destinations where that is asked for. ErrNoBackup where none can be made.
@@ -209,6 +210,7 @@ func New(cfg Config) (*API, error) {
 	a.writeKeyOperations()
 	a.eventOperations()
 	a.policyOperations()
+	a.segmentOperations()
 	a.streamOperations()
 	a.backupOperations()
 	a.destinationOperations()

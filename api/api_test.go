@@ -62,6 +62,7 @@ type fake struct {
 
 	points   api.Points
 	policies fakePolicies
+	segments fakeSegments
 	fakeSatisfaction
 	fakeLoyalty
 }
@@ -258,7 +259,7 @@ func start(t *testing.T, f *fake) (*httptest.Server, *api.API) {
 	}
 	a, err := api.New(api.Config{
 		Version: "test", Token: token, Views: f, Points: f.points, WriteKeys: f, Rejects: f, Arrivals: f, Maintenance: f,
-		Policies: &f.policies, ParsePolicy: parsePolicy,
+		Policies: &f.policies, Segments: &f.segments, ParsePolicy: parsePolicy,
 		Backup:       func(context.Context, bool) (api.Backup, error) { return f, f.backupErr },
 		Destinations: destinations(t),
 		DeliveryStatus: func() []delivery.Status {

@@ -77,7 +77,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DELETE /api/v1/policies/previews/{id}", "DELETE /api/v1/write-keys/{id}",
+		"DELETE /api/v1/policies/previews/{id}", "DELETE /api/v1/segments/{name}", "DELETE /api/v1/write-keys/{id}",
 		"GET /api/v1/accounts", "GET /api/v1/accounts/{id}", "GET /api/v1/accounts/{id}/members", "GET /api/v1/accounts/{id}/timeline", "GET /api/v1/backup",
 		"GET /api/v1/customers", "GET /api/v1/customers/{id}", "GET /api/v1/customers/{id}/identity",
 		"GET /api/v1/customers/{id}/loyalty", "GET /api/v1/customers/{id}/loyalty/ledger", "GET /api/v1/customers/{id}/satisfaction", "GET /api/v1/customers/{id}/timeline",
@@ -86,7 +86,9 @@ func TestOpenAPI(t *testing.T) {
 		"GET /api/v1/loyalty/programmes",
 		"GET /api/v1/policies", "GET /api/v1/policies/current", "GET /api/v1/policies/previews", "GET /api/v1/policies/previews/{id}",
 		"GET /api/v1/policies/schema", "GET /api/v1/policies/{version}",
-		"GET /api/v1/rejects", "GET /api/v1/satisfaction", "GET /api/v1/stages", "GET /api/v1/tail", "GET /api/v1/write-keys",
+		"GET /api/v1/rejects", "GET /api/v1/satisfaction",
+		"GET /api/v1/segments", "GET /api/v1/segments/{name}", "GET /api/v1/segments/{name}/members", "GET /api/v1/segments/{name}/members.csv", "GET /api/v1/segments/{name}/sizes",
+		"GET /api/v1/stages", "GET /api/v1/tail", "GET /api/v1/write-keys",
 		"GET /healthz", "GET /readyz",
 		"POST /api/v1/customers/{id}/loyalty/adjust", "POST /api/v1/customers/{id}/loyalty/cancel", "POST /api/v1/customers/{id}/loyalty/enroll",
 		"POST /api/v1/customers/{id}/loyalty/quote", "POST /api/v1/customers/{id}/loyalty/redeem", "POST /api/v1/customers/{id}/loyalty/transfer",
@@ -94,8 +96,8 @@ func TestOpenAPI(t *testing.T) {
 		"POST /api/v1/feedback/{event}/assign", "POST /api/v1/feedback/{event}/close", "POST /api/v1/feedback/{event}/sort",
 		"POST /api/v1/identity/merge", "POST /api/v1/identity/split", "POST /api/v1/loyalty/opening-balances",
 		"POST /api/v1/policies", "POST /api/v1/policies/diff", "POST /api/v1/policies/previews", "POST /api/v1/policies/rollback", "POST /api/v1/policies/validate",
-		"POST /api/v1/rebuild", "POST /api/v1/rejects/replay", "POST /api/v1/verify", "POST /api/v1/write-keys",
-		"PUT /api/v1/destinations/{name}",
+		"POST /api/v1/rebuild", "POST /api/v1/rejects/replay", "POST /api/v1/segments/validate", "POST /api/v1/verify", "POST /api/v1/write-keys",
+		"PUT /api/v1/destinations/{name}", "PUT /api/v1/segments/{name}",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("operations:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

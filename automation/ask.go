@@ -96,6 +96,9 @@ func (e *Engine) Test(ctx context.Context, id string, customer uuid.UUID) (*Test
 	if s == nil || len(s.Versions) == 0 {
 		return nil, ErrNoTrigger
 	}
+	if err := s.last().Err; err != nil {
+		return nil, err
+	}
 	t := s.last().compiled
 	c, err := e.customer(ctx, customer, nil)
 	if err != nil {

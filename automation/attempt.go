@@ -152,6 +152,15 @@ func (e *Engine) suppress(ctx context.Context, d *fact.Delivery, expected events
 
 // Prepare makes an attempt ready, as delivery.Deliveries asks for it.
 func (e *Engine) Prepare(ctx context.Context, j delivery.Job, _ *delivery.Destination) (*delivery.Attempt, error) {
+	for {
+		a, err := e.prepare(ctx, j)
+		if !errors.Is(err, errMoved) || ctx.Err() != nil {
+			return a, err
+		}
+	}
+}
+
+func (e *Engine) prepare(ctx context.Context, j delivery.Job) (*delivery.Attempt, error) {
 	r, err := e.check(ctx, j.ID)
 	if r == nil || err != nil {
 		return nil, err
@@ -390,7 +399,11 @@ func (e *Engine) Again(ctx context.Context, id, subject uuid.UUID, by string) (*
 		f.Trigger, f.Version, f.Action, f.To, f.Customer = d.First.Trigger, d.First.Version, d.First.Action, d.First.To, d.First.Customer
 		f.Change, f.Chain = d.First.Change, d.First.Chain
 		if stale {
-			t, paused := e.registry.version(d.First.Trigger, d.First.Version)
+			registry, err := e.cfg.Triggers.read(ctx) // this process need not be the one that acts
+			if err != nil {
+				return nil, err
+			}
+			t, paused := registry.version(d.First.Trigger, d.First.Version)
 			if t == nil {
 				return nil, ErrNoTrigger
 			}

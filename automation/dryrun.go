@@ -100,14 +100,19 @@ func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 	if s == nil || len(s.Versions) == 0 {
 		return nil, ErrNoTrigger
 	}
+	if err := s.last().Err; err != nil {
+		return nil, err
+	}
 	s.Paused = false
 	t := inForce{Trigger: s.last().compiled}
 	d := &dry{
 		Log: e.cfg.Store, run: run, past: past, facts: map[string][]eventstore.Recorded{}, payloads: map[string][]eventstore.Recorded{},
 		ids: map[uuid.UUID]bool{}, byID: map[uuid.UUID]*dryDelivery{}, clock: run.From,
 	}
-	d.engine = &Engine{cfg: e.cfg, id: uuid.New(), dry: d, acting: true, registry: registry,
-		waiting: map[uuid.UUID]*pending{}, sent: map[string]map[uuid.UUID]domain.Millis{}}
+	d.engine = &Engine{
+		cfg: e.cfg, id: uuid.New(), dry: d, acting: true, registry: registry,
+		waiting: map[uuid.UUID]*pending{}, sent: map[string]map[uuid.UUID]domain.Millis{},
+	}
 	d.engine.cfg.Store, d.engine.cfg.Queue, d.engine.cfg.Metrics = d, d, NewMetrics(nil)
 	d.engine.cfg.Now = func() time.Time { return d.clock.Time() }
 	head, err := e.cfg.Store.Head(ctx)
@@ -212,7 +217,7 @@ func (d *dry) offers(r *eventstore.Recorded, t inForce, news bool) ([]*offered, 
 		if err != nil {
 			return nil, err
 		}
-		if err := b.offer(trigger.Offer{Change: c, Customer: s.Customer, Found: uint64(r.Position)}, nil); err != nil {
+		if err := b.offer(trigger.Offer{Change: c, Customer: s.Customer, Found: uint64(r.Position)}, 0, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -102,10 +102,7 @@ func (w *world) entries() []fact.Entry { return w.facts() }
 
 func (w *world) dryRun(id string, from, to domain.Millis, known bool) []*fact.Delivery {
 	w.t.Helper()
-	head, err := w.store.Head(w.t.Context())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	before := len(w.facts())
 	var all []*fact.Delivery
 	if _, err := w.engine.DryRun(w.t.Context(), &DryRun{
 		Trigger: id, From: from, To: to, Known: known,
@@ -116,8 +113,8 @@ func (w *world) dryRun(id string, from, to domain.Millis, known bool) []*fact.De
 	}); err != nil {
 		w.t.Fatal(err)
 	}
-	if after, err := w.store.Head(w.t.Context()); err != nil || after != head {
-		w.t.Fatalf("the dry run has appended: %d, then %d, %v", head, after, err)
+	if after := len(w.facts()); after != before {
+		w.t.Fatalf("the dry run has appended: %d facts, then %d", before, after)
 	}
 	return all
 }

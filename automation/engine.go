@@ -113,6 +113,8 @@ type Engine struct {
 	waiting  map[uuid.UUID]*pending
 	sent     map[string]map[uuid.UUID]domain.Millis // planned sends, of triggers with a cap
 	since    int                                    // events since the last checkpoint
+	offered  bool                                   // whether anything was offered since then
+	noted    time.Time                              // when it was written
 	acting   bool
 	err      error
 	started  bool
@@ -162,6 +164,7 @@ func (e *Engine) reset() {
 	e.id = uuid.New()
 	e.registry = newRegistry(e.cfg.Triggers.compile)
 	e.position, e.acting = 0, false
+	e.since, e.offered, e.noted = 0, false, e.cfg.Now()
 	e.waiting, e.sent = map[uuid.UUID]*pending{}, map[string]map[uuid.UUID]domain.Millis{}
 }
 
@@ -260,7 +263,7 @@ func (e *Engine) term(ctx context.Context) error {
 			return err
 		}
 		e.reach(after)
-		if err := e.checkpoint(ctx, after, n); err != nil {
+		if err := e.checkpoint(ctx, after, n, len(batch.offers)); err != nil {
 			return err
 		}
 		if n >= batchEvents || len(batch.offers) >= batchOffers {
@@ -358,10 +361,11 @@ const CheckpointStream = "automation_checkpoints"
 
 const typeCheckpoint = "automation.checkpoint.v1"
 
-// A checkpoint is written where there is something to remember, and not before so
-// many events.
+// A checkpoint is written after so many events, or after a while where changes were
+// offered: what lies behind it is offered again after a crash.
 const (
 	checkpointEvents  = 50_000
+	checkpointEvery   = 10 * time.Second
 	checkpointWaiting = 5_000 // at most this many deliveries stand in one
 )
 
@@ -373,14 +377,17 @@ type checkpointRecord struct {
 
 // checkpoint notes how far the engine is, so that another need not begin at the
 // start of the log. While too much waits, the one before stands.
-func (e *Engine) checkpoint(ctx context.Context, position eventstore.Position, n int) error {
+func (e *Engine) checkpoint(ctx context.Context, position eventstore.Position, events, offers int) error {
+	now := e.cfg.Now()
 	e.mu.Lock()
-	e.since += n
-	if e.since < checkpointEvents || len(e.waiting) > checkpointWaiting {
+	e.since += events
+	e.offered = e.offered || offers > 0
+	due := e.since >= checkpointEvents || e.offered && now.Sub(e.noted) >= checkpointEvery
+	if !due || len(e.waiting) > checkpointWaiting {
 		e.mu.Unlock()
 		return nil
 	}
-	e.since = 0
+	e.since, e.offered, e.noted = 0, false, now
 	rec := checkpointRecord{Position: position, Sent: e.sent}
 	for _, p := range e.waiting {
 		rec.Waiting = append(rec.Waiting, p.Delivery)

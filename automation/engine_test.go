@@ -3,6 +3,7 @@ package automation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -413,7 +414,7 @@ func TestWhatIsOldNewsOrBeforeTheApplyIsNot(t *testing.T) {
 	}
 	w.run(w.clock + 1000)
 	w.expect("suppressed(stale) " + once)
-	if _, err := w.engine.Again(t.Context(), f.Delivery, f.Subject, "ada"); err != ErrNotAgain {
+	if _, err := w.engine.Again(t.Context(), f.Delivery, f.Subject, "ada"); !errors.Is(err, ErrNotAgain) {
 		t.Errorf("sent twice: %v", err)
 	}
 }
@@ -639,7 +640,45 @@ func TestAnotherTakesOver(t *testing.T) {
 	if err := second.WaitFor(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.engine.acts(ctx, true); err != errDeposed {
+	if err := w.engine.acts(ctx, true); !errors.Is(err, errDeposed) {
 		t.Errorf("the first one may still act: %v", err)
+	}
+}
+
+// What waits for its time is in the checkpoint, and so is what a cap counts.
+func TestACheckpointHasWhatWaits(t *testing.T) {
+	w := newWorld(t)
+	w.apply(welcome(trigger.Limits{
+		QuietHours: &trigger.Hours{From: "11:00", To: "13:00"}, Cap: &trigger.Count{Times: 1, Per: "1d"},
+	}))
+	w.run(w.clock + 2*domain.Millis(checkpointEvery.Milliseconds()))
+	w.buys(w.person("a"), "lead", "first_purchase")
+	w.run(w.clock + 1000)
+	for written := false; !written; {
+		for _, err := range w.store.ReadStream(t.Context(), CheckpointStream, 0, eventstore.Forwards) {
+			written = err == nil
+		}
+		w.touch(w.person("z"), "Page Viewed", "")
+		w.settle()
+	}
+	w.run(w.clock + 2*domain.Millis(checkpointEvery.Milliseconds()))
+	w.crash()
+	w.buys(w.person("b"), "lead", "first_purchase")
+	w.run(w.clock + domain.Day)
+	w.expect("planned suppressed(cap) attempted delivered")
+}
+
+// A trigger that this release cannot run stops no other.
+func TestABrokenTriggerStopsNoOther(t *testing.T) {
+	w := newWorld(t)
+	broken := welcome(trigger.Limits{})
+	broken.ID, broken.Where = "broken", "gone(1)"
+	w.apply(broken)
+	w.apply(welcome(trigger.Limits{}))
+	w.buys(w.person("a"), "lead", "first_purchase")
+	w.run(w.clock + 1000)
+	w.expect(once)
+	if _, err := w.engine.Test(t.Context(), "broken", w.person("a").ID); err == nil {
+		t.Error("it can be tried")
 	}
 }

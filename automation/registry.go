@@ -52,6 +52,8 @@ type Version struct {
 	Source    string // the text it was read from
 	Author    string
 	Reason    string
+	// Err says why this release cannot run it; it does nothing then.
+	Err error
 
 	position eventstore.Position
 	compiled *trigger.Trigger
@@ -124,13 +126,13 @@ func (r *registry) apply(e *eventstore.Recorded) error {
 		if err != nil {
 			return fmt.Errorf("trigger %s: %w", rec.Trigger, err)
 		}
+		// What a later or an earlier release has let through stops no other trigger.
 		t, err := r.compile(&d)
-		if err != nil {
-			return fmt.Errorf("trigger %s: %w", rec.Trigger, err)
+		if err == nil {
+			t.Version = len(s.Versions) + 1
 		}
-		t.Version = len(s.Versions) + 1
 		s.Versions = append(s.Versions, Version{
-			Version: t.Version, AppliedAt: e.RecordedAt, Document: d,
+			Err: err, Version: len(s.Versions) + 1, AppliedAt: e.RecordedAt, Document: d,
 			Source: rec.Source, Author: rec.Author, Reason: rec.Reason, position: e.Position, compiled: t,
 		})
 		c.What = "applied"
@@ -168,7 +170,7 @@ func (r *registry) all() []inForce {
 	defer r.mu.RUnlock()
 	var all []inForce
 	for _, s := range r.byID {
-		if len(s.Versions) > 0 {
+		if len(s.Versions) > 0 && s.last().Err == nil {
 			v := s.last()
 			all = append(all, inForce{v.compiled, s.Paused, v.position})
 		}

@@ -26,7 +26,9 @@ type statement struct {
 	Reason    string    `json:"reason"`
 	Cause     string    `json:"cause"`
 	News      bool      `json:"news"`
-	Revisions []uint64  `json:"revisions"` // of a withdrawal
+	// Position is what it was computed at: views that hold it hold the change.
+	Position  eventstore.Position `json:"position"`
+	Revisions []uint64            `json:"revisions"` // of a withdrawal
 }
 
 // changeTypes are the events that say a change, by the change's type.

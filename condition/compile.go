@@ -130,12 +130,10 @@ type node struct {
 	event bool
 }
 
-var (
-	languages = [2]func() (*cel.Env, error){
-		sync.OnceValues(func() (*cel.Env, error) { return celEnv(false) }),
-		sync.OnceValues(func() (*cel.Env, error) { return celEnv(true) }),
-	}
-)
+var languages = [2]func() (*cel.Env, error){
+	sync.OnceValues(func() (*cel.Env, error) { return celEnv(false) }),
+	sync.OnceValues(func() (*cel.Env, error) { return celEnv(true) }),
+}
 
 // maxText bounds the text of a condition, in bytes.
 const maxText = 8 << 10

@@ -160,12 +160,16 @@ func (r *Rules) linesAt(b *basis, at domain.Millis) []line {
 		status.all, status.next = statusChanges(satisfaction.Transitions(b.satisfaction, r.satisfaction), at)
 	}
 	all = append(all, status)
-	ledgers := map[string]*loyalty.Ledger{}
+	var ledgers map[string]*loyalty.Ledger
+	if r.segments != nil {
+		ledgers = map[string]*loyalty.Ledger{}
+	}
 	for _, p := range r.book.Programmes() {
 		l := loyalty.Fold(b.loyalty, p, at)
 		all = append(all, line{what: aboutTier, programme: p.ID, all: tierChanges(l.Transitions), next: min(l.Next, b.loyalty.After(at))})
-		if r.segments != nil {
-			ledgers[p.ID] = &l
+		if ledgers != nil {
+			kept := l // so that l stays off the heap where there are no segments
+			ledgers[p.ID] = &kept
 		}
 	}
 	if r.segments != nil {

@@ -201,6 +201,46 @@ func TestSegmentsStay(t *testing.T) {
 	if v := s.verify(); !v.Equal() {
 		t.Errorf("verify finds %+v", v)
 	}
+	// A segment that is not built yet when the server stops is built at the next start.
+	late := SegmentProposal{SegmentDocument: SegmentDocument{Name: "late", Condition: `in_segment("loyal")`}}
+	if _, _, err := s.views.ApplySegment(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	s.start()
+	s.until("the late segment", func() bool {
+		in, err := s.views.Segment("late")
+		return err == nil && in.Built
+	})
+	s.expect("late", s.members("late", time.Time{}), "user:ada")
+}
+
+// Questions that fold by themselves go on beside segments: what was known, previews and
+// commands about points.
+func TestBesideSegments(t *testing.T) {
+	s := newSite(t)
+	s.clock.set(day0 + 10*domain.Day)
+	s.send(bought("o1", "ada", day0, 10), bought("o2", "ada", day0+5*domain.Day, 10))
+	s.segment("buyers", `count(meaning("purchase")) >= 2 && points("`+s.views.latest().book.Programmes()[0].ID+`") >= 0`)
+	s.now(12)
+	before := s.customer("user:ada", At{KnownAt: (day0 + 10*domain.Day).Time()})
+	if before.Stage != s.customer("user:ada", At{}).Stage {
+		t.Errorf("known at the time: %+v", before)
+	}
+	if run := s.preview(loyalAfter(2)); run.State != "done" || run.Report.Lifecycle.Cells == nil {
+		t.Errorf("the preview: %+v", run)
+	}
+	if n, err := s.views.Stages(t.Context(), At{KnownAt: (day0 + 11*domain.Day).Time()}); err != nil || n.Customers != 1 {
+		t.Errorf("stages by what was known: %+v, %v", n, err)
+	}
+	result := s.must(CommandRequest{
+		Command: "adjust", Customer: "user:ada", Programme: s.views.latest().book.Programmes()[0].ID, Points: 7, Reason: "kindness", Author: "ann", Key: "k1",
+	})
+	s.wait(result.Position)
+	s.expect("buyers", s.members("buyers", time.Time{}), "user:ada")
+	if v := s.verify(); !v.Equal() {
+		t.Errorf("verify finds %+v", v)
+	}
 }
 
 // What the views keep, what a condition is asked of one customer and its SQL agree.
@@ -257,11 +297,11 @@ func TestSegmentsAgree(t *testing.T) {
 		s.expect(in.Condition+" in SQL", s.rows("SELECT customer_id AS x FROM ("+sql+") ORDER BY x"), kept...)
 		var asked []string
 		for _, id := range customers {
-			subject, err := s.views.ConditionSubject(t.Context(), id, c.Needs())
+			w, err := s.views.Whole(t.Context(), uuid.MustParse(id), At{}, c.Needs())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if member, _ := c.Eval(subject, at, nil); member {
+			if member, _ := c.Eval(w.Facts, at, nil); member {
 				asked = append(asked, id)
 			}
 		}
@@ -278,11 +318,12 @@ func TestSegmentsAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	subject, err := s.views.ConditionSubject(t.Context(), "user:ada", &condition.Needs{Touchpoints: c.Needs().Touchpoints, Traits: []string{"plan", "other"}, Segments: []string{"s0"}})
+	ada := s.customer("user:ada", At{}).ID
+	w, err := s.views.Whole(t.Context(), ada, At{}, &condition.Needs{Touchpoints: c.Needs().Touchpoints, Traits: []string{"plan", "other"}, Segments: []string{"s0"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if member, next := c.Eval(subject, day0+80*domain.Day, nil); !member || next != day0+87*domain.Day {
+	if member, next := c.Eval(w.Facts, day0+80*domain.Day, nil); !member || next != day0+87*domain.Day {
 		t.Errorf("read from the log: %t until %s", member, next)
 	}
 }

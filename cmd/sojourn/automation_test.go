@@ -239,3 +239,76 @@ func TestAutomation(t *testing.T) {
 		t.Errorf("%d calls", n)
 	}
 }
+
+// TestWhatTriggersAppend: a purchase leads to points, these to a tier, that to a
+// touchpoint, and that to a call; a circle among them ends.
+func TestWhatTriggersAppend(t *testing.T) {
+	hooks := newReceiver(t)
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--automation-allow", "127.0.0.0/8", "--flush-interval", "20ms")
+	if got := s.call(t, http.MethodPut, "/api/v1/destinations/crm", map[string]string{"kind": "webhook", "url": hooks.URL}, nil); got != 200 && got != 201 {
+		t.Fatalf("destination: %d", got)
+	}
+	for _, source := range []string{
+		`{id: thanks, on: {touchpoint: {meaning: purchase}}, do: {touchpoint: {name: Thanked, properties: '{"order": {{json .event.properties.order_id}}}'}}}`,
+		`{id: again, on: {touchpoint: {name: Thanked}}, do: {touchpoint: {name: Order Completed, properties: '{"order_id": "gift", "total": 1}'}}}`,
+		`{id: gift, on: {touchpoint: {name: thanked}}, limits: {once: true}, do: {points: {points: 100}}}`,
+		`{id: tell, on: {touchpoint: {name: Thanked}}, where: 'event.properties.order == "1"', do: {webhook: {destination: crm}}}`,
+	} {
+		if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": source}, nil); got != 200 {
+			t.Fatalf("%s: %d", source, got)
+		}
+	}
+	s.track(t, order("1"))
+	eventually(t, "the webhook", func() bool { return hooks.count() == 1 })
+	var list struct{ Deliveries []api.DeliveryBody }
+	eventually(t, "the circle ends", func() bool {
+		s.get(t, "/api/v1/deliveries?reason=loop", &list)
+		return len(list.Deliveries) == 1
+	})
+	if d := list.Deliveries[0]; d.Trigger != "thanks" {
+		t.Errorf("it ends at %+v", d)
+	}
+	var customer struct {
+		Loyalty []struct{ Available int64 }
+	}
+	eventually(t, "the points", func() bool {
+		s.get(t, "/api/v1/customers/user:1", &customer)
+		return len(customer.Loyalty) > 0 && customer.Loyalty[0].Available >= 100
+	})
+}
+
+// TestASegmentStartsATrigger: a customer enters a segment, and the trigger on that acts.
+func TestASegmentStartsATrigger(t *testing.T) {
+	hooks := newReceiver(t)
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--automation-allow", "127.0.0.0/8", "--flush-interval", "20ms")
+	if got := s.call(t, http.MethodPut, "/api/v1/destinations/crm", map[string]string{"kind": "webhook", "url": hooks.URL}, nil); got != 200 && got != 201 {
+		t.Fatalf("destination: %d", got)
+	}
+	if got := s.call(t, http.MethodPut, "/api/v1/segments/buyers", map[string]string{"condition": `count(meaning("purchase")) >= 1`}, nil); got/100 != 2 {
+		t.Fatalf("segment: %d", got)
+	}
+	var segment struct{ Built bool }
+	eventually(t, "the segment is built", func() bool {
+		s.get(t, "/api/v1/segments/buyers", &segment)
+		return segment.Built
+	})
+	const source = `{id: bought, on: {segment: {entered: buyers}}, where: 'in_segment("buyers") && !in_account("acme")', while_there: true, do: {webhook: {destination: crm}}}`
+	if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": source}, nil); got != 200 {
+		t.Fatalf("trigger: %d", got)
+	}
+	s.track(t, person("1", true), order("1"), person("2", true))
+	eventually(t, "the webhook", func() bool { return hooks.count() == 1 })
+	var sent struct {
+		Data struct {
+			Type     string
+			After    map[string]any
+			Customer struct{ Segments []string }
+		}
+	}
+	if err := json.Unmarshal([]byte(hooks.bodies[0]), &sent); err != nil {
+		t.Fatal(err)
+	}
+	if d := sent.Data; d.Type != "segment.entered" || d.After["segment"] != "buyers" || len(d.Customer.Segments) != 1 {
+		t.Errorf("the body is %s", hooks.bodies[0])
+	}
+}

@@ -231,7 +231,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		unsubscribe = automated.unsubscribe
 		if admin, err = api.New(api.Config{
 			Version: version, Token: token, Views: views, Points: views, WriteKeys: writeKeys, Rejects: intake,
-			Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, ParsePolicy: parsePolicy,
+			Arrivals: api.Follow(store, views.InForce), Maintenance: views, Policies: views, Segments: views, ParsePolicy: parsePolicy,
 			Backup: data.backups(store), Destinations: deliveries.destinations, DeliveryStatus: deliveries.status,
 			Automation: automated.api(), Registry: registry, Log: log,
 		}); err != nil {
