@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/customer"
 	"sojourn/domain/lifecycle"
@@ -176,41 +175,6 @@ func (v *Views) CountSegments(ctx context.Context) (map[string]uint64, error) {
 		all[name] = n
 	}
 	return all, rows.Err()
-}
-
-// ConditionSubject is what conditions with some needs may ask of a customer, over all
-// time, by what the views hold. ref is a customer's id or a subject, and the subject an
-// id that moved belongs to counts. What the segments in force do not keep is read from
-// the customer's touchpoints in the log. ErrNotFound where there is no customer.
-func (v *Views) ConditionSubject(ctx context.Context, ref string, needs *condition.Needs) (s *condition.Subject, err error) {
-	err = v.question(At{}, func(_ *generation, q *question) error {
-		members, _, err := q.find(ref)
-		if err != nil {
-			return err
-		}
-		c := &cust{members: members}
-		set, facts := setOf(needs), (*segmentFacts)(nil)
-		if q.rules.segments != nil && q.rules.segments.covers(set) {
-			set, facts = q.rules.segments, c.segmentFacts()
-		} else if facts, err = q.readSegments(ctx, members, set); err != nil {
-			return err
-		}
-		merged := c.facts()
-		b := &basis{&merged.Loyalty, &merged.Satisfaction, &segmentBasis{&merged.Lifecycle, facts}}
-		if s = q.rules.conditionSubject(b, needs, set, q.at.Clock, nil); s == nil {
-			return ErrNotFound
-		}
-		if len(needs.Segments) > 0 && q.rules.segments != nil {
-			for _, l := range q.rules.segmentLines(c.basis(q.rules), q.at.Clock, nil) {
-				s.Segments[l.programme] = l.steps()
-				if l.next != domain.MaxTime && (s.Until == 0 || l.next < s.Until) {
-					s.Until = l.next
-				}
-			}
-		}
-		return nil
-	})
-	return s, err
 }
 
 // covers reports whether the facts that a set keeps are all that another asks for.

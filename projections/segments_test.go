@@ -257,11 +257,11 @@ func TestSegmentsAgree(t *testing.T) {
 		s.expect(in.Condition+" in SQL", s.rows("SELECT customer_id AS x FROM ("+sql+") ORDER BY x"), kept...)
 		var asked []string
 		for _, id := range customers {
-			subject, err := s.views.ConditionSubject(t.Context(), id, c.Needs())
+			w, err := s.views.Whole(t.Context(), uuid.MustParse(id), At{}, c.Needs())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if member, _ := c.Eval(subject, at, nil); member {
+			if member, _ := c.Eval(w.Facts, at, nil); member {
 				asked = append(asked, id)
 			}
 		}
@@ -278,11 +278,12 @@ func TestSegmentsAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	subject, err := s.views.ConditionSubject(t.Context(), "user:ada", &condition.Needs{Touchpoints: c.Needs().Touchpoints, Traits: []string{"plan", "other"}, Segments: []string{"s0"}})
+	ada := s.customer("user:ada", At{}).ID
+	w, err := s.views.Whole(t.Context(), ada, At{}, &condition.Needs{Touchpoints: c.Needs().Touchpoints, Traits: []string{"plan", "other"}, Segments: []string{"s0"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if member, next := c.Eval(subject, day0+80*domain.Day, nil); !member || next != day0+87*domain.Day {
+	if member, next := c.Eval(w.Facts, day0+80*domain.Day, nil); !member || next != day0+87*domain.Day {
 		t.Errorf("read from the log: %t until %s", member, next)
 	}
 }
