@@ -81,11 +81,16 @@ kafka-down: ## Stop it and delete what it holds
 .PHONY: test-kafka
 test-kafka: build ## Run the tests that need a real Kafka broker, which they start themselves
 	SOJOURN_TEST_KAFKA=1 $(GO) test -count 1 -timeout 10m ./ingest/kafkasource/
+	deploy/dev/kafka/with-broker.sh $(GO) test -count 1 -timeout 10m ./ingest/collector/ ./automation/kafkaout/
 	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run '^TestKafka' ./e2e/
+
+.PHONY: bench-engines
+bench-engines: ## Measure Sojourn on EventStoreDB's protocol and a real Kafka broker (FIGURES=kafka: some of it)
+	@deploy/dev/kafka/with-broker.sh $(GO) run ./internal/enginebench -figures '$(FIGURES)' -rounds $(or $(ROUNDS),3)
 
 .PHONY: bench-kafka
 bench-kafka: ## Measure the way from a real Kafka broker to the log
-	SOJOURN_TEST_KAFKA=1 $(GO) test -run '^$$' -bench Kafka -benchtime 3x ./ingest/kafkasource/
+	@$(MAKE) --no-print-directory bench-engines FIGURES=kafka
 
 .PHONY: clean
 clean: ## Remove what was built (not ./data)

@@ -37,7 +37,9 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	return l.Addr().String()
 }
 
@@ -59,7 +61,9 @@ func startCollector(t *testing.T, dir, config, store string) *server {
 		if err != nil {
 			return err
 		}
-		defer res.Body.Close()
+		if err := res.Body.Close(); err != nil {
+			return err
+		}
 		if res.StatusCode != http.StatusOK {
 			return fmt.Errorf("/readyz answers %d", res.StatusCode)
 		}

@@ -144,14 +144,12 @@ func startKafka(t *testing.T) *kafka {
 	}
 	k := &kafka{t: t, dir: t.TempDir()}
 	for free := false; !free; {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.port, free = l.Addr().(*net.TCPAddr).Port, true
-		held := []net.Listener{l}
-		for i := range 2 {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", k.port+1+i))
+		// Below those that the system gives to connections: none takes one while the
+		// broker is away.
+		k.port, free = 20_000+rand.IntN(12_000), true
+		var held []net.Listener
+		for i := range 3 {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", k.port+i))
 			if free = free && err == nil; err == nil {
 				held = append(held, l)
 			}

@@ -28,6 +28,10 @@ type Message struct {
 	DefaultID string
 	// ReceivedAt is when the message reached us; zero takes that of its batch.
 	ReceivedAt domain.Millis
+	// Origin tells, where the message was made of something else, of what: the reject
+	// then keeps that, and a replay makes the message anew. from is what the intake
+	// needs for it, as JSON.
+	Origin func() (raw, from []byte)
 	// Call is the call that the message came by, where that is not the batch it is
 	// ingested with; its messages are not looked at.
 	Call *Batch

@@ -40,6 +40,9 @@ type rejectMetadata struct {
 	SentAt       string `json:"sent_at,omitempty"`
 	Context      string `json:"context,omitempty"`
 	Integrations string `json:"integrations,omitempty"`
+	// From is where the data came from, if that is not a message but what one was
+	// made of.
+	From json.RawMessage `json:"from,omitempty"`
 	// Status is the HTTP status of a refusal, and Size that of its whole body in
 	// bytes as far as it was read.
 	Status int `json:"status,omitempty"`
@@ -57,18 +60,25 @@ func (it *item) rejectEvent() (eventstore.NewEvent, error) {
 		ReceivedAt: int64(it.msg.receivedAt(it.env)), Source: it.env.source, MessageID: it.messageID,
 		SentAt: string(it.env.sentAt), Context: string(it.env.context), Integrations: string(it.env.integrations),
 	}
+	raw, kind := it.msg.Raw, it.msg.kindOf()
 	if it.msg.Kind != 0 {
 		meta.Type = it.msg.Kind.String()
+	}
+	if it.msg.Origin != nil {
+		// What the message was made of, so that another way to make it changes neither
+		// what is kept nor its id.
+		raw, meta.From = it.msg.Origin()
+		kind, meta.Type = 0, ""
 	}
 	b, err := json.Marshal(meta)
 	if err != nil {
 		return eventstore.NewEvent{}, fmt.Errorf("write a reject: %w", err)
 	}
-	return eventstore.NewEvent{ID: it.rejectID(), Type: domain.TypeReject, Metadata: b, Data: it.msg.Raw}, nil
+	return eventstore.NewEvent{ID: it.rejectID(kind, raw), Type: domain.TypeReject, Metadata: b, Data: raw}, nil
 }
 
-func (it *item) rejectID() uuid.UUID {
-	hash := contentHash(it.msg.kindOf(), it.msg.Raw)
+func (it *item) rejectID(kind domain.Kind, raw []byte) uuid.UUID {
+	hash := contentHash(kind, raw)
 	name := make([]byte, 0, len(it.env.source)+len(it.messageID)+2+len(hash))
 	name = append(append(name, it.env.source...), 0)
 	name = append(append(name, it.messageID...), 0)
@@ -145,6 +155,9 @@ type Reject struct {
 	SentAt, Context, Integrations string
 	// Raw is the message exactly as it was sent; it need not be valid UTF-8.
 	Raw []byte
+	// From says, as JSON, where Raw came from, if that is not a message but what one
+	// is made of; nil where it is a message.
+	From []byte
 	// Replayed says that the message has become a touchpoint since.
 	Replayed bool
 }
@@ -164,7 +177,7 @@ func ParseReject(e eventstore.Recorded) (Reject, error) {
 		Source: m.Source, MessageID: m.MessageID, Type: m.Type,
 		ReceivedAt: domain.Millis(m.ReceivedAt).Time(), RecordedAt: e.RecordedAt, Position: e.Position,
 		SentAt: m.SentAt, Context: m.Context, Integrations: m.Integrations,
-		Raw: bytes.Clone(e.Data),
+		Raw: bytes.Clone(e.Data), From: m.From,
 	}, nil
 }
 

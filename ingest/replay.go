@@ -56,6 +56,25 @@ func (s *Service) Replay(ctx context.Context, filter ReplayFilter, progress func
 	return result, nil
 }
 
+// again is the message of a reject, read or made as it would be today.
+func (s *Service) again(r *Reject) (m Message) {
+	made := false
+	if r.From != nil && s.remake != nil {
+		m, made = s.remake(r.From, r.Raw)
+	}
+	if !made {
+		var err error
+		if m, err = ParseMessage(r.Raw); err != nil {
+			m = Unusable(r.Raw, CodeInvalidJSON, "the value is not valid JSON")
+		}
+		m.Kind, _ = domain.ParseKind(r.Type)
+	}
+	if m.DefaultID == "" {
+		m.DefaultID = r.MessageID
+	}
+	return m
+}
+
 // lastReject is the last revision of the stream of rejects, or one that is
 // before any read where there is none.
 func (s *Service) lastReject(ctx context.Context) (uint64, error) {
@@ -122,12 +141,7 @@ func (s *Service) replayChunk(ctx context.Context, rejects []Reject, result *Rep
 			continue
 		}
 		r := &rejects[i]
-		m, err := ParseMessage(r.Raw)
-		if err != nil {
-			m = Unusable(r.Raw, CodeInvalidJSON, "the value is not valid JSON")
-		}
-		m.Kind, _ = domain.ParseKind(r.Type)
-		m.DefaultID = r.MessageID
+		m := s.again(r)
 		env := &envelope{
 			source: r.Source, receivedAt: domain.MillisOf(r.ReceivedAt),
 			sentAt: Scalar(r.SentAt), context: []byte(r.Context), integrations: []byte(r.Integrations),

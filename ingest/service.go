@@ -44,6 +44,10 @@ type Config struct {
 	// is asked for every identifier of every message, at the same time by several
 	// calls, and its answers may change with the policy.
 	Nobody func(value string) bool
+	// Remake makes a message of a reject that was made of something else: from and
+	// raw are what Message.Origin gave. ok is false where it is not known any more
+	// how; without it no such reject can be replayed.
+	Remake func(from, raw []byte) (m Message, ok bool)
 }
 
 // DefaultMaxInFlight is how many bytes may be under way where the configuration
@@ -58,6 +62,7 @@ type Service struct {
 	keyer     domain.Keyer
 	logger    *slog.Logger
 	metrics   *Metrics
+	remake    func(from, raw []byte) (Message, bool)
 	claims    claims
 	scratches sync.Pool
 	replaying sync.Mutex
@@ -80,7 +85,7 @@ func New(c Config) (*Service, error) {
 	}
 	c.Metrics.inFlight(intake.InFlight)
 	return &Service{
-		Intake: intake, log: c.Log, index: c.Index, keyer: c.Keyer, logger: c.Logger, metrics: c.Metrics,
+		Intake: intake, log: c.Log, index: c.Index, keyer: c.Keyer, logger: c.Logger, metrics: c.Metrics, remake: c.Remake,
 		claims:    claims{byID: make(map[uuid.UUID]*flight)},
 		scratches: sync.Pool{New: func() any { return new(scratch) }},
 	}, nil

@@ -221,6 +221,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	clear(f.changed)
 	clear(f.touched)
 	f.changed, f.touched = f.changed[:0], f.touched[:0]
+	f.hushed()
 	f.events = 0
 	f.clock, f.step = clock, max(f.step, clock)
 	return out, f.err
@@ -367,23 +368,12 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, p *piece) error
 	}
 	c.rows = hashes
 	sp := speech{customer: c.id, before: c.said}
-	if !f.silent && !c.saysWhatStands() {
-		desired := make([]sentence, len(stands))
-		for i := range stands {
-			t := &stands[i]
-			desired[i] = sentence{hashes[i], Statement{
-				From: string(t.From), To: string(t.To), At: t.At.String(), Reason: t.Reason, Cause: t.Cause.String(), News: c.news[i],
-			}}
-		}
-		sp.desired[aboutStage] = &desired
-	}
+	f.speakOfStage(c, &sp)
 	if err := f.flushLines(c, version, p, &sp); err != nil {
 		return err
 	}
-	if sp.desired != [abouts]*[]sentence{} {
-		if sp.events, c.said = c.said.say(&sp, version, f.rules.Version); len(sp.events) > 0 {
-			out.speeches = append(out.speeches, sp)
-		}
+	if f.say(c, &sp, version) {
+		out.speeches = append(out.speeches, sp)
 	}
 	switch {
 	case c.n > 0:

@@ -115,6 +115,7 @@ type fold struct {
 	// What is to be flushed.
 	touched      []*subject // dirty
 	changed      []*cust
+	unsaid       []*cust // since utter; those of them that changed are in changed, too
 	conflicts    map[conflictKey]conflict
 	newDecisions []*decision
 	commands     map[uuid.UUID]*command
@@ -491,6 +492,10 @@ func (f *fold) change(c *cust) {
 	if !c.changed {
 		c.changed = true
 		f.changed = append(f.changed, c)
+	}
+	if !c.unsaid && !f.silent {
+		c.unsaid = true
+		f.unsaid = append(f.unsaid, c)
 	}
 }
 

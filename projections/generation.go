@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -63,7 +64,12 @@ type generation struct {
 	// may be on its way into the table.
 	rows    *warehouse.TouchpointBlock
 	blocks  [2]warehouse.TouchpointBlock
-	writing chan error // of the flush under way, nil where there is none
+	writing chan error      // of the flush under way, nil where there is none
+	spoken  <-chan struct{} // closed when its statements are in the log, or it has failed
+	// uttered says that something has been said ahead of its flush, and utteredAt when
+	// that was looked at last.
+	uttered   bool
+	utteredAt time.Time
 	// redo is the id of the flush that is being done again, else empty.
 	redo string
 	// trouble, where not nil, hears why the rows cannot be written at the moment,
@@ -114,22 +120,40 @@ func (g *generation) recover(ctx context.Context) error {
 	if err := g.sink.Trim(ctx, keep); err != nil {
 		return err
 	}
-	if !ok {
-		g.broken = false
-		return nil
+	// What was said since is said once more, in the same steps, and the batch done that
+	// was under way.
+	var said []utterance
+	if !f.silent {
+		if said, err = g.utterances(ctx, at.Position); err != nil {
+			return err
+		}
 	}
-	g.logger.Info("finishing the batch that was under way", "generation", g.number, "from", at.Position, "to", in.To)
-	if err := g.read(ctx, in.To, 0); err != nil {
-		return err
+	for ; len(said) > 0 && ok && said[0].at <= in.To; said = said[1:] {
+		if said[0] == (utterance{in.To, in.Clock}) {
+			continue // by the batch itself
+		}
+		if err := g.catchUp(ctx, said[0]); err != nil {
+			return err
+		}
 	}
-	g.redo = in.ID
-	err = g.flush(ctx, in.Clock, at.Reconciled)
-	g.redo = ""
-	if err != nil {
-		return err
+	if ok {
+		g.logger.Info("finishing the batch that was under way", "generation", g.number, "from", at.Position, "to", in.To)
+		if g.fold.position < in.To {
+			if err := g.read(ctx, in.To, 0); err != nil {
+				return err
+			}
+		}
+		g.redo = in.ID
+		err = g.flush(ctx, in.Clock, at.Reconciled)
+		g.redo = ""
+		if err = errors.Join(err, g.settle()); err != nil {
+			return err
+		}
 	}
-	if err := g.settle(); err != nil {
-		return err
+	for _, u := range said {
+		if err := g.catchUp(ctx, u); err != nil {
+			return err
+		}
 	}
 	g.broken = false
 	return nil
@@ -351,7 +375,13 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 	// A write that has begun is finished even where the caller gives up, so that a
 	// clean stop leaves nothing to be done again.
 	// Only ClickHouse, where it is away, is not waited for any longer.
-	go func(done chan<- error) { done <- g.write(context.WithoutCancel(ctx), ctx, fl, reconciled) }(g.writing)
+	spoken := make(chan struct{})
+	g.spoken, g.uttered = spoken, false
+	go func(done chan<- error) {
+		once := sync.OnceFunc(func() { close(spoken) })
+		defer once()
+		done <- g.write(context.WithoutCancel(ctx), ctx, fl, reconciled, once)
+	}(g.writing)
 	return nil
 }
 
@@ -368,7 +398,7 @@ func (g *generation) settle() error {
 
 // write makes a flush durable; it waits for a sink that is away while patience
 // lasts. The order matters:
-func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled bool) error {
+func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled bool, spoken func()) error {
 	// 1. Which batch this is, so that after a crash the very same is done again:
 	// the same rows, the same statements. One of several processes announces it in the
 	// log, where it learns whether another has taken its place.
@@ -380,7 +410,13 @@ func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled 
 	if err := g.state.begin(intent{To: fl.to, Clock: fl.clock, ID: fl.rows.Flush}); err != nil {
 		return err
 	}
-	// 2. The rows. Touchpoints are trimmed to the checkpoint before they are
+	// 2. The statements, at the revision they follow: a repetition adds nothing.
+	corrections, err := g.speak(ctx, fl.speeches, warehouse.Version{Position: uint64(fl.to), Clock: int64(fl.clock)})
+	if err != nil {
+		return err
+	}
+	spoken()
+	// 3. The rows. Touchpoints are trimmed to the checkpoint before they are
 	// written again; the rest replaces itself.
 	if !fl.mending {
 		if err := g.writeRows(ctx, patience, &fl.rows); err != nil {
@@ -389,11 +425,6 @@ func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled 
 	}
 	if fl.rows.Touchpoints != nil {
 		fl.rows.Touchpoints.Reset()
-	}
-	// 3. The statements, at the revision they follow: a repetition adds nothing.
-	corrections, err := g.speak(ctx, fl)
-	if err != nil {
-		return err
 	}
 	// 4. The state and the checkpoint, at once: only now is the batch done.
 	at := checkpoint{
@@ -413,10 +444,9 @@ const speechesPerAppend = 2000
 
 // speak appends the statements of a flush. It returns what stands for those
 // customers whose streams held something else than the state had it.
-func (g *generation) speak(ctx context.Context, fl *flush) (map[uuid.UUID]said, error) {
+func (g *generation) speak(ctx context.Context, all []speech, version warehouse.Version) (map[uuid.UUID]said, error) {
 	var corrections map[uuid.UUID]said
-	version := warehouse.Version{Position: uint64(fl.to), Clock: int64(fl.clock)}
-	for all := fl.speeches; len(all) > 0; {
+	for len(all) > 0 {
 		n := min(len(all), speechesPerAppend)
 		parts := make([]eventstore.Append, n)
 		for i := range parts {
@@ -628,14 +658,14 @@ func (g *generation) reconcile(ctx context.Context) error {
 	}
 }
 
-// run follows the log until the context ends: it reads what is there, writes it,
-// and waits. Between two flushes lies at least the interval while it has read
-// everything, and nothing while it has not.
+// run follows the log until the context ends: it reads what is there, says what there
+// is to say, writes the rows, and waits. Between two flushes lies at least the
+// interval while it has read everything, and nothing while it has not.
 func (g *generation) run(ctx context.Context, interval time.Duration) error {
 	quietSince := time.Now()
 	for {
 		if err := ctx.Err(); err != nil {
-			return errors.Join(g.settle(), err)
+			return errors.Join(g.rest(ctx), err)
 		}
 		// The clock is looked at before the log's end: what is appended later is
 		// recorded later.
@@ -650,16 +680,21 @@ func (g *generation) run(ctx context.Context, interval time.Duration) error {
 				return errors.Join(g.settle(), err)
 			}
 		}
-		clock := g.fold.step
 		caughtUp := g.fold.position >= head
-		if caughtUp {
-			clock = max(clock, now)
-		}
-		if err := g.flushUntil(ctx, clock, true); err != nil {
-			return err
-		}
-		if !caughtUp {
+		switch {
+		case !caughtUp:
+			if err := g.flush(ctx, g.fold.step, true); err != nil {
+				return err
+			}
 			continue
+		case time.Since(g.flushedAt) < interval:
+			if err := g.utter(ctx); err != nil {
+				return errors.Join(g.settle(), err)
+			}
+		default:
+			if err := g.flushUntil(ctx, max(g.fold.step, now), true); err != nil {
+				return err
+			}
 		}
 		if read {
 			quietSince = time.Now()
@@ -673,7 +708,7 @@ func (g *generation) run(ctx context.Context, interval time.Duration) error {
 			debug.FreeOSMemory()
 		}
 		if err := g.await(ctx, interval); err != nil {
-			return errors.Join(g.settle(), err)
+			return errors.Join(g.rest(ctx), err)
 		}
 		if quietSince.IsZero() && g.moreToRead(ctx) {
 			quietSince = time.Now()
@@ -686,20 +721,22 @@ func (g *generation) moreToRead(ctx context.Context) bool {
 	return err == nil && head > g.fold.position
 }
 
-// await returns when there is something to read and the interval since the last
-// flush is over, or when the clock is to be looked at again.
+// await returns when there is something to read, but not at once after something was
+// said, or when the interval since the last flush is over.
 func (g *generation) await(ctx context.Context, interval time.Duration) error {
-	tick, cancel := context.WithTimeout(ctx, interval)
-	err := g.store.Wait(tick, g.fold.position)
-	ticked := tick.Err() != nil
-	cancel()
-	if err != nil && !ticked {
+	left := interval - time.Since(g.flushedAt)
+	if left <= 0 {
+		left = interval
+	}
+	tick, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	if err := g.store.Wait(tick, g.fold.position); err != nil && tick.Err() == nil {
 		return err
 	}
-	if err := g.settle(); err != nil {
-		return err
+	if ctx.Err() == nil && tick.Err() == nil {
+		_ = pause(tick, utterEvery-time.Since(g.utteredAt))
 	}
-	return pause(ctx, interval-time.Since(g.flushedAt))
+	return ctx.Err()
 }
 
 // pause waits, or returns the context's error.

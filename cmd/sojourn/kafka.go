@@ -29,8 +29,10 @@ type KafkaConfig struct {
 	Topics []kafkasource.Topic `yaml:"topics"`
 	// Collect is the topic between collectors and writers; nil for none.
 	Collect *KafkaCollect `yaml:"collect"`
-	TLS     KafkaTLS      `yaml:"tls"`
-	SASL    KafkaSASL     `yaml:"sasl"`
+	// Out are topics that Sojourn writes; nil for none.
+	Out  *KafkaOut `yaml:"out"`
+	TLS  KafkaTLS  `yaml:"tls"`
+	SASL KafkaSASL `yaml:"sasl"`
 }
 
 // KafkaTLS says whether and how connections to the brokers are encrypted.
@@ -91,7 +93,13 @@ func (c *KafkaConfig) Validate() error {
 			bad("sasl: %s needs user and password (or %s)", c.SASL.Mechanism, kafkaPassword)
 		}
 	}
+	if c.Out != nil {
+		errs = append(errs, c.Out.validate())
+	}
 	source := c.source()
+	if !c.consumes() && c.Out != nil {
+		source.Topics = []kafkasource.Topic{{Name: "none", Source: "none"}} // the rest is to be right all the same
+	}
 	return errors.Join(append(errs, source.Validate())...)
 }
 
@@ -148,6 +156,17 @@ func (c *KafkaSASL) mechanism() (sasl.Mechanism, error) {
 	return kafkasource.Password(c.Mechanism, c.User, c.Password)
 }
 
+// remake makes messages anew of what came from the topics.
+func (c *KafkaConfig) remake() func(from, raw []byte) (ingest.Message, bool) {
+	if c == nil {
+		return nil
+	}
+	return kafkasource.Remake(c.Topics)
+}
+
+// consumes reports whether there are topics to read.
+func (c *KafkaConfig) consumes() bool { return len(c.topics()) > 0 }
+
 // connection is how the brokers are connected to.
 func (c *KafkaConfig) connection(log *slog.Logger) (*tls.Config, sasl.Mechanism, error) {
 	encryption, err := c.TLS.config()
@@ -167,7 +186,7 @@ func (c *KafkaConfig) connection(log *slog.Logger) (*tls.Config, sasl.Mechanism,
 // startKafka starts to consume the configured topics, if there are any. stop
 // waits until what is being ingested is durable and committed.
 func startKafka(c *KafkaConfig, service *ingest.Service, registry prometheus.Registerer, log *slog.Logger) (stop func() error, err error) {
-	if c == nil {
+	if c == nil || !c.consumes() {
 		return func() error { return nil }, nil
 	}
 	config := c.source()

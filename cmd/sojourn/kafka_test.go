@@ -144,3 +144,22 @@ func TestCollectConfig(t *testing.T) {
 		}
 	}
 }
+
+func TestKafkaOutConfig(t *testing.T) {
+	const good = "kafka:\n  brokers: ['127.0.0.1:9092']\n  out: {statements: a, touchpoints: b}\n"
+	c, err := load(t, nil, nil, good)
+	if err != nil || c.Kafka.consumes() || c.Kafka.Out.Statements != "a" {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		strings.Replace(good, "statements: a, touchpoints: b", "", 1):   "kafka.out: name a topic",
+		strings.Replace(good, "touchpoints: b", "touchpoints: a", 1):    "need a topic each",
+		strings.Replace(good, "touchpoints: b", "start: now", 1):        `kafka.out.start: "now" is not`,
+		strings.Replace(good, "['127.0.0.1:9092']", "[]", 1):            "kafka.brokers: name at least one",
+		strings.Replace(good, "out: {", "sasl: {user: x}\n  out: {", 1): "kafka.sasl.mechanism: name",
+	} {
+		if _, err := load(t, nil, nil, file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", file, err, want)
+		}
+	}
+}

@@ -170,6 +170,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	}
 	intake, err := ingest.New(ingest.Config{
 		Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry), Nobody: nobody,
+		Remake: c.Kafka.remake(),
 	})
 	if err != nil {
 		return err
@@ -209,6 +210,11 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		}
 		stopping.add("kafka consumer", stopKafka)
 	}
+	stopOut, err := startKafkaOut(&c, store, views, registry, log)
+	if err != nil {
+		return err
+	}
+	stopping.add("kafka producer", stopOut)
 	admin := workerHealth(worker, registry)
 	if c.Roles.has(roleAPI) {
 		if admin, err = api.New(api.Config{

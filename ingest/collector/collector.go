@@ -57,10 +57,14 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
-// MaxRecord is the size of the largest record, in bytes before compression: a
-// refused batch as one reject, with room for headers. It is Kafka's own default
-// for max.message.bytes.
+// MaxRecord is what a topic must take as one batch of records, in bytes; Kafka's
+// own default for max.message.bytes is a little more. The largest record is a batch
+// of 512 KiB that is one reject.
 const MaxRecord = 1 << 20
+
+// maxBatch is how much goes to a partition at once, below MaxRecord: what cannot
+// be compressed becomes a little larger.
+const maxBatch = 900 << 10
 
 // Times of the connection to Kafka.
 const (
@@ -118,7 +122,7 @@ func New(c Config) (*Collector, error) {
 			// Java's own partitioner: whoever reads the topic finds a key where it expects it.
 			Balancer:     kafka.Murmur2Balancer{Consistent: true},
 			RequiredAcks: kafka.RequireAll, Compression: kafka.Snappy,
-			BatchSize: 10_000, BatchBytes: MaxRecord, BatchTimeout: linger,
+			BatchSize: 10_000, BatchBytes: maxBatch, BatchTimeout: linger,
 			ReadTimeout: produceTimeout, WriteTimeout: produceTimeout,
 			MaxAttempts: attempts, WriteBackoffMin: 50 * time.Millisecond, WriteBackoffMax: time.Second,
 		},
@@ -311,8 +315,10 @@ func (c *Collector) write(ctx context.Context, records []kafka.Message) error {
 		}
 		held := c.Hold(size)
 		go func() {
-			<-done
+			err := <-done
 			held.Release()
+			// The call has been told already.
+			c.logger.LogAttrs(ctx, slog.LevelDebug, "a late write to kafka has ended", slog.Any("error", err))
 		}()
 		err = fmt.Errorf("kafka has not answered within %v", c.config.Deadline)
 	}

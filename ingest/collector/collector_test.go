@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -33,19 +35,37 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
-	topic  = "collected"
-	within = 60 * time.Second
-)
+const within = 60 * time.Second
 
-func newBroker(t *testing.T) *kfake.Cluster {
+// broker is one of kfake in this process, or the real one whose address
+// SOJOURN_TEST_KAFKA_ADDRESS gives; make test-kafka does.
+type broker struct {
+	*kfake.Cluster // nil for a real one
+	addrs          []string
+	topic          string // a new one
+}
+
+func newBroker(t *testing.T) *broker {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, topic), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	if real := os.Getenv("SOJOURN_TEST_KAFKA_ADDRESS"); real != "" {
+		b := &broker{addrs: []string{real}, topic: "collected-" + uuid.NewString()}
+		wire := &kafka.Transport{}
+		t.Cleanup(wire.CloseIdleConnections)
+		client := &kafka.Client{Addr: kafka.TCP(real), Transport: wire}
+		answer, err := client.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{
+			Topics: []kafka.TopicConfig{{Topic: b.topic, NumPartitions: 3, ReplicationFactor: 1}},
+		})
+		if err != nil || answer.Errors[b.topic] != nil {
+			t.Fatal(err, answer)
+		}
+		return b
+	}
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "collected"), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return c
+	return &broker{Cluster: c, addrs: c.ListenAddrs(), topic: "collected"}
 }
 
 // run runs something until stop, or the end of the test.
@@ -109,16 +129,18 @@ func (s server) post(t *testing.T, path, body string) (status int, header http.H
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, res.Body)
+	if err := res.Body.Close(); err != nil {
+		t.Error(err)
+	}
 	return res.StatusCode, res.Header
 }
 
 // collect starts a collector and waits until it takes calls.
-func collect(t *testing.T, c *kfake.Cluster, change ...func(*collector.Config)) *collector.Collector {
+func collect(t *testing.T, c *broker, change ...func(*collector.Config)) *collector.Collector {
 	t.Helper()
 	config := collector.Config{
-		Brokers: c.ListenAddrs(), Topic: topic, AllowUnreplicated: true, Logger: logger(t),
+		Brokers: c.addrs, Topic: c.topic, AllowUnreplicated: true, Logger: logger(t),
 		Clock: func() time.Time { return ingesttest.Now },
 	}
 	for _, f := range change {
@@ -146,11 +168,11 @@ func probe(t *testing.T) ingest.Message {
 }
 
 // write moves the topic to a log.
-func write(t *testing.T, c *kfake.Cluster, service *ingest.Service) (stop func()) {
+func write(t *testing.T, c *broker, service *ingest.Service) (stop func()) {
 	t.Helper()
 	source, err := kafkasource.New(kafkasource.Config{
-		Service: service, Brokers: c.ListenAddrs(), Group: "writers", Logger: logger(t),
-		Topics:         []kafkasource.Topic{{Name: topic, Source: "collector", Format: kafkasource.Collected}},
+		Service: service, Brokers: c.addrs, Group: c.topic + "-writers", Logger: logger(t),
+		Topics:         []kafkasource.Topic{{Name: c.topic, Source: "collector", Format: kafkasource.Collected}},
 		CommitInterval: 20 * time.Millisecond, SessionTimeout: 6 * time.Second,
 	})
 	if err != nil {
@@ -262,8 +284,8 @@ func TestOrderAndIdentity(t *testing.T) {
 	stop()
 	// Another group reads everything again and adds nothing.
 	source, err := kafkasource.New(kafkasource.Config{
-		Service: e.Service, Brokers: c.ListenAddrs(), Group: "again", Logger: logger(t),
-		Topics:         []kafkasource.Topic{{Name: topic, Source: "collector", Format: kafkasource.Collected}},
+		Service: e.Service, Brokers: c.addrs, Group: c.topic + "-again", Logger: logger(t),
+		Topics:         []kafkasource.Topic{{Name: c.topic, Source: "collector", Format: kafkasource.Collected}},
 		CommitInterval: 20 * time.Millisecond, SessionTimeout: 6 * time.Second,
 	})
 	if err != nil {
@@ -272,12 +294,12 @@ func TestOrderAndIdentity(t *testing.T) {
 	run(t, source.Run)
 	wire := &kafka.Transport{}
 	defer wire.CloseIdleConnections()
-	client := &kafka.Client{Addr: kafka.TCP(c.ListenAddrs()...), Transport: wire}
+	client := &kafka.Client{Addr: kafka.TCP(c.addrs...), Transport: wire}
 	eventually(t, "the topic read again", func() bool {
 		sum := int64(0)
-		answer, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{GroupID: "again", Topics: map[string][]int{topic: {0, 1, 2}}})
+		answer, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{GroupID: c.topic + "-again", Topics: map[string][]int{c.topic: {0, 1, 2}}})
 		if err == nil {
-			for _, p := range answer.Topics[topic] {
+			for _, p := range answer.Topics[c.topic] {
 				sum += max(p.CommittedOffset, 0)
 			}
 		}
@@ -302,6 +324,9 @@ func TestOrderAndIdentity(t *testing.T) {
 // before, between and after is in the log.
 func TestKafkaAway(t *testing.T) {
 	c := newBroker(t)
+	if c.Cluster == nil {
+		t.Skip("a real broker does not hang up when it is asked to; e2e.TestKafkaCollectorOutage ends one")
+	}
 	e := ingesttest.Start(t)
 	s := serve(t, collect(t, c), e.Keys, e.Key)
 	var away sync.Mutex
@@ -366,14 +391,14 @@ func TestKafkaAway(t *testing.T) {
 func TestTopicsThatAreRefused(t *testing.T) {
 	c := newBroker(t)
 	set := func(name, value string) {
-		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+		client, err := kgo.NewClient(kgo.SeedBrokers(c.addrs...))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer client.Close()
 		req := kmsg.NewIncrementalAlterConfigsRequest()
 		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
-		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, c.topic
 		entry := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
 		entry.Name, entry.Value = name, &value
 		resource.Configs = append(resource.Configs, entry)
@@ -385,7 +410,7 @@ func TestTopicsThatAreRefused(t *testing.T) {
 	}
 	refused := func(allow bool, want string) {
 		t.Helper()
-		col, err := collector.New(collector.Config{Brokers: c.ListenAddrs(), Topic: topic, AllowUnreplicated: allow})
+		col, err := collector.New(collector.Config{Brokers: c.addrs, Topic: c.topic, AllowUnreplicated: allow})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -404,17 +429,17 @@ func TestTopicsThatAreRefused(t *testing.T) {
 func TestForeignRecord(t *testing.T) {
 	c := newBroker(t)
 	e := ingesttest.Start(t)
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.addrs...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	if err := client.ProduceSync(t.Context(),
-		&kgo.Record{Topic: topic, Value: []byte(`{"type":"page","userId":"u"}`)},
-		&kgo.Record{Topic: topic, Value: []byte(`{"type":"page","userId":"u"}`), Headers: []kgo.RecordHeader{
+		&kgo.Record{Topic: c.topic, Value: []byte(`{"type":"page","userId":"u"}`)},
+		&kgo.Record{Topic: c.topic, Value: []byte(`{"type":"page","userId":"u"}`), Headers: []kgo.RecordHeader{
 			{Key: "sojourn", Value: []byte("1")}, {Key: "source", Value: []byte("app")}, {Key: "reject", Value: []byte("new_code")},
 		}},
-		&kgo.Record{Topic: topic, Value: []byte(`{"type":"page","userId":"v"}`), Headers: []kgo.RecordHeader{
+		&kgo.Record{Topic: c.topic, Value: []byte(`{"type":"page","userId":"v"}`), Headers: []kgo.RecordHeader{
 			{Key: "sojourn", Value: []byte("2")}, {Key: "source", Value: []byte("app")},
 		}},
 	).FirstErr(); err != nil {

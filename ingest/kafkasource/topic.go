@@ -118,6 +118,9 @@ func (t *topic) message(r *record, partition int) ingest.Message {
 	if m.DefaultID == "" {
 		m.DefaultID = placeID(t.Name, partition, r.offset)
 	}
+	if t.mapper != nil {
+		m.Origin = func() (raw, from []byte) { return r.value, t.from(r, partition) }
+	}
 	return m
 }
 
