@@ -155,7 +155,19 @@ func TestShardsAreOneView(t *testing.T) {
 				}
 				return nil
 			}
-			err := g.runToEnd(t.Context(), nil)
+			var err error
+			if !g.fold.silent && rapid.Bool().Draw(t, "says it ahead of the rows") {
+				head, herr := log.Head(t.Context())
+				if err = errors.Join(herr, g.read(t.Context(), head, rapid.IntRange(1, 5).Draw(t, "events"))); err == nil {
+					err = g.utter(t.Context())
+				}
+				if err == nil && crash == 2 {
+					err = errCrash
+				}
+			}
+			if err == nil {
+				err = g.runToEnd(t.Context(), nil)
+			}
 			if err == nil && g.fold.silent {
 				err = g.reconcile(t.Context())
 			}
