@@ -28,6 +28,7 @@ func TestWorkers(t *testing.T) {
 		touchpoints = n
 	}
 	c := newCrew(t)
+	c.people = max(300, touchpoints/20)
 	random := rand.New(rand.NewPCG(5, uint64(touchpoints)))
 	began := time.Now()
 	c.start(4)
@@ -110,6 +111,7 @@ type crew struct {
 	clickhouse string // where the engine is, with the token
 	workers    []*server
 	sent       int
+	people     int
 }
 
 func newCrew(t *testing.T) *crew {
@@ -172,19 +174,18 @@ func (c *crew) start(n int) {
 func (c *crew) post(random *rand.Rand, key string, n int) {
 	c.t.Helper()
 	noon := time.Now().UTC().Add(12 * time.Hour).Truncate(time.Hour)
-	people := max(300, 60_000/20)
 	for end := c.sent + n; c.sent < end; {
 		batch := make([]message, 0, 500)
 		for len(batch) < 500 && c.sent < end {
 			c.sent++
 			id := fmt.Sprint("m", c.sent)
-			user, visitor := fmt.Sprint("user-", random.IntN(people)), fmt.Sprint("visitor-", random.IntN(2*people))
+			user, visitor := fmt.Sprint("user-", random.IntN(c.people)), fmt.Sprint("visitor-", random.IntN(2*c.people))
 			m := message{"messageId": id, "timestamp": noon.AddDate(0, 0, -1-random.IntN(400)).Add(time.Duration(random.IntN(1000)) * time.Second).Format(time.RFC3339)}
 			switch kind := random.IntN(40); {
 			case kind == 0:
 				m["type"], m["userId"], m["anonymousId"], m["traits"] = "identify", user, visitor, message{"plan": id}
 			case kind == 1:
-				m["type"], m["userId"], m["traits"] = "identify", user, message{"email": fmt.Sprintf("%d@example.com", random.IntN(people))}
+				m["type"], m["userId"], m["traits"] = "identify", user, message{"email": fmt.Sprintf("%d@example.com", random.IntN(c.people))}
 			case kind == 2:
 				m["type"], m["userId"], m["groupId"], m["traits"] = "group", user, fmt.Sprint("acme-", random.IntN(20)), message{"size": id}
 			case kind < 12:

@@ -508,7 +508,7 @@ func (f *fold) change(c *cust) {
 		c.changed = true
 		f.changed = append(f.changed, c)
 	}
-	if !c.unsaid && !f.silent {
+	if !c.unsaid && !f.silent && !c.foreign {
 		c.unsaid = true
 		f.unsaid = append(f.unsaid, c)
 	}

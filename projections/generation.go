@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -123,7 +124,7 @@ func (g *generation) recover(ctx context.Context) error {
 	// What was said since is said once more, in the same steps, and the batch done that
 	// was under way.
 	var said []utterance
-	if g.speaksAhead() {
+	if !g.fold.silent {
 		if said, err = g.utterances(ctx, at.Position); err != nil {
 			return err
 		}
@@ -212,8 +213,9 @@ func (g *generation) mend(ctx context.Context, to *flushed) error {
 		}
 	}
 	if to.Reconciled {
-		// What was said stands behind what it was said of.
-		if err := g.hear(ctx); err != nil {
+		// What was said stands behind what it was said of. What was said ahead of a later
+		// batch is said once more when that is done.
+		if err := g.hearUntil(ctx, utterance{to.To, to.Clock}); err != nil {
 			return err
 		}
 	}
@@ -328,7 +330,7 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		return err
 	}
 	f := g.fold
-	f.history = g.history(ctx)
+	f.history = g.history(context.WithoutCancel(ctx)) // a stop finishes it
 	f.evict(cmp.Or(g.room, maxCached))
 	clock = max(clock, f.clock)
 	g.flushedAt = time.Now()
@@ -603,9 +605,19 @@ func (g *generation) runToEnd(ctx context.Context, progress func(eventstore.Posi
 // hear learns from the log what was said after the fold's position, and nothing
 // else: what was said of a position stands behind it.
 func (g *generation) hear(ctx context.Context) error {
+	return g.hearUntil(ctx, utterance{math.MaxUint64, domain.MaxTime})
+}
+
+// hearUntil is hear, of what was said as of an instant or before.
+func (g *generation) hearUntil(ctx context.Context, until utterance) error {
 	for e, err := range g.store.ReadAll(ctx, g.fold.position) {
 		if err != nil {
 			return err
+		}
+		if u, ok, err := utteredAt(&e); err != nil {
+			return err
+		} else if !ok || u.at > until.at || u.at == until.at && u.clock > until.clock {
+			continue
 		}
 		if g.fold.statement(&e); g.fold.err != nil {
 			return g.fold.err

@@ -105,7 +105,8 @@ func (p part) Write(ctx context.Context, r *Rows) error {
 }
 
 // TestShardsAreOneView has several workers write the views, each a few events ahead
-// of or behind the others, through joins, merges and crashes; what they write together
+// of or behind the others, through joins, merges, crashes, and states that are lost or
+// that another process has overtaken; what they write together
 // is what the messages say, and the statements are those of one worker.
 func TestShardsAreOneView(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -118,7 +119,7 @@ func TestShardsAreOneView(t *testing.T) {
 		defer func() { _ = log.Close() }()
 		n := rapid.IntRange(2, 5).Draw(t, "shards")
 		sink := newMemory()
-		workers, dirs := make([]*generation, n), make([]vfs.FS, n)
+		workers, dirs, older := make([]*generation, n), make([]vfs.FS, n), make([]vfs.FS, n)
 		open := func(i int) {
 			s, err := openState(dirs[i], "state", 1<<20, discard)
 			if err != nil {
@@ -128,6 +129,7 @@ func TestShardsAreOneView(t *testing.T) {
 			workers[i] = &generation{
 				number: 1, shard: shard, rules: rules, store: log, keyer: testKeyer, sink: part{sink, t, shard}, state: s,
 				now: c.now, logger: discard, changed: func() {}, batchEvents: rapid.IntRange(1, 12).Draw(t, "batch"),
+				fence: &fence{store: log, stream: domain.WorkerStream(1, shard.Index, n), worker: uuid.New()},
 			}
 			if err := workers[i].recover(t.Context()); err != nil {
 				t.Fatalf("recover: %v", err)
@@ -139,7 +141,9 @@ func TestShardsAreOneView(t *testing.T) {
 		}
 		defer func() {
 			for _, g := range workers {
-				_ = errors.Join(g.settle(), g.state.close())
+				if g != nil {
+					_ = errors.Join(g.settle(), g.state.close())
+				}
 			}
 		}()
 		step := func(i int) {
@@ -151,7 +155,19 @@ func TestShardsAreOneView(t *testing.T) {
 				}
 				return nil
 			}
-			err := g.runToEnd(t.Context(), nil)
+			var err error
+			if !g.fold.silent && rapid.Bool().Draw(t, "says it ahead of the rows") {
+				head, herr := log.Head(t.Context())
+				if err = errors.Join(herr, g.read(t.Context(), head, rapid.IntRange(1, 5).Draw(t, "events"))); err == nil {
+					err = g.utter(t.Context())
+				}
+				if err == nil && crash == 2 {
+					err = errCrash
+				}
+			}
+			if err == nil {
+				err = g.runToEnd(t.Context(), nil)
+			}
 			if err == nil && g.fold.silent {
 				err = g.reconcile(t.Context())
 			}
@@ -162,6 +178,16 @@ func TestShardsAreOneView(t *testing.T) {
 			if err != nil {
 				if err := g.state.close(); err != nil {
 					t.Fatalf("close: %v", err)
+				}
+				workers[i] = nil
+				switch rapid.IntRange(0, 3).Draw(t, "the state is") {
+				case 0: // lost
+					dirs[i], older[i] = vfs.NewMem(), nil
+				case 1: // as it was at some time, as another process has it
+					if older[i] == nil {
+						older[i] = vfs.NewMem()
+					}
+					dirs[i], older[i] = older[i], dirs[i]
 				}
 				open(i)
 			}

@@ -79,10 +79,6 @@ func (f *fold) say(c *cust, sp *speech, version warehouse.Version) bool {
 	return len(sp.events) > 0
 }
 
-// speaksAhead is false for one of several workers, too: another process may take its
-// place, and goes by the batches that were announced.
-func (g *generation) speaksAhead() bool { return !g.fold.silent && g.fence == nil }
-
 // utterance is an instant at which something was said: as of a position and a clock.
 type utterance struct {
 	at    eventstore.Position
@@ -95,22 +91,35 @@ func (g *generation) utterances(ctx context.Context, after eventstore.Position) 
 		if err != nil {
 			return nil, fmt.Errorf("read what was said after position %d: %w", after, err)
 		}
-		if !slices.Contains(entered[:], e.Type) && !slices.Contains(withdrawn[:], e.Type) {
+		if id, ok := domain.StatementCustomer(e.Stream); !ok || !g.shard.holds(id) {
 			continue
 		}
-		var said Withdrawal // what it has in common with a Statement
-		if err := json.Unmarshal(e.Data, &said); err != nil {
-			return nil, fmt.Errorf("statement at position %d: %w", e.Position, err)
-		}
-		clock, err := time.Parse(time.RFC3339Nano, said.Clock)
+		u, ok, err := utteredAt(&e)
 		if err != nil {
-			return nil, fmt.Errorf("statement at position %d: %w", e.Position, err)
+			return nil, err
 		}
-		if u := (utterance{said.Position, domain.MillisOf(clock)}); u.at > after && !slices.Contains(all, u) {
+		if ok && u.at > after && !slices.Contains(all, u) {
 			all = append(all, u)
 		}
 	}
 	return all, nil
+}
+
+// utteredAt is the instant as of which a statement was said; ok is false for other
+// events.
+func utteredAt(e *eventstore.Recorded) (u utterance, ok bool, err error) {
+	if !slices.Contains(entered[:], e.Type) && !slices.Contains(withdrawn[:], e.Type) {
+		return u, false, nil
+	}
+	var said Withdrawal // what it has in common with a Statement
+	if err := json.Unmarshal(e.Data, &said); err != nil {
+		return u, false, fmt.Errorf("statement at position %d: %w", e.Position, err)
+	}
+	clock, err := time.Parse(time.RFC3339Nano, said.Clock)
+	if err != nil {
+		return u, false, fmt.Errorf("statement at position %d: %w", e.Position, err)
+	}
+	return utterance{said.Position, domain.MillisOf(clock)}, true, nil
 }
 
 // catchUp goes to where something was said before a crash and says it once more, so
@@ -128,7 +137,7 @@ func (g *generation) catchUp(ctx context.Context, u utterance) error {
 // utter appends what is to be said by now, ahead of the flush that writes the rows.
 func (g *generation) utter(ctx context.Context) error {
 	g.utteredAt = time.Now()
-	if f := g.fold; !g.speaksAhead() || len(f.unsaid) == 0 || len(f.unsaid) > maxUttered {
+	if f := g.fold; f.silent || len(f.unsaid) == 0 || len(f.unsaid) > maxUttered {
 		return nil
 	}
 	if g.writing != nil {

@@ -509,6 +509,15 @@ func (g *generation) goOn(ctx context.Context, to eventstore.Position) error {
 	if err := g.hear(ctx); err != nil {
 		return err
 	}
+	// Some of it may have been said ahead of a batch that was never written.
+	said, err := g.utterances(ctx, g.fold.position)
+	if err != nil {
+		return err
+	}
+	var clock domain.Millis
+	for _, u := range said {
+		to, clock = max(to, u.at), max(clock, u.clock)
+	}
 	g.fold.silent, g.broken = false, true // cut off, it begins anew from the state
 	for g.fold.position < to {
 		before := g.fold.position
@@ -519,7 +528,7 @@ func (g *generation) goOn(ctx context.Context, to eventstore.Position) error {
 			break
 		}
 	}
-	if err := g.flush(ctx, g.fold.step, false); err != nil {
+	if err := g.flush(ctx, max(g.fold.step, clock), false); err != nil {
 		return err
 	}
 	return g.settle()
