@@ -235,17 +235,38 @@ func lockDirectory(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("clickhouse directory: %w", err)
 	}
-	lock := flock.New(filepath.Join(dir, "engine.lock"), flock.SetPermissions(0o600))
 	ctx, cancel := context.WithTimeout(context.Background(), lockWithin)
 	defer cancel()
-	got, err := lock.TryLockContext(ctx, 20*time.Millisecond)
-	if errors.Is(err, context.DeadlineExceeded) || err == nil && !got {
-		return nil, fmt.Errorf("%w: another engine runs on %s; stop it first", ErrDirectoryInUse, dir)
+	take := func(name string) (*flock.Flock, error) {
+		lock := flock.New(filepath.Join(dir, name), flock.SetPermissions(0o600))
+		got, err := lock.TryLockContext(ctx, 20*time.Millisecond)
+		if errors.Is(err, context.DeadlineExceeded) || err == nil && !got {
+			return nil, fmt.Errorf("%w: another engine runs on %s; stop it first", ErrDirectoryInUse, dir)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("clickhouse directory: %w", err)
+		}
+		return lock, nil
 	}
+	lock, err := take("engine.lock")
 	if err != nil {
-		return nil, fmt.Errorf("clickhouse directory: %w", err)
+		return nil, err
 	}
-	return func() { _ = lock.Unlock() }, nil
+	unlock = func() { _ = lock.Unlock() }
+	// ClickHouse locks a file of its own, which an engine that was killed may still hold
+	// when ours is free already.
+	if _, err := os.Stat(filepath.Join(dir, "status")); err == nil {
+		own, err := take("status")
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		if err := own.Unlock(); err != nil {
+			unlock()
+			return nil, fmt.Errorf("clickhouse directory: %w", err)
+		}
+	}
+	return unlock, nil
 }
 
 const lockWithin = 6 * time.Second

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"sojourn/warehouse/chdb"
 	"sojourn/warehouse/chdb/chdbtest"
 )
@@ -262,4 +264,27 @@ func TestParentDeath(t *testing.T) {
 	_ = cmd.Wait()
 	until(t, "the child is gone", func() bool { return !alive(pid) })
 	chdbtest.Start(t, func(c *chdb.Config) { c.Dir = dir })
+}
+
+// An engine that was killed may hold ClickHouse's own lock for a moment longer than
+// ours.
+func TestWaitsForClickHousesLock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := chdbtest.Start(t, func(c *chdb.Config) { c.Dir = dir })
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	held := flock.New(filepath.Join(dir, "status"))
+	if got, err := held.TryLock(); err != nil || !got {
+		t.Fatalf("the file of an engine that has stopped: %v, %v", got, err)
+	}
+	time.AfterFunc(300*time.Millisecond, func() { _ = held.Unlock() })
+	second, err := chdb.Start(context.Background(), chdb.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
