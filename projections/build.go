@@ -176,6 +176,7 @@ func (v *Views) setBuilding(n warehouse.Generation) {
 // from it any more.
 func (v *Views) closeState(g *generation) error {
 	v.desk.release(g)
+	v.ahead.release(g)
 	v.readers.Lock()
 	defer v.readers.Unlock()
 	return g.state.close()

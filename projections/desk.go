@@ -22,16 +22,13 @@ import (
 // kept apart by the guard stream: the second finds another revision than it expected
 // and decides again. See docs/decisions/0008.
 type desk struct {
-	views *Views
-	wake  chan struct{}
+	follower // work guards it
+	wake     chan struct{}
 
 	mu      sync.Mutex
 	waiting []*errand
 	closed  bool
 
-	// work is held while commands are decided; it guards what follows.
-	work sync.Mutex
-	tail *tail
 	// unfinished are transfers of which only the first half stands, by its id.
 	unfinished map[uuid.UUID]*command
 	begun      bool // those that the last process left have been looked for
@@ -107,6 +104,7 @@ func (d *desk) run(ctx context.Context) {
 			d.mu.Unlock()
 			if idle {
 				d.letGo()
+				d.views.ahead.letGo()
 				if d.begun && len(d.unfinished) == 0 {
 					continue
 				}
@@ -328,101 +326,12 @@ func (d *desk) confirm(ctx context.Context, made []*errand) error {
 	return nil
 }
 
-// drop forgets the tail.
-func (d *desk) drop() {
-	if d.tail == nil {
-		return
-	}
-	if err := d.tail.snapshot.Close(); err != nil {
-		d.views.logger.Warn("snapshot not closed", "error", err)
-	}
-	d.tail = nil
-}
-
-// letGo forgets a tail that nobody has asked for a while.
-func (d *desk) letGo() {
-	d.work.Lock()
-	defer d.work.Unlock()
-	if d.tail != nil && time.Since(d.tail.opened) > maxTailAge {
-		d.drop()
-	}
-}
-
-// release lets go of a generation's state, which is about to be closed.
-func (d *desk) release(g *generation) {
-	d.work.Lock()
-	defer d.work.Unlock()
-	if d.tail != nil && d.tail.generation == g {
-		d.drop()
-	}
-}
-
-// catchUp brings the tail to the end of the log as it is now. Where the views are far
-// behind, it lets them come nearer first.
+// catchUp brings the tail to the end of the log as it is now, with nothing decided.
 func (d *desk) catchUp(ctx context.Context) error {
-	v := d.views
-	for {
-		if err := d.open(); err != nil {
-			return err
-		}
-		t := d.tail
-		clear(t.taken)
-		clear(t.clearing)
-		head, err := v.cfg.Store.Head(ctx)
-		if err != nil {
-			return fmt.Errorf("read the log: %w", err)
-		}
-		if head <= t.fold.position+maxTail {
-			for e, err := range v.cfg.Store.ReadAll(ctx, t.fold.position) {
-				if err != nil {
-					return fmt.Errorf("read the log: %w", err)
-				}
-				if err := t.take(&e); err != nil {
-					return err
-				}
-				if t.events >= maxTail {
-					break
-				}
-			}
-			if t.events < maxTail {
-				return nil
-			}
-		}
-		near := max(t.generation.state.checkpoint().Position+1, head-min(head, maxTail/2))
-		d.drop()
-		if err := v.WaitFor(ctx, near); err != nil {
-			return err
-		}
+	err := d.follower.catchUp(ctx)
+	if d.tail != nil {
+		clear(d.tail.taken)
+		clear(d.tail.clearing)
 	}
-}
-
-// open has a tail that begins at a checkpoint of the views that answer.
-func (d *desk) open() error {
-	v := d.views
-	v.readers.RLock()
-	defer v.readers.RUnlock()
-	v.mu.RLock()
-	g := v.active
-	v.mu.RUnlock()
-	if g == nil {
-		return ErrClosed
-	}
-	if t := d.tail; t != nil && t.generation == g && t.events < maxTail && time.Since(t.opened) < maxTailAge &&
-		g.state.checkpoint().Position <= t.fold.position {
-		return nil
-	}
-	d.drop()
-	g.state.mu.RLock()
-	db, cp := g.state.db.NewSnapshot(), g.state.at
-	g.state.mu.RUnlock()
-	t := &tail{
-		generation: g, snapshot: db, opened: time.Now(),
-		fold:    newFold(g.rules.bare(), v.cfg.Keyer, snapshot{db}, v.logger),
-		decoder: &decoder{rules: g.rules.bare(), keyer: v.cfg.Keyer, logger: v.logger},
-		fresh:   map[uuid.UUID]string{}, guards: map[uuid.UUID]guard{}, taken: map[uuid.UUID]bool{}, clearing: map[uuid.UUID]bool{},
-	}
-	t.fold.silent = true
-	t.fold.position, t.fold.clock = cp.Position, cp.Clock
-	d.tail = t
-	return nil
+	return err
 }

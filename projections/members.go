@@ -32,35 +32,39 @@ type Whole struct {
 // customer.
 func (v *Views) Whole(ctx context.Context, id uuid.UUID, at At, needs *condition.Needs) (w Whole, err error) {
 	err = v.question(at, func(g *generation, q *question) error {
-		a, err := v.owner(ctx, g, q, id)
-		if err != nil {
-			return err
-		}
-		w.Customer = a.customer()
-		w.Loyalty = a.standings()
-		s, _ := a.satisfaction()
-		w.Satisfaction = &s
-		for _, m := range a.members {
-			w.Members = append(w.Members, Member{m.id, m.stream})
-		}
-		if q.rules.segments != nil {
-			b, err := a.basis(ctx, q.rules.segments)
-			if err != nil {
-				return err
-			}
-			lines := q.rules.segmentLines(b, q.asOf, nil)
-			for i := range lines {
-				if lines[i].stands() == segmentIn {
-					w.Segments = append(w.Segments, lines[i].programme)
-				}
-			}
-		}
-		if needs == nil {
-			return nil
-		}
-		w.Facts, err = a.conditions(ctx, needs)
+		w, err = v.whole(ctx, g, q, id, needs)
 		return err
 	})
+	return w, err
+}
+
+func (v *Views) whole(ctx context.Context, g *generation, q *question, id uuid.UUID, needs *condition.Needs) (w Whole, err error) {
+	a, err := v.owner(ctx, g, q, id)
+	if err != nil {
+		return w, err
+	}
+	w.Customer = a.customer()
+	w.Loyalty = a.standings()
+	s, _ := a.satisfaction()
+	w.Satisfaction = &s
+	for _, m := range a.members {
+		w.Members = append(w.Members, Member{m.id, m.stream})
+	}
+	if q.rules.segments != nil {
+		b, err := a.basis(ctx, q.rules.segments)
+		if err != nil {
+			return w, err
+		}
+		lines := q.rules.segmentLines(b, q.asOf, nil)
+		for i := range lines {
+			if lines[i].stands() == segmentIn {
+				w.Segments = append(w.Segments, lines[i].programme)
+			}
+		}
+	}
+	if needs != nil {
+		w.Facts, err = a.conditions(ctx, needs)
+	}
 	return w, err
 }
 

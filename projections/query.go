@@ -54,6 +54,8 @@ type question struct {
 	// known bounds what is known; where there is no bound it is MaxTime.
 	known   domain.Millis
 	history bool // the answer is not simply that of now
+	// fresh are the streams of subjects that the state does not know, by id.
+	fresh map[uuid.UUID]string
 }
 
 // ask opens a question to the state as it is at one checkpoint; done ends it.
@@ -213,7 +215,9 @@ func (q *question) subject(ref string) (s *subject, asked uuid.UUID, err error) 
 		if err != nil {
 			return nil, asked, err
 		}
-		stream = string(b)
+		if stream = string(b); stream == "" {
+			stream = q.fresh[id]
+		}
 	} else {
 		s, err := domain.ParseSubject(ref)
 		if err != nil {

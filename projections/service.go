@@ -95,6 +95,7 @@ type Views struct {
 	previews previews
 	moved    broadcast
 	desk     *desk
+	ahead    ahead
 	done     sync.WaitGroup
 	cancel   context.CancelFunc
 }
@@ -124,7 +125,8 @@ func Start(ctx context.Context, cfg Config) (*Views, error) {
 	}
 	v := &Views{cfg: cfg, logger: cfg.Logger, heavy: heavyCustomer}
 	v.ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	v.desk = &desk{views: v, wake: make(chan struct{}, 1), unfinished: map[uuid.UUID]*command{}}
+	v.ahead.views = v
+	v.desk = &desk{follower: follower{views: v, bare: true}, wake: make(chan struct{}, 1), unfinished: map[uuid.UUID]*command{}}
 	if err := v.open(ctx); err != nil {
 		return nil, errors.Join(err, v.Stop())
 	}
@@ -452,6 +454,7 @@ func (v *Views) Stop() error {
 	v.previews.mu.Unlock()
 	v.mu.Unlock()
 	v.done.Wait()
+	v.ahead.close()
 	v.pasts.close()
 	v.previews.work.Wait()
 	v.exclusive.Lock() // a rebuild or verification has ended

@@ -132,8 +132,11 @@ func (c *customers) At(t domain.Millis, known bool) automation.Views {
 	return &customers{c.views, projections.At{AsOf: t.Time()}}
 }
 
-// WaitFor returns when the views hold a position.
+// WaitFor returns when answers hold a position that the log does.
 func (c *customers) WaitFor(ctx context.Context, position eventstore.Position) error {
+	if c.at == (projections.At{}) {
+		return nil // they are asked ahead of the views
+	}
 	return c.views.WaitFor(ctx, position)
 }
 
@@ -145,7 +148,13 @@ func (c *customers) Classify(h *domain.Header) (meaning, channel string) {
 
 // Customer is the customer that an id belongs to.
 func (c *customers) Customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*automation.Customer, error) {
-	w, err := c.views.Whole(ctx, id, c.at, needs)
+	var w projections.Whole
+	var err error
+	if c.at == (projections.At{}) {
+		w, err = c.views.WholeAhead(ctx, id, needs)
+	} else {
+		w, err = c.views.Whole(ctx, id, c.at, needs)
+	}
 	if errors.Is(err, projections.ErrNotFound) {
 		return nil, automation.ErrNoCustomer
 	}
