@@ -76,11 +76,11 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Rounds, 5, 1)
 	c.Held = max(c.Held, c.Events)
 	if len(c.Figures) == 0 {
-		c.Figures = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
+		c.Figures = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
 	}
 	for _, f := range c.Figures {
-		if f < 1 || f > 11 {
-			return c, fmt.Errorf("there is no figure %d: they are 1 to 11", f)
+		if f < 1 || f > 12 {
+			return c, fmt.Errorf("there is no figure %d: they are 1 to 12", f)
 		}
 	}
 	if c.Dir == "" {
@@ -141,6 +141,7 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		{[]int{9}, b.known},
 		{[]int{10}, b.funnel},
 		{[]int{11}, b.shuffled},
+		{[]int{12}, b.acting},
 	} {
 		if !c.wants(part.figures...) {
 			continue

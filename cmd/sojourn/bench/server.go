@@ -86,9 +86,9 @@ func child(ctx context.Context, c Command) (*exec.Cmd, error) {
 }
 
 // startServer starts a server on a data directory and waits until it is ready.
-func (b *bench) startServer(ctx context.Context, dir string) (*server, error) {
+func (b *bench) startServer(ctx context.Context, dir string, env ...string) (*server, error) {
 	if b.Server == nil {
-		return nil, errors.New("figures 5 to 8 need a server")
+		return nil, errors.New("figures 5 to 8 and 12 need a server")
 	}
 	secret := make([]byte, 16)
 	if _, err := rand.Read(secret); err != nil {
@@ -99,7 +99,7 @@ func (b *bench) startServer(ctx context.Context, dir string) (*server, error) {
 		http: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
 	command := b.Server(dir)
-	command.Env = append(command.Env, "SOJOURN_ADMIN_TOKEN="+s.token)
+	command.Env = append(append(command.Env, "SOJOURN_ADMIN_TOKEN="+s.token), env...)
 	var err error
 	if s.process, err = child(ctx, command); err != nil {
 		return nil, err
