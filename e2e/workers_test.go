@@ -74,7 +74,8 @@ func TestWorkers(t *testing.T) {
 
 	// One server by itself, with an engine of its own.
 	head := c.host.metric("sojourn_log_position")
-	one := launch(t, filepath.Join(t.TempDir(), "one"), c.settings("SOJOURN_STREAM_KEY="+c.key), "--store", c.store)
+	// Without automation, which has its own things to say.
+	one := launch(t, filepath.Join(t.TempDir(), "one"), c.settings("SOJOURN_STREAM_KEY="+c.key), "--store", c.store, "--roles", "write,project,api")
 	began = time.Now()
 	one.ready()
 	one.caughtUp()
