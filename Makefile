@@ -58,8 +58,8 @@ down: .env ## Stop them; the data stays in Docker's volumes (needs Docker)
 
 .PHONY: demo-cluster
 demo-cluster: up ## Start them and send the history of a demo shop (needs Docker)
-	docker compose exec sojourn sojourn demo --customers 2000 --days 365
-	@echo "Grafana is at http://127.0.0.1:3000, user admin, password GRAFANA_PASSWORD of .env; Sojourn is at http://127.0.0.1:8080."
+	docker compose exec api sojourn demo --collector http://collect:8080 --customers 2000 --days 365
+	@echo "Grafana is at http://127.0.0.1:3000, user admin, password GRAFANA_PASSWORD of .env; the API is at http://127.0.0.1:8080, the collector at http://127.0.0.1:8081."
 
 SOAK ?= 10m
 .PHONY: soak
