@@ -82,7 +82,7 @@ kafka-down: ## Stop it and delete what it holds
 test-kafka: build ## Run the tests that need a real Kafka broker, which they start themselves
 	SOJOURN_TEST_KAFKA=1 $(GO) test -count 1 -timeout 10m ./ingest/kafkasource/
 	deploy/dev/kafka/with-broker.sh $(GO) test -count 1 -timeout 10m ./ingest/collector/ ./automation/kafkaout/
-	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run '^TestKafka' ./e2e/
+	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run '^(TestKafka|TestComposedCluster$$)' ./e2e/
 
 .PHONY: bench-engines
 bench-engines: ## Measure Sojourn on EventStoreDB's protocol and a real Kafka broker (FIGURES=kafka: some of it)

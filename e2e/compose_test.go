@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -207,21 +208,52 @@ func clusterConfig(t *testing.T, dir string, brokers []string) string {
 	return path
 }
 
-// composedBrokers starts as many brokers as the file has, and makes its topics.
+// composedBrokers starts as many brokers as the file has, in this process or, where
+// SOJOURN_TEST_KAFKA asks for it, real ones with the file's settings; it makes the
+// file's topics.
 func composedBrokers(t *testing.T, services types.Services) []string {
 	t.Helper()
-	n := 0
-	for _, s := range services {
+	var names, addresses []string
+	for name, s := range services {
 		if s.Environment["KAFKA_NODE_ID"] != nil {
-			n++
+			names = append(names, name)
 		}
 	}
-	brokers, err := kfake.NewCluster(kfake.NumBrokers(n))
+	slices.Sort(names)
+	if os.Getenv("SOJOURN_TEST_KAFKA") != "" {
+		addresses = realBrokers(t, services, names)
+	} else {
+		brokers, err := kfake.NewCluster(kfake.NumBrokers(len(names)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(brokers.Close)
+		addresses = brokers.ListenAddrs()
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(addresses...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(brokers.Close)
-	script := strings.Join(services["kafka-topics"].Command, " ")
+	t.Cleanup(client.Close)
+	create := composedTopics(t, strings.Join(services["kafka-topics"].Command, " "))
+	eventually(t, time.Minute, "the topics are made", func() error {
+		answer, err := create.RequestWith(t.Context(), client)
+		if err != nil {
+			return err
+		}
+		for _, topic := range answer.Topics {
+			if err := kerr.ErrorForCode(topic.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+				return fmt.Errorf("%s: %w", topic.Topic, err)
+			}
+		}
+		return nil
+	})
+	return addresses
+}
+
+// composedTopics is what the script of kafka-topics asks for.
+func composedTopics(t *testing.T, script string) *kmsg.CreateTopicsRequest {
+	t.Helper()
 	option := func(name string) string {
 		m := regexp.MustCompile(regexp.QuoteMeta(name) + `[ =](\S+)`).FindStringSubmatch(script)
 		if m == nil {
@@ -247,21 +279,65 @@ func composedBrokers(t *testing.T, services types.Services) []string {
 		}
 		create.Topics = append(create.Topics, made)
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers.ListenAddrs()...))
+	return create
+}
+
+// realBrokers starts brokers with the settings of services, which the image makes of
+// the variables: KAFKA_LOG_DIRS is log.dirs. Names and ports are those of this machine.
+func realBrokers(t *testing.T, services types.Services, names []string) []string {
+	t.Helper()
+	jars, err := exec.CommandContext(t.Context(), filepath.Join(repository, "deploy/dev/kafka/broker.sh"), "jars").Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("broker.sh jars: %v", err)
 	}
-	defer client.Close()
-	answer, err := create.RequestWith(t.Context(), client)
-	if err != nil {
-		t.Fatal(err)
+	var here, addresses []string // what stands for names and ports
+	for _, name := range names {
+		inside := freeAddress(t)
+		addresses = append(addresses, inside)
+		here = append(here, name+":9092", inside, name+":9093", freeAddress(t))
 	}
-	for _, topic := range answer.Topics {
-		if topic.ErrorCode != 0 {
-			t.Fatalf("%s: error %d", topic.Topic, topic.ErrorCode)
+	others := strings.NewReplacer(here...)
+	var brokers []*process
+	for i, name := range names {
+		published := "127.0.0.1:" + services[name].Ports[0].Published
+		machine := freeAddress(t)
+		own := strings.NewReplacer("://:9092", "://"+here[4*i+1], "://:9093", "://"+here[4*i+3], "://:29092", "://"+machine, published, machine)
+		dir := t.TempDir()
+		var properties strings.Builder
+		for k, v := range services[name].Environment {
+			key, ok := strings.CutPrefix(k, "KAFKA_")
+			value := own.Replace(others.Replace(*v))
+			if k == "KAFKA_LOG_DIRS" {
+				value = filepath.Join(dir, "data")
+			}
+			if ok && k != "KAFKA_HEAP_OPTS" {
+				fmt.Fprintf(&properties, "%s=%s\n", strings.ToLower(strings.ReplaceAll(key, "_", ".")), value)
+			}
 		}
+		file := filepath.Join(dir, "server.properties")
+		if err := os.WriteFile(file, []byte(properties.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		java := append(strings.Fields(*services[name].Environment["KAFKA_HEAP_OPTS"]),
+			"-Dorg.slf4j.simpleLogger.defaultLogLevel=info", "-cp", strings.TrimSpace(string(jars))+"/*")
+		format := exec.CommandContext(t.Context(), "java", append(slices.Clip(java), "kafka.tools.StorageTool", "format", "-t", *services[name].Environment["CLUSTER_ID"], "-c", file)...)
+		if out, err := format.CombinedOutput(); err != nil {
+			t.Fatalf("%s: format: %v %s\n%s", name, err, out, properties.String())
+		}
+		brokers = append(brokers, spawn(t, nil, "java", append(slices.Clip(java), "kafka.Kafka", file)...))
 	}
-	return brokers.ListenAddrs()
+	for i, broker := range brokers {
+		eventually(t, 2*time.Minute, names[i]+" has started", func() error {
+			if broker.over() {
+				t.Fatalf("%s ended: %s", names[i], tailOf(broker.err.String()))
+			}
+			if !strings.Contains(broker.err.String(), "Kafka Server started") {
+				return errors.New("it has not")
+			}
+			return nil
+		})
+	}
+	return addresses
 }
 
 // metrics adds what a server shows at /metrics: the labels of each metric.
