@@ -58,8 +58,8 @@ down: .env ## Stop them; the data stays in Docker's volumes (needs Docker)
 
 .PHONY: demo-cluster
 demo-cluster: up ## Start them and send the history of a demo shop (needs Docker)
-	docker compose exec sojourn sojourn demo --customers 2000 --days 365
-	@echo "Grafana is at http://127.0.0.1:3000, user admin, password GRAFANA_PASSWORD of .env; Sojourn is at http://127.0.0.1:8080."
+	docker compose exec api sojourn demo --collector http://collect:8080 --customers 2000 --days 365
+	@echo "Grafana is at http://127.0.0.1:3000, user admin, password GRAFANA_PASSWORD of .env; the API is at http://127.0.0.1:8080, the collector at http://127.0.0.1:8081."
 
 SOAK ?= 10m
 .PHONY: soak
@@ -82,7 +82,7 @@ kafka-down: ## Stop it and delete what it holds
 test-kafka: build ## Run the tests that need a real Kafka broker, which they start themselves
 	SOJOURN_TEST_KAFKA=1 $(GO) test -count 1 -timeout 10m ./ingest/kafkasource/
 	deploy/dev/kafka/with-broker.sh $(GO) test -count 1 -timeout 10m ./ingest/collector/ ./automation/kafkaout/
-	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run '^TestKafka' ./e2e/
+	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run '^(TestKafka|TestComposedCluster$$)' ./e2e/
 
 .PHONY: bench-engines
 bench-engines: ## Measure Sojourn on EventStoreDB's protocol and a real Kafka broker (FIGURES=kafka: some of it)

@@ -6,6 +6,7 @@ package deploy
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -30,12 +30,19 @@ import (
 
 const root = ".."
 
-// secrets are values for .env.example, of the letters and digits it asks for.
+// secrets are values for .env.example, as it asks for them.
 func secrets(t *testing.T) []string {
 	t.Helper()
 	var env []string
 	for name := range envExample(t) {
-		env = append(env, name+"=secret0of0"+strings.ToLower(strings.ReplaceAll(name, "_", "0")))
+		value := "secret0of0" + strings.ToLower(strings.ReplaceAll(name, "_", "0"))
+		switch name {
+		case "SOJOURN_STREAM_KEY":
+			value = hex.EncodeToString([]byte((value + value)[:32]))
+		case "SOJOURN_SECRET_KEY":
+			value = base64.StdEncoding.EncodeToString([]byte((value + value)[:32]))
+		}
+		env = append(env, name+"="+value)
 	}
 	return env
 }
@@ -201,12 +208,11 @@ func TestSojournServices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := false
+		crew := crew{data: map[string]string{}}
 		for name, s := range p.Services {
 			if !strings.HasPrefix(s.Image, "sojourn:") {
 				continue
 			}
-			found = true
 			at := file + ": " + name + ": "
 			if s.Build == nil || s.Build.Dockerfile != "deploy/Dockerfile" && filepath.Base(s.Build.Dockerfile) != "Dockerfile" || !sameDir(s.Build.Context, root) {
 				t.Errorf("%sbuild is %+v", at, s.Build)
@@ -229,13 +235,13 @@ func TestSojournServices(t *testing.T) {
 			if len(s.Command) == 0 || s.Command[0] != "serve" {
 				t.Fatalf("%scommand is %q", at, s.Command)
 			}
-			for i := 1; i < len(s.Command); i++ {
-				if !flags[s.Command[i]] {
+			if len(s.Command)%2 == 0 {
+				t.Fatalf("%ssomething is without a value: %q", at, s.Command)
+			}
+			given := map[string]string{}
+			for i := 1; i < len(s.Command); i += 2 {
+				if given[s.Command[i]] = s.Command[i+1]; !flags[s.Command[i]] {
 					t.Errorf("%sserve has no flag %q", at, s.Command[i])
-				}
-				if s.Command[i] == "--config" {
-					i++
-					mounted(t, at, &s, s.Command[i])
 				}
 			}
 			// The environment: the image's and the service's.
@@ -243,16 +249,21 @@ func TestSojournServices(t *testing.T) {
 			for k, v := range s.Environment {
 				vars[k] = *v
 			}
-			for k := range vars {
-				if !env[k] {
-					t.Errorf("%sSojourn knows no variable %s", at, k)
+			for k, v := range vars {
+				if !env[k] || v == "" {
+					t.Errorf("%sSojourn knows no variable %s, or it is empty", at, k)
 				}
 			}
-			if v := s.Volumes; !slices.ContainsFunc(v, func(v types.ServiceVolumeConfig) bool {
-				return v.Target == vars["SOJOURN_DATA"] && v.Type == types.VolumeTypeVolume
-			}) {
-				t.Errorf("%sno volume at %s", at, vars["SOJOURN_DATA"])
+			if path := vars["SOJOURN_CONFIG"]; path != "" {
+				mounted(t, at, &s, path)
 			}
+			i := slices.IndexFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool {
+				return v.Target == vars["SOJOURN_DATA"] && v.Type == types.VolumeTypeVolume
+			})
+			if i < 0 {
+				t.Fatalf("%sno volume at %s", at, vars["SOJOURN_DATA"])
+			}
+			crew.add(t, at, s.Volumes[i].Source, given["--roles"], given["--shard"], vars)
 			// The ports.
 			listening := map[string]bool{portOf(t, vars["SOJOURN_LISTEN"]): true}
 			if l := vars["SOJOURN_CLICKHOUSE_LISTEN"]; l != "" {
@@ -267,7 +278,7 @@ func TestSojournServices(t *testing.T) {
 					t.Errorf("%snothing listens on %s, or the Dockerfile does not expose it", at, n)
 				}
 			}
-			if check := strings.Join(s.HealthCheck.Test, " "); !strings.Contains(check, "/127.0.0.1/"+portOf(t, vars["SOJOURN_LISTEN"])+" ") {
+			if check := strings.Join(s.HealthCheck.Test, " "); !regexp.MustCompile(`/127\.0\.0\.1/` + portOf(t, vars["SOJOURN_LISTEN"]) + ` .*GET /(healthz|readyz) `).MatchString(check) {
 				t.Errorf("%sthe health check asks elsewhere: %s", at, check)
 			}
 			// What it is told to use is there.
@@ -295,9 +306,70 @@ func TestSojournServices(t *testing.T) {
 				}
 			}
 		}
-		if !found {
-			t.Errorf("%s does not run Sojourn", file)
+		crew.complete(t, file)
+	}
+}
+
+// crew is what the services that run Sojourn are together.
+type crew struct {
+	data   map[string]string // by volume, who has it
+	roles  []string
+	shards []string
+	one    map[string]string // variables that are the same everywhere
+}
+
+// add takes a service in.
+func (c *crew) add(t *testing.T, at, volume, roles, shard string, vars map[string]string) {
+	t.Helper()
+	if other, taken := c.data[volume]; taken {
+		t.Errorf("%sit shares its data with %s", at, other)
+	}
+	c.data[volume] = at
+	if roles == "" {
+		roles = "write,project,api,automate" // the default
+	}
+	c.roles = append(c.roles, strings.Split(roles, ",")...)
+	if shard != "" {
+		c.shards = append(c.shards, shard)
+	}
+	// Only who answers for the secrets knows them.
+	answers := strings.Contains(roles, "api")
+	if (vars["SOJOURN_ADMIN_TOKEN"] != "") != answers || (vars["SOJOURN_SECRET_KEY"] != "") && !answers {
+		t.Errorf("%sthe admin token and the key of the secrets are for the role api", at)
+	}
+	for _, name := range []string{"SOJOURN_STREAM_KEY", "SOJOURN_STORE", "SOJOURN_CLICKHOUSE", "SOJOURN_CONFIG"} {
+		if c.one == nil {
+			c.one = map[string]string{}
 		}
+		if value, told := c.one[name]; told && value != vars[name] {
+			t.Errorf("%sit has another %s", at, name)
+		}
+		c.one[name] = vars[name]
+	}
+}
+
+// complete wants every role once, but for project, of which every shard is there.
+func (c *crew) complete(t *testing.T, file string) {
+	t.Helper()
+	want := []string{"api", "automate", "project", "write"}
+	if len(c.data) > 1 {
+		want = []string{"api", "automate", "collect", "project", "project", "write"}
+		for _, name := range slices.Sorted(maps.Keys(c.one)) {
+			if c.one[name] == "" {
+				t.Errorf("%s: several processes need %s", file, name)
+			}
+		}
+		for i := range len(c.shards) {
+			if shard := fmt.Sprintf("%d/%d", i+1, len(c.shards)); !slices.Contains(c.shards, shard) {
+				t.Errorf("%s: nobody has the shard %s of %v", file, shard, c.shards)
+			}
+		}
+		if len(c.shards) != 2 {
+			t.Errorf("%s: shards %v", file, c.shards)
+		}
+	}
+	if slices.Sort(c.roles); !slices.Equal(c.roles, want) {
+		t.Errorf("%s: the roles are %v, want %v", file, c.roles, want)
 	}
 }
 
@@ -348,74 +420,49 @@ func TestNeighbours(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sojourn struct {
-		Kafka struct {
-			Brokers []string
-			Topics  []struct{ Name string }
-		}
-	}
-	if err := yaml.Unmarshal([]byte(read(t, "deploy/sojourn.yaml")), &sojourn); err != nil {
-		t.Fatal(err)
-	}
-	kafka := p.Services["kafka"]
-	env := func(name string) string {
-		if v := kafka.Environment[name]; v != nil {
-			return *v
-		}
-		t.Errorf("kafka has no %s", name)
-		return ""
-	}
-	advertised := env("KAFKA_ADVERTISED_LISTENERS")
-	for _, b := range sojourn.Kafka.Brokers {
-		if !strings.Contains(advertised, "://"+b) {
-			t.Errorf("Sojourn asks %s, Kafka says it is at %s", b, advertised)
-		}
-	}
-	for listener := range strings.SplitSeq(env("KAFKA_LISTENERS"), ",") {
-		name, port, _ := strings.Cut(listener, "://")
-		if !strings.Contains(env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"), name+":") {
-			t.Errorf("Kafka has no protocol for %s", name)
-		}
-		if name != env("KAFKA_CONTROLLER_LISTENER_NAMES") && !strings.Contains(advertised, name+"://") || !strings.HasPrefix(port, ":") {
-			t.Errorf("nobody finds %s", listener)
-		}
-	}
-	if id, err := base64.RawURLEncoding.DecodeString(env("CLUSTER_ID")); err != nil || len(id) != 16 {
-		t.Errorf("Kafka's cluster id is no UUID: %x %v", id, err)
-	}
-	made := strings.Join(p.Services["kafka-topics"].Entrypoint, " ")
-	for _, topic := range sojourn.Kafka.Topics {
-		if !strings.Contains(made, "--topic "+topic.Name+" ") {
-			t.Errorf("nobody makes the topic %s: %s", topic.Name, made)
-		}
-	}
-	if len(sojourn.Kafka.Topics) == 0 || p.Services["kafka-topics"].Image != kafka.Image {
-		t.Error("no topics, or another image makes them")
-	}
-
 	var prometheus struct {
 		Scrape []struct {
-			Job     string                       `yaml:"job_name"`
-			Targets []struct{ Targets []string } `yaml:"static_configs"`
+			Job     string `yaml:"job_name"`
+			Targets []struct {
+				Targets []string
+				Labels  map[string]string
+			} `yaml:"static_configs"`
 		} `yaml:"scrape_configs"`
 	}
 	if err := yaml.Unmarshal([]byte(read(t, "deploy/prometheus.yml")), &prometheus); err != nil {
 		t.Fatal(err)
 	}
 	server := read(t, "deploy/clickhouse/server.xml")
-	ports := map[string]string{"sojourn": "8080", "eventstore": "2113", "clickhouse": between(t, server, "<prometheus>", "</prometheus>", "port")}
+	// Each is asked once, Sojourn's with what they do as labels.
+	ports := map[string]string{"eventstore": "2113", "clickhouse": between(t, server, "<prometheus>", "</prometheus>", "port")}
+	for name, s := range p.Services {
+		if strings.HasPrefix(s.Image, "sojourn:") {
+			ports[name] = portOf(t, dockerfile(t).env["SOJOURN_LISTEN"])
+		}
+	}
 	for _, job := range prometheus.Scrape {
 		for _, s := range job.Targets {
 			for _, target := range s.Targets {
 				host, port, _ := strings.Cut(target, ":")
-				if _, ok := p.Services[host]; !ok || ports[host] != port {
-					t.Errorf("Prometheus asks %s in vain", target)
+				if ports[host] != port {
+					t.Errorf("Prometheus asks %s in vain, or twice", target)
+				}
+				delete(ports, host)
+				command := strings.Join(p.Services[host].Command, " ") + " "
+				for label, value := range s.Labels {
+					flag := map[string]string{"role": "--roles", "shard": "--shard"}[label]
+					if flag == "" || !strings.Contains(command, flag+" "+value+" ") {
+						t.Errorf("Prometheus calls %s %s=%s; its command is %s", host, label, value, command)
+					}
+				}
+				if strings.Contains(command, "--shard") != (s.Labels["shard"] != "") || (job.Job == "sojourn") != (s.Labels["role"] != "") {
+					t.Errorf("Prometheus is not told what %s does", host)
 				}
 			}
 		}
 	}
-	if len(prometheus.Scrape) < 3 {
-		t.Error("Prometheus asks too few")
+	if len(ports) > 0 {
+		t.Errorf("Prometheus does not ask %v", ports)
 	}
 	prom := p.Services["prometheus"]
 	for _, arg := range prom.Command {
@@ -521,38 +568,4 @@ func between(t *testing.T, text, from, to, tag string) string {
 		t.Fatalf("no %s in %s", tag, from)
 	}
 	return value
-}
-
-// TestSecrets makes a .env, once.
-func TestSecrets(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, ".env.example"), []byte(read(t, ".env.example")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var first string
-	for range 2 {
-		if out, err := exec.CommandContext(t.Context(), "./secrets.sh", dir).CombinedOutput(); err != nil {
-			t.Fatalf("%v %s", err, out)
-		}
-		b, err := os.ReadFile(filepath.Join(dir, ".env"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first == "" {
-			first = string(b)
-		} else if string(b) != first {
-			t.Error("it has made other secrets")
-		}
-	}
-	if i, err := os.Stat(filepath.Join(dir, ".env")); err != nil || i.Mode().Perm() != 0o600 {
-		t.Errorf("%v %v", i.Mode(), err)
-	}
-	values := map[string]bool{}
-	for name := range envExample(t) {
-		m := regexp.MustCompile(`(?m)^` + name + `=([a-z0-9]{48})$`).FindStringSubmatch(first)
-		if m == nil || values[m[1]] {
-			t.Fatalf("no value of its own for %s in\n%s", name, first)
-		}
-		values[m[1]] = true
-	}
 }

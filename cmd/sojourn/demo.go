@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,14 +21,15 @@ import (
 
 func newDemo() *cobra.Command {
 	var r remote
-	var key, end string
+	var key, end, collector string
 	var wait, redeem bool
 	config := demo.Config{Customers: 2000, Days: 365, Seed: 1}
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Fill a running server with the history of a shop",
 		Long: "Makes the history of a believable shop and sends it through the tracking API. The same seed\n" +
-			"and end give the same messages: sent twice, they are there once.",
+			"and end give the same messages: sent twice, they are there once.\n\n" +
+			"With --collector they go there; --server is asked for the rest.",
 		Args: noArgs,
 	}
 	r.flags(c.Flags())
@@ -36,6 +38,7 @@ func newDemo() *cobra.Command {
 	c.Flags().Uint64Var(&config.Seed, "seed", config.Seed, "another seed is another shop")
 	c.Flags().StringVar(&end, "end", "", "`date` before which the history ends (default today, UTC)")
 	c.Flags().StringVar(&key, "write-key", "", "write `key` to send with (default: one is made for this run, for the source demo-shop)")
+	c.Flags().StringVar(&collector, "collector", "", "`URL` of the collector to send to, in place of the server")
 	c.Flags().BoolVar(&wait, "wait", true, "wait until the views hold everything")
 	c.Flags().BoolVar(&redeem, "redeem", true, "let some customers spend points when all is sent; needs the admin token")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -55,9 +58,20 @@ func newDemo() *cobra.Command {
 			return err
 		}
 		defer done()
-		sent, err := sendDemo(c, cl, writeKey, config)
+		to := cl
+		if collector != "" {
+			if to, err = client.New(collector, ""); err != nil {
+				return usageError{fmt.Errorf("--collector: %w", err)}
+			}
+		}
+		sent, err := sendDemo(c, to, writeKey, config)
 		if err != nil {
 			return err
+		}
+		if wait && collector != "" {
+			if sent.Position, err = arrived(c, cl, config); err != nil {
+				return err
+			}
 		}
 		if wait {
 			if err := waitForViews(c, cl, sent); err != nil {
@@ -154,10 +168,58 @@ func sendDemo(c *cobra.Command, cl *client.Client, key string, config demo.Confi
 		return sent, err
 	}
 	took := time.Since(started)
+	if sent.Position == 0 { // a collector knows no more
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%d messages of %d customers sent in %v (%.0f a second), %d rejected\n",
+			sent.Messages, config.Customers, took.Round(10*time.Millisecond), float64(sent.Messages)/took.Seconds(), sent.Rejected)
+		return sent, err
+	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "%d messages of %d customers sent in %v (%.0f a second): %d new, %d known already, %d rejected\n",
 		sent.Messages, config.Customers, took.Round(10*time.Millisecond), float64(sent.Messages)/took.Seconds(),
 		sent.Accepted(), sent.Known, sent.Rejected)
 	return sent, err
+}
+
+// arrived returns when the log holds every message of the shop, and the position of
+// the last one that came. A collector's answers name no position, so the log is read
+// from its beginning: what an earlier run has sent does not come again.
+func arrived(c *cobra.Command, cl *client.Client, config demo.Config) (last eventstore.Position, err error) {
+	missing := map[string]bool{}
+	for m := range demo.Messages(config) {
+		id, err := messageID(m)
+		if err != nil {
+			return 0, err
+		}
+		missing[id] = true
+	}
+	p := newProgress(c.ErrOrStderr(), "on their way", int64(len(missing)), false)
+	defer p.finish()
+	all := len(missing)
+	for line, err := range cl.Tail(c.Context(), "", "", &last) {
+		if err == nil && line.Error != "" {
+			err = errors.New(line.Error)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("wait for the messages: %w", err)
+		}
+		id, err := messageID(line.Message)
+		if err != nil || !missing[id] {
+			continue // somebody else's
+		}
+		delete(missing, id)
+		p.set(int64(all - len(missing)))
+		if last = max(last, eventstore.Position(line.Position)); len(missing) == 0 {
+			return last, nil
+		}
+	}
+	return 0, fmt.Errorf("the server stopped before %d of %d messages had come", len(missing), all)
+}
+
+func messageID(message []byte) (string, error) {
+	var m struct {
+		MessageID string `json:"messageId"`
+	}
+	err := json.Unmarshal(message, &m)
+	return m.MessageID, err
 }
 
 // waitForViews returns when the views hold what was sent.

@@ -7,6 +7,7 @@
 #   broker.sh kill    kill -9, and keep the data
 #   broker.sh wipe    stop, and delete the data
 #   broker.sh status  say whether it runs
+#   broker.sh jars    bring the jars, and print their folder
 #
 # KAFKA_DIR is where everything is (default: run beside this script), KAFKA_PORT
 # the port (default: 9092; the next one is the controller's, the one behind that
@@ -134,5 +135,6 @@ wipe)
   rm -rf "$dir/data" "$log" "$config"
   ;;
 status) if id=$(pid); then echo "kafka: runs at 127.0.0.1:$port, process $id"; else echo "kafka: does not run"; exit 1; fi ;;
+jars) bring >&2 && echo "$jars" ;;
 *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
