@@ -674,7 +674,7 @@ func (g *generation) reconcile(ctx context.Context) error {
 // is to say, writes the rows, and waits. Between two flushes lies at least the
 // interval while it has read everything, and nothing while it has not.
 func (g *generation) run(ctx context.Context, interval time.Duration) error {
-	quietSince := time.Now()
+	quietSince, freed := time.Now(), 0
 	for {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(g.rest(ctx), err)
@@ -709,9 +709,9 @@ func (g *generation) run(ctx context.Context, interval time.Duration) error {
 			}
 		}
 		if read {
-			quietSince = time.Now()
-		} else if !quietSince.IsZero() && time.Since(quietSince) > 5*time.Second {
-			quietSince = time.Time{}
+			quietSince, freed = time.Now(), 0
+		} else if freed < len(freeAfter) && time.Since(quietSince) > freeAfter[freed] {
+			freed++
 			if err := g.settle(); err != nil {
 				return err
 			}
@@ -722,16 +722,12 @@ func (g *generation) run(ctx context.Context, interval time.Duration) error {
 		if err := g.await(ctx, interval); err != nil {
 			return errors.Join(g.rest(ctx), err)
 		}
-		if quietSince.IsZero() && g.moreToRead(ctx) {
-			quietSince = time.Now()
-		}
 	}
 }
 
-func (g *generation) moreToRead(ctx context.Context) bool {
-	head, err := g.store.Head(ctx)
-	return err == nil && head > g.fold.position
-}
+// freeAfter is after how long a time with nothing to read memory is given back: what
+// the fold holds, and once more when the driver has let go of its buffers.
+var freeAfter = [...]time.Duration{5 * time.Second, 90 * time.Second}
 
 // await returns when there is something to read, but not at once after something was
 // said, or when the interval since the last flush is over.

@@ -170,7 +170,8 @@ func options(cfg *Config) (*clickhouse.Options, error) {
 	}
 	opt.MaxOpenConns = cfg.MaxConns
 	opt.MaxIdleConns = cfg.MaxConns
-	opt.ConnMaxLifetime = time.Hour
+	// A connection keeps a buffer as large as the largest INSERT that it sent.
+	opt.ConnMaxLifetime = time.Minute
 	opt.ReadTimeout = cfg.ReadTimeout
 	opt.DialTimeout = 5 * time.Second
 	opt.Settings = maps.Clone(opt.Settings)
