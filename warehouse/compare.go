@@ -57,6 +57,7 @@ var compared = []struct {
 	{"surveys", "concat(toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
 	{"feedback", "toString(event_id)", ""},
 	{"segment_stays", "concat(segment, ' ', toString(customer_id), ' ', leftPad(toString(seq), 10, '0'))", " EXCEPT (position, clock)"},
+	{"deliveries", "toString(delivery_id)", ""},
 }
 
 const (
