@@ -226,6 +226,10 @@ func TestAutomation(t *testing.T) {
 	eventually(t, "what happens while it is paused is on record", func() bool {
 		return strings.Contains(ok("deliveries", data, "--reason", "paused"), "suppressed (paused)")
 	})
+	table := strings.Split(ok("deliveries", data), "\n")
+	if head := strings.Fields(table[0]); len(head) < 2 || head[0] != "AT" || head[1] != "TRIGGER" || strings.Fields(table[1])[1] != "welcome" {
+		t.Errorf("deliveries: %s", strings.Join(table, "\n"))
+	}
 	if out := ok("resume", "welcome", data); out != "trigger welcome goes on\n" {
 		t.Errorf("resume: %s", out)
 	}
