@@ -308,11 +308,28 @@ func TestWithoutTheKey(t *testing.T) {
 	if i, _ := d.Info("crm"); i.Reason == "" {
 		t.Errorf("%+v", i)
 	}
-	// A new secret makes it whole again.
-	if _, err := d.Rotate(context.Background(), "crm", Secret{}, 0); err != nil {
+	// A new secret makes it whole again, also for who starts later.
+	if _, err := d.Rotate(context.Background(), "crm", Secret{}, DefaultOverlap); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := d.Get("crm"); !got.Enabled || len(got.Secrets) != 1 {
-		t.Errorf("%+v", got)
+	for _, d := range []*Destinations{d, k.load(key(2))} {
+		if got, _ := d.Get("crm"); !got.Enabled || len(got.Secrets) != 1 {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+func TestTheKeyIsReplaced(t *testing.T) {
+	k := newDesk(t)
+	first := k.save(hook(), Secret{})
+	d := k.load(key(2), key(1))
+	second, err := d.Rotate(context.Background(), "crm", Secret{}, DefaultOverlap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without the old key both secrets are there.
+	got, _ := k.load(key(2)).Get("crm")
+	if !got.Enabled || len(got.Secrets) != 2 || got.Secrets[0] != second || got.Secrets[1] != first {
+		t.Errorf("%+v with %d secrets", got, len(got.Secrets))
 	}
 }
