@@ -232,9 +232,12 @@ func (d *Destinations) Save(ctx context.Context, dest Destination, secret Secret
 		e := &savedEvent{Action: "created", Destination: dest}
 		if before != nil {
 			if before.Destination.Kind != dest.Kind {
-				return nil, invalid("kind", "%s is a %s; make another destination", dest.Name, before.Destination.Kind)
+				return nil, invalid("kind", "%s is of kind %s; make another destination", dest.Name, before.Destination.Kind)
 			}
 			e.Action, e.Secrets = "changed", before.Secrets
+			if dest.Kind != Webhook && dest.needsSecret() == "" && secret.IsZero() {
+				e.Secrets = nil // there is nobody to tell it to
+			}
 			if len(e.Secrets) > 0 && secret.IsZero() && dest.secretGoesTo() != before.Destination.secretGoesTo() {
 				return nil, invalid("secret", "give the password again, as it would go to another server")
 			}
@@ -269,7 +272,7 @@ func (d *Destination) secretGoesTo() string {
 func (d *Destination) needsSecret() string {
 	switch {
 	case d.SMTP != nil && d.SMTP.Username != "", d.Topic != nil && d.Topic.Username != "":
-		return "the password that belongs to the username"
+		return "the password that belongs to the username is missing"
 	}
 	return ""
 }

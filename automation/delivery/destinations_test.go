@@ -259,7 +259,7 @@ func TestSaveRefuses(t *testing.T) {
 		"topic.brokers":                  topic(func(t *Topic) { t.Brokers = []string{"x"} }),
 		"192.168.0.1 is not public":      topic(func(t *Topic) { t.Brokers = []string{"192.168.0.1:9092"} }),
 		"secret: the password":           topic(func(t *Topic) { t.SASL, t.Username = "plain", "u" }),
-		"kind: mail is a email":          with(func(d *Destination) { d.Name = "mail" }),
+		"kind: mail is of kind email":    with(func(d *Destination) { d.Name = "mail" }),
 		"topic.username: goes with sasl": topic(func(t *Topic) { t.Username = "u" }),
 	} {
 		_, err := k.Save(context.Background(), d, Secret{})
@@ -269,6 +269,11 @@ func TestSaveRefuses(t *testing.T) {
 	}
 	if n := len(k.List()); n != 1 {
 		t.Errorf("%d destinations", n)
+	}
+	// Without a username there is no password to give again, and none is kept.
+	k.save(mail(func(s *SMTP) { s.Host, s.Username = "relay.example", "" }), Secret{})
+	if i, _ := k.Info("mail"); i.Secrets != 0 {
+		t.Errorf("%d secrets of a server without login", i.Secrets)
 	}
 }
 
