@@ -315,4 +315,21 @@ func TestASegmentStartsATrigger(t *testing.T) {
 	if d := sent.Data; d.Type != "segment.entered" || d.After["segment"] != "buyers" || len(d.Customer.Segments) != 1 {
 		t.Errorf("the body is %s", hooks.bodies[0])
 	}
+	// A trigger that acts holds the segments it names.
+	for _, on := range []string{"segment: {left: buyers}", "touchpoint: {name: x}"} {
+		again := strings.Replace(source, "segment: {entered: buyers}", on, 1)
+		again = strings.Replace(again, ", while_there: true", "", 1)
+		if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": again}, nil); got != 200 {
+			t.Fatalf("trigger: %d", got)
+		}
+		status, _, errOut := sojourn(t.Context(), "segment", "delete", "buyers", "--data", s.data)
+		if status != 1 || !strings.Contains(errOut, "the trigger bought names it") {
+			t.Errorf("delete: status %d: %s", status, errOut)
+		}
+	}
+	for _, args := range [][]string{{"trigger", "pause", "bought"}, {"segment", "delete", "buyers"}} {
+		if status, _, errOut := sojourn(t.Context(), append(args, "--data", s.data)...); status != 0 {
+			t.Errorf("%v: status %d: %s", args, status, errOut)
+		}
+	}
 }
