@@ -568,6 +568,27 @@ func TestAMergeBringsTwoUnderOneLimit(t *testing.T) {
 	}
 }
 
+func TestPropertiesAreAnObject(t *testing.T) {
+	for _, properties := range []string{`[1, 2]`, `null`, `{{json .reason}}`} {
+		w := newWorld(t)
+		w.apply(trigger.Document{
+			ID: "list", On: trigger.On{Touchpoint: &trigger.Touchpoint{Name: "A"}},
+			Do: trigger.Do{Touchpoint: &trigger.Append{Name: "B", Properties: properties}},
+		})
+		w.touch(w.person("42"), "A", "")
+		w.settle()
+		deadline := time.After(20 * time.Second)
+		for !strings.Contains(w.story(), "suppressed") { // it is appended apart
+			select {
+			case <-deadline:
+				t.Fatalf("%s: %s", properties, w.story())
+			default:
+			}
+		}
+		w.expect("planned attempted suppressed(template)")
+	}
+}
+
 func TestNoLoops(t *testing.T) {
 	w := newWorld(t)
 	add := func(id, on, name string) {

@@ -256,6 +256,9 @@ func newTriggerDryRun() *cobra.Command {
 	c.Flags().BoolVar(&list, "list", false, "print a line for each cause")
 	c.Flags().BoolVar(&asJSON, "json", false, "print every line as JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if from == "" {
+			return usageError{errors.New("--from is needed: the beginning of the period, such as 2026-01-31")}
+		}
 		begin, err := momentArg("from", from)
 		if err != nil {
 			return err
