@@ -210,6 +210,9 @@ func TestAutomation(t *testing.T) {
 			t.Errorf("dry run as %s: status %d\n%s%s", as, status, out, errOut)
 		}
 	}
+	if status, _, errOut := sojourn(t.Context(), "trigger", "dry-run", "welcome", "--data", s.data); status != 2 || !strings.Contains(errOut, "--from is needed") {
+		t.Errorf("a dry run of no period: status %d: %s", status, errOut)
+	}
 	ok := func(args ...string) string {
 		t.Helper()
 		status, out, errOut := sojourn(t.Context(), append([]string{"trigger"}, args...)...)
