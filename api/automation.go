@@ -99,7 +99,7 @@ type DeliveryBody struct {
 	Reason      string     `json:"reason,omitempty" doc:"Why it is suppressed: the first limit that said no."`
 	PlannedFor  *time.Time `json:"planned_for,omitempty"`
 	NextAt      *time.Time `json:"next_at,omitempty" doc:"When it is tried again."`
-	Attempts    int        `json:"attempts"`
+	Attempts    int        `json:"attempts" doc:"Of all rounds; each sending by hand begins one."`
 	DeliveredAt *time.Time `json:"delivered_at,omitempty"`
 	Status      int        `json:"status,omitempty" doc:"Of the last answer."`
 	Error       string     `json:"error,omitempty"`
@@ -128,7 +128,7 @@ func deliveryOf(d *fact.Delivery) *DeliveryBody {
 	b := &DeliveryBody{
 		ID: f.Delivery, Trigger: f.Trigger, Version: f.Version, Action: f.Action, Destination: f.To,
 		Change: f.Change.Type, Programme: f.Change.Programme, From: f.Change.From, To: f.Change.To, ChangeAt: f.Change.At.Time(), Cause: f.Change.Cause,
-		Arm: string(f.Arm), DecidedAt: f.At.Time(), State: string(d.State), Reason: string(d.Reason), Attempts: d.Attempts,
+		Arm: string(d.Arm), DecidedAt: f.At.Time(), State: string(d.State), Reason: string(d.Reason), Attempts: d.Total,
 		Status: d.Last.Status, Error: d.Last.Error,
 	}
 	b.Customer, _ = uuid.Parse(f.Customer)

@@ -192,13 +192,22 @@ func (a *API) segmentOperations() {
 		})
 
 	huma.Register(a.huma, operation("delete-segment", http.MethodDelete, "/segments/{name}", tag,
-		"Delete a segment", "The statements about it are withdrawn once the views are built without it. 422 where another segment names it.", 404),
+		"Delete a segment", "The statements about it are withdrawn once the views are built without it. 422 where another segment, or a trigger that is not paused, names it.", 404),
 		func(ctx context.Context, in *struct {
 			SegmentRef
 			Author string `query:"author" maxLength:"200" doc:"Who decides."`
 			Reason string `query:"reason" maxLength:"2000" doc:"Why, in your own words."`
 		},
 		) (*struct{}, error) {
+			if au := a.cfg.Automation; au != nil {
+				id, err := au.Triggers.OfSegment(ctx, in.Name)
+				if err != nil {
+					return nil, a.internal("read the triggers", err)
+				}
+				if id != "" {
+					return nil, huma.Error422UnprocessableEntity("the trigger " + id + " names it; change or pause that first")
+				}
+			}
 			err := a.cfg.Segments.DeleteSegment(ctx, projections.SegmentProposal{
 				SegmentDocument: projections.SegmentDocument{Name: in.Name}, Author: in.Author, Reason: in.Reason,
 			})

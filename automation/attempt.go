@@ -397,7 +397,7 @@ func (e *Engine) Again(ctx context.Context, id, subject uuid.UUID, by string) (*
 		now := e.now()
 		f := &fact.Fact{Kind: fact.Planned, Delivery: id, Round: d.Round + 1, At: now, SendAt: now, By: by}
 		f.Trigger, f.Version, f.Action, f.To, f.Customer = d.First.Trigger, d.First.Version, d.First.Action, d.First.To, d.First.Customer
-		f.Change, f.Chain = d.First.Change, d.First.Chain
+		f.Change, f.Chain, f.Arm = d.First.Change, d.First.Chain, d.Arm
 		if stale {
 			registry, err := e.cfg.Triggers.read(ctx) // this process need not be the one that acts
 			if err != nil {

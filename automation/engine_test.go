@@ -477,6 +477,29 @@ func TestFailuresAreTriedAgainAndThenAreDeadLetters(t *testing.T) {
 	}
 }
 
+func TestSendingAgainKeepsTheArm(t *testing.T) {
+	w := newWorld(t)
+	w.apply(welcome(trigger.Limits{Holdout: 1e-9}))
+	w.fail = func(delivery.Job) *delivery.Outcome { return &delivery.Outcome{Status: 410} }
+	p := w.person("42")
+	id := w.touchAt(p, "Order Completed", "", w.clock-2*domain.Day)
+	w.enters(p, "", "first_purchase", w.clock-2*domain.Day, "touchpoint:"+id.String())
+	w.run(w.clock + 1000)
+	for range 2 { // of what was stale, then of a dead letter
+		f := w.facts()[0]
+		if _, err := w.engine.Again(t.Context(), f.Delivery, f.Subject, "ada"); err != nil {
+			t.Fatal(err)
+		}
+		w.run(w.clock + 1000)
+	}
+	w.expect("suppressed(stale) planned attempted failed planned attempted failed")
+	for _, f := range w.facts() {
+		if f.Kind == fact.Planned && f.Arm != fact.Treated {
+			t.Errorf("round %d is planned for the arm %q", f.Round, f.Arm)
+		}
+	}
+}
+
 func TestBetweenPlanAndSend(t *testing.T) {
 	night := trigger.Limits{QuietHours: &trigger.Hours{From: "11:00", To: "13:00"}, Consent: &trigger.Consent{Trait: "ok"}}
 	for name, c := range map[string]struct {
@@ -542,6 +565,27 @@ func TestAMergeBringsTwoUnderOneLimit(t *testing.T) {
 	}
 	if first := w.facts()[0]; w.sent[0].id != first.Delivery {
 		t.Error("the later one was sent")
+	}
+}
+
+func TestPropertiesAreAnObject(t *testing.T) {
+	for _, properties := range []string{`[1, 2]`, `null`, `{{json .reason}}`} {
+		w := newWorld(t)
+		w.apply(trigger.Document{
+			ID: "list", On: trigger.On{Touchpoint: &trigger.Touchpoint{Name: "A"}},
+			Do: trigger.Do{Touchpoint: &trigger.Append{Name: "B", Properties: properties}},
+		})
+		w.touch(w.person("42"), "A", "")
+		w.settle()
+		deadline := time.After(20 * time.Second)
+		for !strings.Contains(w.story(), "suppressed") { // it is appended apart
+			select {
+			case <-deadline:
+				t.Fatalf("%s: %s", properties, w.story())
+			default:
+			}
+		}
+		w.expect("planned attempted suppressed(template)")
 	}
 }
 

@@ -42,8 +42,9 @@ func (e *Engine) append(ctx context.Context, j delivery.Job) error {
 		if err != nil {
 			return err
 		}
-		if a.Properties = m.Body; !json.Valid(a.Properties) {
-			return e.suppress(ctx, &r.Delivery, eventstore.Any{}, fact.Template, "the properties are no JSON")
+		var object map[string]json.RawMessage
+		if a.Properties = m.Body; json.Unmarshal(m.Body, &object) != nil || object == nil {
+			return e.suppress(ctx, &r.Delivery, eventstore.Any{}, fact.Template, "properties: they are no JSON object")
 		}
 	case do.Points != nil:
 		a.Programme, a.Points = do.Points.Programme, do.Points.Points

@@ -246,6 +246,27 @@ func (t *Triggers) List(ctx context.Context) ([]Status, error) {
 	return all, nil
 }
 
+// OfSegment is the first trigger by id that names a segment and is not paused; empty
+// where there is none.
+func (t *Triggers) OfSegment(ctx context.Context, segment string) (string, error) {
+	all, err := t.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	for i := range all {
+		v := all[i].last()
+		on := v.Document.On.Segment
+		names := on != nil && (on.Entered == segment || on.Left == segment)
+		if v.compiled != nil && v.compiled.Condition != nil {
+			names = names || slices.Contains(v.compiled.Condition.Needs().Segments, segment)
+		}
+		if names && !all[i].Paused {
+			return all[i].ID, nil
+		}
+	}
+	return "", nil
+}
+
 // Get is one trigger; ErrNoTrigger.
 func (t *Triggers) Get(ctx context.Context, id string) (Status, error) {
 	r, err := t.read(ctx)

@@ -71,7 +71,7 @@ type saved struct {
 	savedEvent
 	created domain.Millis
 	secrets []Secret // as event.Secrets; zero where it cannot be decrypted
-	err     error    // of the decryption
+	err     error    // of the decryption of the newest
 }
 
 // LoadDestinations reads the destinations from the log. A secret whose key is not
@@ -131,9 +131,9 @@ func (d *Destinations) apply(typ string, data []byte) (string, error) {
 	if before := d.all[s.Destination.Name]; before != nil {
 		s.created = before.created
 	}
-	for _, x := range s.Secrets {
+	for i, x := range s.Secrets {
 		secret, err := d.sealer.Open(s.Destination.Name, x.Sealed)
-		if err != nil {
+		if err != nil && i == 0 { // nothing depends on the one before it
 			s.err = err
 		}
 		s.secrets = append(s.secrets, secret)
@@ -158,7 +158,7 @@ func (d *Destinations) Get(name string) (Destination, bool) {
 	}
 	now := domain.Millis(d.now().UnixMilli())
 	for i, secret := range s.secrets {
-		if until := s.Secrets[i].Until; until == 0 || now < until {
+		if until := s.Secrets[i].Until; !secret.IsZero() && (until == 0 || now < until) {
 			dest.Secrets = append(dest.Secrets, secret)
 		}
 	}
@@ -232,9 +232,12 @@ func (d *Destinations) Save(ctx context.Context, dest Destination, secret Secret
 		e := &savedEvent{Action: "created", Destination: dest}
 		if before != nil {
 			if before.Destination.Kind != dest.Kind {
-				return nil, invalid("kind", "%s is a %s; make another destination", dest.Name, before.Destination.Kind)
+				return nil, invalid("kind", "%s is of kind %s; make another destination", dest.Name, before.Destination.Kind)
 			}
 			e.Action, e.Secrets = "changed", before.Secrets
+			if dest.Kind != Webhook && dest.needsSecret() == "" && secret.IsZero() {
+				e.Secrets = nil // there is nobody to tell it to
+			}
 			if len(e.Secrets) > 0 && secret.IsZero() && dest.secretGoesTo() != before.Destination.secretGoesTo() {
 				return nil, invalid("secret", "give the password again, as it would go to another server")
 			}
@@ -269,7 +272,7 @@ func (d *Destination) secretGoesTo() string {
 func (d *Destination) needsSecret() string {
 	switch {
 	case d.SMTP != nil && d.SMTP.Username != "", d.Topic != nil && d.Topic.Username != "":
-		return "the password that belongs to the username"
+		return "the password that belongs to the username is missing"
 	}
 	return ""
 }
@@ -330,10 +333,10 @@ func (d *Destinations) Rotate(ctx context.Context, name string, secret Secret, o
 			}
 		}
 		e.Secrets = []sealedSecret{{Sealed: d.sealer.Seal(name, next)}}
-		if e.Destination.Kind == Webhook && overlap > 0 && len(before.Secrets) > 0 {
-			old := before.Secrets[0]
-			old.Until = domain.Millis(d.now().Add(overlap).UnixMilli())
-			e.Secrets = append(e.Secrets, old)
+		if e.Destination.Kind == Webhook && overlap > 0 && len(before.secrets) > 0 && !before.secrets[0].IsZero() {
+			e.Secrets = append(e.Secrets, sealedSecret{
+				Sealed: d.sealer.Seal(name, before.secrets[0]), Until: domain.Millis(d.now().Add(overlap).UnixMilli()),
+			})
 		}
 		return e, nil
 	})

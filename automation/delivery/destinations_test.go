@@ -259,7 +259,7 @@ func TestSaveRefuses(t *testing.T) {
 		"topic.brokers":                  topic(func(t *Topic) { t.Brokers = []string{"x"} }),
 		"192.168.0.1 is not public":      topic(func(t *Topic) { t.Brokers = []string{"192.168.0.1:9092"} }),
 		"secret: the password":           topic(func(t *Topic) { t.SASL, t.Username = "plain", "u" }),
-		"kind: mail is a email":          with(func(d *Destination) { d.Name = "mail" }),
+		"kind: mail is of kind email":    with(func(d *Destination) { d.Name = "mail" }),
 		"topic.username: goes with sasl": topic(func(t *Topic) { t.Username = "u" }),
 	} {
 		_, err := k.Save(context.Background(), d, Secret{})
@@ -269,6 +269,11 @@ func TestSaveRefuses(t *testing.T) {
 	}
 	if n := len(k.List()); n != 1 {
 		t.Errorf("%d destinations", n)
+	}
+	// Without a username there is no password to give again, and none is kept.
+	k.save(mail(func(s *SMTP) { s.Host, s.Username = "relay.example", "" }), Secret{})
+	if i, _ := k.Info("mail"); i.Secrets != 0 {
+		t.Errorf("%d secrets of a server without login", i.Secrets)
 	}
 }
 
@@ -308,11 +313,28 @@ func TestWithoutTheKey(t *testing.T) {
 	if i, _ := d.Info("crm"); i.Reason == "" {
 		t.Errorf("%+v", i)
 	}
-	// A new secret makes it whole again.
-	if _, err := d.Rotate(context.Background(), "crm", Secret{}, 0); err != nil {
+	// A new secret makes it whole again, also for who starts later.
+	if _, err := d.Rotate(context.Background(), "crm", Secret{}, DefaultOverlap); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := d.Get("crm"); !got.Enabled || len(got.Secrets) != 1 {
-		t.Errorf("%+v", got)
+	for _, d := range []*Destinations{d, k.load(key(2))} {
+		if got, _ := d.Get("crm"); !got.Enabled || len(got.Secrets) != 1 {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+func TestTheKeyIsReplaced(t *testing.T) {
+	k := newDesk(t)
+	first := k.save(hook(), Secret{})
+	d := k.load(key(2), key(1))
+	second, err := d.Rotate(context.Background(), "crm", Secret{}, DefaultOverlap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without the old key both secrets are there.
+	got, _ := k.load(key(2)).Get("crm")
+	if !got.Enabled || len(got.Secrets) != 2 || got.Secrets[0] != second || got.Secrets[1] != first {
+		t.Errorf("%+v with %d secrets", got, len(got.Secrets))
 	}
 }

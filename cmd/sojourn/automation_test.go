@@ -210,6 +210,9 @@ func TestAutomation(t *testing.T) {
 			t.Errorf("dry run as %s: status %d\n%s%s", as, status, out, errOut)
 		}
 	}
+	if status, _, errOut := sojourn(t.Context(), "trigger", "dry-run", "welcome", "--data", s.data); status != 2 || !strings.Contains(errOut, "--from is needed") {
+		t.Errorf("a dry run of no period: status %d: %s", status, errOut)
+	}
 	ok := func(args ...string) string {
 		t.Helper()
 		status, out, errOut := sojourn(t.Context(), append([]string{"trigger"}, args...)...)
@@ -226,6 +229,10 @@ func TestAutomation(t *testing.T) {
 	eventually(t, "what happens while it is paused is on record", func() bool {
 		return strings.Contains(ok("deliveries", data, "--reason", "paused"), "suppressed (paused)")
 	})
+	table := strings.Split(ok("deliveries", data), "\n")
+	if head := strings.Fields(table[0]); len(head) < 2 || head[0] != "AT" || head[1] != "TRIGGER" || strings.Fields(table[1])[1] != "welcome" {
+		t.Errorf("deliveries: %s", strings.Join(table, "\n"))
+	}
 	if out := ok("resume", "welcome", data); out != "trigger welcome goes on\n" {
 		t.Errorf("resume: %s", out)
 	}
@@ -310,5 +317,22 @@ func TestASegmentStartsATrigger(t *testing.T) {
 	}
 	if d := sent.Data; d.Type != "segment.entered" || d.After["segment"] != "buyers" || len(d.Customer.Segments) != 1 {
 		t.Errorf("the body is %s", hooks.bodies[0])
+	}
+	// A trigger that acts holds the segments it names.
+	for _, on := range []string{"segment: {left: buyers}", "touchpoint: {name: x}"} {
+		again := strings.Replace(source, "segment: {entered: buyers}", on, 1)
+		again = strings.Replace(again, ", while_there: true", "", 1)
+		if got := s.call(t, http.MethodPost, "/api/v1/triggers", map[string]string{"source": again}, nil); got != 200 {
+			t.Fatalf("trigger: %d", got)
+		}
+		status, _, errOut := sojourn(t.Context(), "segment", "delete", "buyers", "--data", s.data)
+		if status != 1 || !strings.Contains(errOut, "the trigger bought names it") {
+			t.Errorf("delete: status %d: %s", status, errOut)
+		}
+	}
+	for _, args := range [][]string{{"trigger", "pause", "bought"}, {"segment", "delete", "buyers"}} {
+		if status, _, errOut := sojourn(t.Context(), append(args, "--data", s.data)...); status != 0 {
+			t.Errorf("%v: status %d: %s", args, status, errOut)
+		}
 	}
 }

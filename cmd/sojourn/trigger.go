@@ -256,6 +256,9 @@ func newTriggerDryRun() *cobra.Command {
 	c.Flags().BoolVar(&list, "list", false, "print a line for each cause")
 	c.Flags().BoolVar(&asJSON, "json", false, "print every line as JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if from == "" {
+			return usageError{errors.New("--from is needed: the beginning of the period, such as 2026-01-31")}
+		}
 		begin, err := momentArg("from", from)
 		if err != nil {
 			return err
@@ -293,7 +296,7 @@ func newTriggerDryRun() *cobra.Command {
 				}
 			case list && l.Delivery != nil:
 				p.clear()
-				if err := printDelivery(c.OutOrStdout(), l.Delivery); err != nil {
+				if _, err := io.WriteString(c.OutOrStdout(), deliveryLine(l.Delivery)); err != nil {
 					return err
 				}
 			}
@@ -332,8 +335,11 @@ func momentArg(flag, s string) (time.Time, error) {
 	return time.Time{}, usageError{fmt.Errorf("--%s: %q is no date such as 2026-01-31 and no time such as 2026-01-31T12:00:00Z", flag, s)}
 }
 
-// printDelivery is a delivery in one line.
-func printDelivery(out io.Writer, d *api.DeliveryBody) error {
+// deliveryColumns heads the lines of deliveryLine.
+const deliveryColumns = "AT\tTRIGGER\tCUSTOMER\tSTATE\tCHANGE\tDELIVERY\tERROR\n"
+
+// deliveryLine is a delivery in one line, its cells with tabs between.
+func deliveryLine(d *api.DeliveryBody) string {
 	what := d.State
 	if d.Reason != "" {
 		what += " (" + d.Reason + ")"
@@ -342,8 +348,12 @@ func printDelivery(out io.Writer, d *api.DeliveryBody) error {
 	if d.PlannedFor != nil {
 		at = *d.PlannedFor
 	}
-	_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s %s -> %s\t%s\n", at.Format(time.RFC3339), d.Customer, what, d.Change, d.From, d.To, d.ID)
-	return err
+	change := []string{d.Change, d.Programme, d.From, "->", d.To}
+	if d.From == "" {
+		change = []string{d.Change, d.Programme, d.To}
+	}
+	change = slices.DeleteFunc(change, func(s string) bool { return s == "" })
+	return strings.Join([]string{at.Format(time.RFC3339), d.Trigger, d.Customer.String(), what, strings.Join(change, " "), d.ID.String(), d.Error}, "\t") + "\n"
 }
 
 func newTriggerDeliveries() *cobra.Command {
@@ -360,7 +370,7 @@ func newTriggerDeliveries() *cobra.Command {
 	c.Flags().StringVar(&trig, "trigger", "", "only of this `trigger`")
 	c.Flags().StringVar(&state, "state", "", "planned, attempted, retrying, delivered, suppressed or dead")
 	c.Flags().StringVar(&reason, "reason", "", "only suppressed for this `reason`")
-	c.Flags().IntVar(&limit, "limit", 100, "at most so `many`, up to 1000")
+	c.Flags().IntVar(&limit, "limit", 100, "at most this `number`, up to 1000")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cl, err := r.client(true)
 		if err != nil {
@@ -376,12 +386,11 @@ func newTriggerDeliveries() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		rows := deliveryColumns
 		for i := range all {
-			if err := printDelivery(c.OutOrStdout(), &all[i]); err != nil {
-				return err
-			}
+			rows += deliveryLine(&all[i])
 		}
-		return nil
+		return printTable(c.OutOrStdout(), rows, 0)
 	}
 	return c
 }
@@ -413,7 +422,8 @@ func newTriggerSend() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printDelivery(c.OutOrStdout(), &d)
+			_, err = io.WriteString(c.OutOrStdout(), deliveryLine(&d))
+			return err
 		}
 		planned, suppressed, err := cl.SendAllAgain(c.Context(), state, trig, destination, author)
 		if err != nil {

@@ -57,6 +57,17 @@ func TestFactsOfOneDelivery(t *testing.T) {
 			t.Errorf("%+v is read as %+v: %v", f, back, err)
 		}
 	}
+	dead := fact.Fact{Kind: fact.Failed, Delivery: id, Number: 2, Dead: true}
+	third := fact.Fact{Kind: fact.Attempted, Delivery: id, Round: 1, Number: 1}
+	stale := fact.Fact{Kind: fact.Suppressed, Delivery: id, Change: &fact.Change{}, Reason: fact.Stale}
+	planned.Round, planned.Arm = 0, fact.Treated
+	var h fact.History
+	for i, f := range []fact.Fact{stale, planned, first, second, dead, again, third} {
+		h.Add(&fact.Entry{Fact: f, Position: uint64(i + 1)})
+	}
+	if d := h.Delivery(id); d.Total != 3 || d.Attempts != 1 || d.Arm != fact.Treated {
+		t.Errorf("after a sending by hand: %d attempts, %d of the round, arm %q", d.Total, d.Attempts, d.Arm)
+	}
 	subject := uuid.New()
 	if got, ok := fact.Subject(fact.Stream(subject)); !ok || got != subject {
 		t.Errorf("the subject of %s is %s", fact.Stream(subject), got)

@@ -30,6 +30,8 @@ type Delivery struct {
 	Subject     uuid.UUID
 	Round       int
 	Attempts    int // of this round
+	Total       int // attempts of all rounds
+	Arm         Arm // the last that a fact of it says
 	// PlannedAt is when its message is or was to be sent by the plan of this round,
 	// 0 where it was never planned; SendAt is when the next attempt is due.
 	PlannedAt, SendAt domain.Millis
@@ -116,12 +118,16 @@ func (d *Delivery) Apply(e *Entry) bool {
 		return false
 	}
 	d.at, d.Last = e.Position, e.Fact
+	if e.Arm != NoArm {
+		d.Arm = e.Arm
+	}
 	switch e.Kind {
 	case Planned:
 		d.Round, d.Attempts, d.State, d.Reason = e.Round, 0, StatePlanned, ""
 		d.PlannedAt, d.SendAt, d.Place = e.SendAt, e.SendAt, e.Position
 	case Attempted:
 		d.State, d.Attempts, d.Sent = StateAttempted, e.Number, true
+		d.Total++
 	case Delivered:
 		d.State, d.Attempts = StateDelivered, e.Number
 	case Failed:
