@@ -17,10 +17,10 @@ import (
 
 // Response is the beginning of an answer to an attempt.
 type Response struct {
-	Round    int    `json:"round"`
-	Number   int    `json:"number"`
-	Status   int    `json:"status"`
-	Response []byte `json:"response"`
+	Round    int           `json:"round"`
+	Number   int           `json:"number"`
+	Status   int           `json:"status"`
+	Response delivery.Text `json:"response"`
 }
 
 // Payload is what was sent and answered.

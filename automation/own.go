@@ -43,7 +43,7 @@ func (e *Engine) append(ctx context.Context, j delivery.Job) error {
 			return err
 		}
 		var object map[string]json.RawMessage
-		if a.Properties = m.Body; json.Unmarshal(m.Body, &object) != nil || object == nil {
+		if a.Properties = json.RawMessage(m.Body); json.Unmarshal(m.Body, &object) != nil || object == nil {
 			return e.suppress(ctx, &r.Delivery, eventstore.Any{}, fact.Template, "properties: they are no JSON object")
 		}
 	case do.Points != nil:

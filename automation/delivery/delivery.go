@@ -29,7 +29,7 @@ const (
 // kept (its JSON form is stable) and repeated unchanged on every later attempt.
 type Message struct {
 	// Body is that of a webhook or of a Kafka message; at most MaxBody bytes.
-	Body []byte `json:"body,omitempty"`
+	Body Text `json:"body,omitempty"`
 	// Header are further headers of a webhook, a Kafka message or an e-mail.
 	Header map[string]string `json:"header,omitempty"`
 	// Key is that of a Kafka message.

@@ -181,10 +181,10 @@ func TestAutomation(t *testing.T) {
 	}
 	var one struct {
 		api.DeliveryBody
-		Message struct{ Body []byte }
+		Message struct{ Body string }
 	}
 	s.get(t, "/api/v1/deliveries/"+d.ID.String(), &one)
-	if string(one.Message.Body) != hooks.bodies[0] || one.State != "delivered" {
+	if one.Message.Body != hooks.bodies[0] || one.State != "delivered" {
 		t.Errorf("the delivery by itself is %+v", one)
 	}
 	var timeline struct {
