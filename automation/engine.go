@@ -32,6 +32,8 @@ import (
 type Customer struct {
 	ID       uuid.UUID
 	Subjects []Subject // the one that gives the id first
+	// Been are the ids that its subjects have borne before, in any order.
+	Been []uuid.UUID
 	// Facts are what conditions are asked about.
 	Facts *condition.Subject
 	// Data is what templates see.
@@ -57,6 +59,9 @@ type Views interface {
 	Customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*Customer, error)
 	// Classify is what a touchpoint means by the policy in force.
 	Classify(h *domain.Header) (meaning, channel string)
+	// Members gives each customer who is in a segment at an instant, in any order; none
+	// where there is no such segment. ErrNotReady while it is being computed.
+	Members(ctx context.Context, segment string, at domain.Millis, each func(customer uuid.UUID) error) error
 }
 
 // Queue takes deliveries that wait for their time; *delivery.Dispatcher does.
@@ -103,6 +108,8 @@ type Engine struct {
 
 	leaseMu sync.Mutex
 	looked  time.Time
+
+	ticked map[string]*ticked // where the streams of ticks end
 
 	dry *dry  // of a dry run: what it goes through
 	own queue // what Sojourn appends itself
@@ -163,6 +170,7 @@ func (e *Engine) reset() {
 	defer e.mu.Unlock()
 	e.id = uuid.New()
 	e.registry = newRegistry(e.cfg.Triggers.compile)
+	e.ticked = map[string]*ticked{}
 	e.position, e.acting = 0, false
 	e.since, e.offered, e.noted = 0, false, e.cfg.Now()
 	e.waiting, e.sent = map[uuid.UUID]*pending{}, map[string]map[uuid.UUID]domain.Millis{}
@@ -262,11 +270,18 @@ func (e *Engine) term(ctx context.Context) error {
 		if err := batch.run(ctx); err != nil {
 			return err
 		}
+		full := n >= batchEvents || len(batch.offers) >= batchOffers
+		moved, next := false, domain.MaxTime
+		if !full {
+			if moved, next, err = e.ticks(ctx); err != nil {
+				return err
+			}
+		}
 		e.reach(after)
 		if err := e.checkpoint(ctx, after, n, len(batch.offers)); err != nil {
 			return err
 		}
-		if n >= batchEvents || len(batch.offers) >= batchOffers {
+		if full {
 			continue
 		}
 		if !caught {
@@ -274,7 +289,10 @@ func (e *Engine) term(ctx context.Context) error {
 			caught = true
 			e.begin()
 		}
-		if err := e.cfg.Store.Wait(ctx, after); err != nil {
+		if moved {
+			continue
+		}
+		if err := e.rest(ctx, after, next); err != nil {
 			return fmt.Errorf("follow the log: %w", err)
 		}
 	}

@@ -59,6 +59,8 @@ func (b *batch) add(ctx context.Context, r *eventstore.Recorded) error {
 			return b.engine.acts(ctx, true)
 		}
 		return nil
+	case typeTick:
+		return b.tick(r)
 	case domain.TypeTouchpoint, domain.TypeJoin:
 		if !r.Repeat {
 			return b.touchpoint(r)
