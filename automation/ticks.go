@@ -339,6 +339,7 @@ type stay struct {
 
 // stays are those of a customer and a segment, by the revisions of the statements.
 type stays struct {
+	customer uuid.UUID
 	all map[uint64]*stay
 	// changed is the position of the last statement or withdrawal.
 	changed eventstore.Position
@@ -359,6 +360,7 @@ func (s *stays) hear(r *eventstore.Recorded, segment string) error {
 		if s.all == nil {
 			s.all = map[uint64]*stay{}
 		}
+		s.customer = said.Customer
 		s.all[r.Revision] = &stay{at: c.At, revision: r.Revision, in: r.Type == domain.TypeSegmentEntered}
 		s.changed = r.Position
 	case domain.TypeSegmentWithdrawn:

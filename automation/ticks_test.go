@@ -3,6 +3,8 @@ package automation
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -264,5 +266,51 @@ func TestExistingMembersAreAskedFor(t *testing.T) {
 	ask(99)
 	if got := w.counts(); got != "map[planned:4]" {
 		t.Error(got)
+	}
+}
+
+// A dry run as it was learnt says what was done, and of a schedule that was not in
+// force what would have been.
+func TestADryRunOfASchedule(t *testing.T) {
+	w := newWorld(t)
+	from := w.clock
+	p, q := w.person("p"), w.person("q")
+	w.remember()
+	w.moments[0].at = domain.MinTime
+	revision := w.joins(p, "vip")
+	w.wake(from + nine - 1000)
+	w.joins(q, "vip")
+	w.remember()
+	w.apply(daily(trigger.Limits{QuietHours: &trigger.Hours{From: "08:00", To: "12:00"}, AtMost: &trigger.Count{Times: 2, Per: "30d"}}))
+	w.wake(from + nine + 1000)
+	w.say(p, domain.TypeSegmentWithdrawn, map[string]any{"customer": p.ID, "revisions": []uint64{revision}})
+	for i := range domain.Millis(4) {
+		w.wake(from + nine + 1000 + i*domain.Day)
+		w.wake(from + (i+1)*domain.Day)
+		if i == 0 { // it was not in the segment by what is known since
+			w.mu.Lock()
+			p.Data.Segments = nil
+			w.mu.Unlock()
+		}
+	}
+	if got := w.counts(); got != "map[planned:3 suppressedat_most:2 suppressedwithdrawn:1]" {
+		t.Fatal(got)
+	}
+	to := w.clock + 1
+	want, got := planned(w.live("daily")), planned(w.dryRun("daily", from, to, true))
+	if !slices.Equal(want, got) {
+		t.Errorf("live\n  %s\ndry\n  %s", strings.Join(want, "\n  "), strings.Join(got, "\n  "))
+	}
+	// As it occurred, p was never in.
+	if all := w.dryRun("daily", from, to, false); len(all) != 4 || all[0].First.Customer != q.ID.String() || all[3].Reason != fact.AtMost {
+		t.Errorf("as it occurred: %v", planned(all))
+	}
+	// At ten it would have been the same, an hour later.
+	d := daily(trigger.Limits{})
+	d.ID, d.On.Schedule.Cron = "ten", "0 10 * * *"
+	w.apply(d)
+	all := w.dryRun("ten", from, to, true)
+	if len(all) != 4 || all[0].PlannedAt != from+nine+domain.Day/24 {
+		t.Errorf("at ten: %v", planned(all))
 	}
 }
