@@ -435,7 +435,7 @@ func (t *Trigger) Matches(c *Offer) bool {
 	case "satisfaction.entered":
 		return o.Satisfaction != nil && any(o.Satisfaction.From, c.From) && any(o.Satisfaction.To, c.To)
 	case "segment.entered":
-		return o.Segment != nil && o.Segment.Entered == c.Programme || o.Absence != nil && c.Programme == OwnedPrefix+t.ID
+		return o.Segment != nil && o.Segment.Entered == c.Programme || o.Absence != nil && c.Programme == domain.TriggerSegment(t.ID)
 	case "segment.left":
 		return o.Segment != nil && o.Segment.Left == c.Programme
 	case TypeSchedule:

@@ -89,10 +89,6 @@ func (v *validator) schedule(s *Schedule, t *Trigger, n *Names) {
 	v.word("segment", s.Segment, n.Segments, "on", "schedule", "segment")
 }
 
-// OwnedPrefix begins the names of the segments that belong to triggers. No other
-// segment may have such a name.
-const OwnedPrefix = "trigger."
-
 // Owned is the segment that belongs to the trigger: its name and its condition. ok
 // is false where it needs none. The document must have been compiled.
 func (d *Document) Owned() (name, condition string, ok bool) {
@@ -113,7 +109,7 @@ func (d *Document) Owned() (name, condition string, ok bool) {
 	default:
 		condition = "since(last(" + of + "))" + long
 	}
-	return OwnedPrefix + d.ID, condition, true
+	return domain.TriggerSegment(d.ID), condition, true
 }
 
 var sinces = []string{"last", "first", "first_seen"}

@@ -143,6 +143,18 @@ func (c *customers) Classify(h *domain.Header) (meaning, channel string) {
 	return string(rule.Meaning), rule.Channel
 }
 
+// Members gives each customer who is in a segment at an instant.
+func (c *customers) Members(ctx context.Context, segment string, at domain.Millis, each func(uuid.UUID) error) error {
+	err := c.views.EachSegmentMember(ctx, segment, at.Time(), func(m projections.SegmentMember) error { return each(m.Customer) })
+	switch {
+	case errors.Is(err, projections.ErrNoSegment):
+		return nil
+	case errors.Is(err, projections.ErrSegmentNotBuilt):
+		return automation.ErrNotReady
+	}
+	return err
+}
+
 // Customer is the customer that an id belongs to.
 func (c *customers) Customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*automation.Customer, error) {
 	w, err := c.views.Whole(ctx, id, c.at, needs)
@@ -156,7 +168,7 @@ func (c *customers) Customer(ctx context.Context, id uuid.UUID, needs *condition
 }
 
 func automationCustomer(w *projections.Whole) *automation.Customer {
-	out := &automation.Customer{ID: w.ID, Facts: w.Facts, Data: delivery.CustomerData{
+	out := &automation.Customer{ID: w.ID, Been: w.Been, Facts: w.Facts, Data: delivery.CustomerData{
 		ID: w.ID.String(), Stage: w.Stage, Since: w.StageSince, Traits: w.Traits,
 		Tiers: map[string]string{}, Points: map[string]string{}, Status: string(w.Satisfaction.Status),
 		Segments: append([]string{}, w.Segments...), Accounts: []string{},
