@@ -64,6 +64,18 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 		return nil, err
 	}
 	if c.Roles.has(roleAutomate) {
+		// An apply may have been cut off before its segment.
+		all, err := a.triggers.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range all {
+			if n := len(s.Versions); n > 0 && s.Versions[n-1].Err == nil {
+				if err := a.own(ctx, &s.Versions[n-1].Document, s.Versions[n-1].Author, ""); err != nil {
+					log.Error("the segment of a trigger cannot be made", "trigger", s.ID, "error", err)
+				}
+			}
+		}
 		a.engine.Start(ctx)
 	}
 	return a, nil
@@ -71,6 +83,40 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 
 // stop ends the engine; what is under way is made again after a start.
 func (a *automator) stop() error { return a.engine.Stop() }
+
+// own makes the segment that belongs to a trigger, or deletes the one that does so no
+// more.
+func (a *automator) own(ctx context.Context, d *trigger.Document, author, reason string) error {
+	p := projections.SegmentProposal{Author: author, Reason: reason, Trigger: d.ID}
+	var owns bool
+	if p.Name, p.Condition, owns = d.Owned(); owns {
+		p.Description = "Belongs to the trigger " + d.ID + "."
+		_, _, err := a.views.ApplySegment(ctx, p)
+		return err
+	}
+	p.Name = domain.TriggerSegment(d.ID)
+	if _, err := a.views.Segment(p.Name); errors.Is(err, projections.ErrNoSegment) {
+		return nil
+	}
+	err := a.views.DeleteSegment(ctx, p)
+	if errors.Is(err, projections.ErrNoSegment) {
+		return nil
+	}
+	return err
+}
+
+// existing is the last change of a segment, and how many are in it by that.
+func (a *automator) existing(ctx context.Context, segment string) (c automation.SegmentChange, n int, err error) {
+	s, err := a.views.Segment(segment)
+	if err != nil {
+		return c, 0, err
+	}
+	err = a.views.EachSegmentMember(ctx, segment, s.AppliedAt, func(projections.SegmentMember) error {
+		n++
+		return nil
+	})
+	return automation.SegmentChange{At: domain.MillisOf(s.AppliedAt), Position: s.Position}, n, err
+}
 
 // lateQueue is the dispatcher, which is made of the engine.
 type lateQueue struct{ *delivery.Dispatcher }
@@ -268,6 +314,7 @@ func (p *appender) Unsubscribe(ctx context.Context, customer uuid.UUID, category
 func (a *automator) api() *api.Automation {
 	return &api.Automation{
 		Triggers: a.triggers, Engine: a.engine, Schema: trigger.Schema, Deliveries: a.views.Deliveries,
+		Own: a.own, Existing: a.existing,
 		Parse: func(source string) (trigger.Document, []api.PolicyProblem) {
 			d, err := readTrigger("trigger", []byte(source), a.names())
 			return d, problemsOf(err)
