@@ -109,7 +109,11 @@ type Engine struct {
 	leaseMu sync.Mutex
 	looked  time.Time
 
-	ticked map[string]*ticked // where the streams of ticks end
+	// ticked is where the streams of ticks end, and nextTick when the next comes by the
+	// triggers up to a revision.
+	ticked    map[string]*ticked
+	nextTick  domain.Millis
+	tickRules uint64
 
 	dry *dry  // of a dry run: what it goes through
 	own queue // what Sojourn appends itself
@@ -170,7 +174,7 @@ func (e *Engine) reset() {
 	defer e.mu.Unlock()
 	e.id = uuid.New()
 	e.registry = newRegistry(e.cfg.Triggers.compile)
-	e.ticked = map[string]*ticked{}
+	e.ticked, e.nextTick = map[string]*ticked{}, 0
 	e.position, e.acting = 0, false
 	e.since, e.offered, e.noted = 0, false, e.cfg.Now()
 	e.waiting, e.sent = map[uuid.UUID]*pending{}, map[string]map[uuid.UUID]domain.Millis{}

@@ -204,6 +204,13 @@ func (s *Status) scheduled() domain.Millis {
 	return at
 }
 
+// revision is that behind the last event which was read.
+func (r *registry) revision() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.next
+}
+
 // version is a version of a trigger, and whether the trigger is paused now.
 func (r *registry) version(id string, version int) (t *trigger.Trigger, paused bool) {
 	r.mu.RLock()

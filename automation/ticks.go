@@ -118,8 +118,11 @@ const again = domain.Millis(1000)
 // moved says that there is more in the log now; else next is when to look again,
 // domain.MaxTime for never.
 func (e *Engine) ticks(ctx context.Context) (moved bool, next domain.Millis, err error) {
-	next = domain.MaxTime
-	now := e.now()
+	now, rules := e.now(), e.registry.revision()
+	if now < e.nextTick && rules == e.tickRules {
+		return false, e.nextTick, nil
+	}
+	next, e.nextTick = domain.MaxTime, 0
 	for _, t := range e.registry.all() {
 		stream, change, due, err := e.dueTick(ctx, &t, now)
 		switch {
@@ -136,6 +139,7 @@ func (e *Engine) ticks(ctx context.Context) (moved bool, next domain.Millis, err
 		}
 		return true, 0, err
 	}
+	e.nextTick, e.tickRules = next, rules
 	return false, next, nil
 }
 

@@ -267,6 +267,12 @@ func TestExistingMembersAreAskedFor(t *testing.T) {
 	if got := w.counts(); got != "map[planned:4]" {
 		t.Error(got)
 	}
+	w.remember()
+	w.moments[0].at = domain.MinTime
+	want := planned(w.live("vips"))
+	if got := planned(w.dryRun("vips", day0+1, w.clock+1, true)); !slices.Equal(want, got) {
+		t.Errorf("live\n  %s\ndry\n  %s", strings.Join(want, "\n  "), strings.Join(got, "\n  "))
+	}
 }
 
 // A dry run as it was learnt says what was done, and of a schedule that was not in
