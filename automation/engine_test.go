@@ -31,14 +31,14 @@ type world struct {
 	engine   *Engine
 	keyer    domain.Keyer
 
-	mu     sync.Mutex
-	clock  domain.Millis
-	jobs   []delivery.Job
-	owner  map[uuid.UUID]uuid.UUID // of subjects that belong to another's customer
-	people map[uuid.UUID]*Customer
-	sent   []sending
-	fail   func(j delivery.Job) *delivery.Outcome
-	added  []*Appendix
+	mu        sync.Mutex
+	clock     domain.Millis
+	jobs      []delivery.Job
+	owner     map[uuid.UUID]uuid.UUID // of subjects that belong to another's customer
+	people    map[uuid.UUID]*Customer
+	sent      []sending
+	fail      func(j delivery.Job) *delivery.Outcome
+	added     []*Appendix
 	computing bool // segments
 	// moments are what there was, for dry runs.
 	moments []moment

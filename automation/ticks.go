@@ -344,7 +344,7 @@ type stay struct {
 // stays are those of a customer and a segment, by the revisions of the statements.
 type stays struct {
 	customer uuid.UUID
-	all map[uint64]*stay
+	all      map[uint64]*stay
 	// changed is the position of the last statement or withdrawal.
 	changed eventstore.Position
 }

@@ -11,5 +11,8 @@ func TriggerSegment(trigger string) string { return triggerSegments + trigger }
 // SegmentTrigger is the trigger that a segment belongs to; false where it belongs to
 // none.
 func SegmentTrigger(segment string) (trigger string, ok bool) {
-	return strings.CutPrefix(segment, triggerSegments)
+	if !strings.HasPrefix(segment, triggerSegments) {
+		return "", false
+	}
+	return segment[len(triggerSegments):], true
 }

@@ -359,6 +359,29 @@ func TestTriggersByTheClock(t *testing.T) {
 	}
 	eventually(t, "the webhook of the one", func() bool { return hooks.count() == 1 })
 
+	// The command asks, and takes no answer for a no.
+	file := filepath.Join(t.TempDir(), "told.yaml")
+	if err := os.WriteFile(file, []byte(`{id: told, on: {segment: {entered: buyers}}, do: {kafka: {destination: none}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, _ := sojourn(t.Context(), "trigger", "apply", file, "--data="+s.data, "--fire-existing", "--yes"); status != 1 {
+		t.Errorf("a trigger without its destination: %d", status)
+	}
+	if err := os.WriteFile(file, []byte(`{id: told, on: {segment: {entered: buyers}}, do: {touchpoint: {name: Told}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, out, _ := sojourn(t.Context(), "trigger", "apply", file, "--data="+s.data, "--fire-existing"); status != 1 || !strings.Contains(out, "1 customers are in the segment") {
+		t.Errorf("%d: %s", status, out)
+	}
+	if status, out, _ := sojourn(t.Context(), "trigger", "apply", file, "--data="+s.data, "--fire-existing", "--yes"); status != 0 || !strings.Contains(out, "version 1 of trigger told is in force") {
+		t.Errorf("%d: %s", status, out)
+	}
+	var told struct{ Deliveries []api.DeliveryBody }
+	eventually(t, "the touchpoint of the one", func() bool {
+		s.get(t, "/api/v1/deliveries?trigger=told&state=delivered", &told)
+		return len(told.Deliveries) == 1
+	})
+
 	// An absence has a segment of its own, which goes with it.
 	absent := map[string]any{"source": `{id: quiet, on: {absence: {meaning: purchase, for: 2s}}, do: {webhook: {destination: crm, body: '"quiet"'}}}`}
 	if a := apply(200, absent); a.Segment != "trigger.quiet" {
