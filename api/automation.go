@@ -25,6 +25,12 @@ type Automation struct {
 	// Parse reads the text of a trigger file, and says what is wrong with it by the
 	// words that are known now.
 	Parse func(source string) (trigger.Document, []PolicyProblem)
+	// Own makes the segment that belongs to a trigger, or deletes the one that does so no
+	// more. It can be repeated.
+	Own func(ctx context.Context, d *trigger.Document, author, reason string) error
+	// Existing is the last change of a segment, and how many are in it by that.
+	// projections.ErrNoSegment, projections.ErrSegmentNotBuilt.
+	Existing func(ctx context.Context, segment string) (c automation.SegmentChange, customers int, err error)
 	// Schema is the JSON Schema of a trigger file.
 	Schema func() ([]byte, error)
 	// Deliveries lists what was done, the newest first, as the tables have it.
@@ -38,6 +44,7 @@ type TriggerBody struct {
 	Version   int             `json:"version" doc:"The one in force."`
 	Paused    bool            `json:"paused"`
 	AppliedAt time.Time       `json:"applied_at"`
+	Segment   string          `json:"segment,omitempty" doc:"The segment that belongs to it."`
 	Author    string          `json:"author,omitempty"`
 	Reason    string          `json:"reason,omitempty"`
 	Source    string          `json:"source" doc:"The text of its file, as it was given."`
@@ -69,6 +76,8 @@ type TriggerApplied struct {
 	ID      string `json:"id"`
 	Version int    `json:"version"`
 	Applied bool   `json:"applied" doc:"False where this version was in force already."`
+	Segment string `json:"segment,omitempty" doc:"The segment that belongs to the trigger."`
+	Confirm *int   `json:"confirm,omitempty" doc:"Nothing was applied: so many customers are in the segment by its last change. Ask again with this number as confirm."`
 }
 
 // TriggerSource is a trigger file.
@@ -76,6 +85,8 @@ type TriggerSource struct {
 	Source          string `json:"source" doc:"The file's text, YAML or JSON."`
 	Author          string `json:"author,omitempty" maxLength:"200"`
 	Reason          string `json:"reason,omitempty" maxLength:"2000"`
+	Fire            string `json:"fire,omitempty" enum:"existing" doc:"existing: begin with those who are in the segment that starts the trigger, by the segment's last change. Without confirm it is only answered how many those are."`
+	Confirm         *int   `json:"confirm,omitempty" minimum:"0" doc:"How many those are, as answered; 409 where it is another number by now."`
 	ExpectedVersion int    `json:"expected_version,omitempty" minimum:"0" doc:"Apply only where this version is in force, else 409."`
 }
 
@@ -87,7 +98,7 @@ type DeliveryBody struct {
 	Version     int        `json:"version"`
 	Action      string     `json:"action"`
 	Destination string     `json:"destination,omitempty"`
-	Change      string     `json:"change" doc:"stage.entered, tier.entered, satisfaction.entered, segment.entered, segment.left or touchpoint."`
+	Change      string     `json:"change" doc:"stage.entered, tier.entered, satisfaction.entered, segment.entered, segment.left, touchpoint or schedule."`
 	Programme   string     `json:"programme,omitempty" doc:"Of a tier; of a segment its name."`
 	From        string     `json:"from,omitempty"`
 	To          string     `json:"to,omitempty"`
@@ -166,6 +177,9 @@ func (a *API) automationOperations() {
 func triggerBody(s *automation.Status, history bool) (TriggerBody, error) {
 	b := TriggerBody{ID: s.ID, Paused: s.Paused, Version: len(s.Versions)}
 	if b.Version > 0 {
+		b.Segment, _, _ = s.Versions[b.Version-1].Document.Owned()
+	}
+	if b.Version > 0 {
 		v := s.Versions[b.Version-1]
 		document, err := v.Document.Canonical()
 		if err != nil {
@@ -188,6 +202,34 @@ func (a *API) triggerError(doing string, err error) error {
 		return huma.Error409Conflict(err.Error())
 	}
 	return a.internal(doing, err)
+}
+
+// existing puts into a proposal the change of the segment whose customers are asked
+// for; ask is the number to confirm first, nil where it was confirmed.
+func (a *API) existing(ctx context.Context, d *trigger.Document, in *TriggerSource, p *automation.Proposal) (ask *int, err error) {
+	if d.On.Segment == nil || d.On.Segment.Entered == "" {
+		return nil, huma.Error422UnprocessableEntity("fire: existing is for triggers on entering a segment: on: {segment: {entered: …}}")
+	}
+	change, n, err := a.cfg.Automation.Existing(ctx, d.On.Segment.Entered)
+	if err != nil {
+		return nil, a.segmentError("count who is in the segment", err)
+	}
+	fresh := trigger.DefaultFreshness
+	if d.Limits.Freshness != "" {
+		if fresh, err = trigger.ParsePeriod(d.Limits.Freshness); err != nil {
+			return nil, huma.Error422UnprocessableEntity(err.Error())
+		}
+	}
+	switch {
+	case domain.MillisOf(time.Now())-change.At > fresh:
+		return nil, huma.Error422UnprocessableEntity(fmt.Sprintf("the segment was last changed at %s, so all of it would be stale; a longer limits.freshness lets it through", change.At))
+	case in.Confirm == nil:
+		return &n, nil
+	case *in.Confirm != n:
+		return nil, huma.Error409Conflict(fmt.Sprintf("%d customers are in the segment by now, not %d", n, *in.Confirm))
+	}
+	p.Existing = &change
+	return nil, nil
 }
 
 func (a *API) triggerOperations() {
@@ -256,13 +298,26 @@ func (a *API) triggerOperations() {
 		if id != "" && d.ID != id {
 			return nil, huma.Error422UnprocessableEntity("the document's id is " + d.ID + ", not " + id)
 		}
-		version, applied, err := au.Triggers.Apply(ctx, automation.Proposal{
-			Document: d, Source: in.Source, Author: in.Author, Reason: in.Reason, Expected: in.ExpectedVersion,
-		})
-		if err != nil {
+		p := automation.Proposal{Document: d, Source: in.Source, Author: in.Author, Reason: in.Reason, Expected: in.ExpectedVersion}
+		out := &triggerAppliedOutput{TriggerApplied{ID: d.ID}}
+		out.Body.Segment, _, _ = d.Owned()
+		if in.Fire != "" {
+			ask, err := a.existing(ctx, &d, in, &p)
+			if err != nil {
+				return nil, err
+			}
+			if out.Body.Confirm = ask; ask != nil {
+				return out, nil
+			}
+		}
+		var err error
+		if out.Body.Version, out.Body.Applied, err = au.Triggers.Apply(ctx, p); err != nil {
 			return nil, a.triggerError("apply the trigger", err)
 		}
-		return &triggerAppliedOutput{TriggerApplied{d.ID, version, applied}}, nil
+		if err := au.Own(ctx, &d, in.Author, in.Reason); err != nil {
+			return nil, a.segmentError("make the segment of the trigger; it is applied, apply it again", err)
+		}
+		return out, nil
 	}
 	const applying = "Puts a trigger in force where it differs from the version that is. It acts on changes that are found from then on."
 	huma.Register(a.huma, operation("apply-trigger", http.MethodPost, "/triggers", tag, "Apply a trigger", applying, 409, 429, 503),

@@ -38,7 +38,7 @@ type Segments interface {
 
 // SegmentRef names a segment in a path.
 type SegmentRef struct {
-	Name string `path:"name" maxLength:"64" doc:"The segment's name." example:"big-spenders"`
+	Name string `path:"name" maxLength:"72" doc:"The segment's name." example:"big-spenders"`
 }
 
 // SegmentBody is a segment in force.
@@ -49,12 +49,14 @@ type SegmentBody struct {
 	Author      string    `json:"author,omitempty" doc:"Of the last change."`
 	Reason      string    `json:"reason,omitempty"`
 	AppliedAt   time.Time `json:"applied_at"`
+	Trigger     string    `json:"trigger,omitempty" doc:"The trigger that it belongs to; it changes and goes with that."`
 	Built       bool      `json:"built" doc:"Whether the views hold its members; while they are being computed this is false, and questions about them are answered 503."`
 	Members     *uint64   `json:"members,omitempty" doc:"How many customers are in it; missing until built."`
 }
 
 func segmentOf(s projections.Segment, counts map[string]uint64) SegmentBody {
-	b := SegmentBody{s.Name, s.Description, s.Condition, s.Author, s.Reason, s.AppliedAt.UTC(), s.Built, nil}
+	trigger, _ := domain.SegmentTrigger(s.Name)
+	b := SegmentBody{s.Name, s.Description, s.Condition, s.Author, s.Reason, s.AppliedAt.UTC(), trigger, s.Built, nil}
 	if s.Built && counts != nil {
 		n := counts[s.Name]
 		b.Members = &n

@@ -99,7 +99,7 @@ func (e *Engine) check(ctx context.Context, id uuid.UUID) (*ready, error) {
 
 // against says what has come between the plan and the attempt.
 func (e *Engine) against(ctx context.Context, t *trigger.Trigger, paused bool, d *fact.Delivery, c *Customer, h *fact.History) (fact.Reason, error) {
-	stands, err := e.stands(ctx, c.ID, d.First.Change)
+	stands, err := e.stands(ctx, c.ID, d.First.Change, d.First.Found)
 	switch {
 	case err != nil:
 		return "", err
@@ -136,7 +136,7 @@ func there(ch *fact.Change, c *Customer) bool {
 		return c.Data.Tiers[ch.Programme] == ch.To
 	case "satisfaction.entered":
 		return c.Data.Status == ch.To
-	case "segment.entered":
+	case "segment.entered", trigger.TypeSchedule:
 		return in
 	case "segment.left":
 		return !in
@@ -316,6 +316,9 @@ func sides(c *fact.Change) (before, after map[string]any) {
 	case "segment.entered", "segment.left":
 		in := c.Type == "segment.entered"
 		return map[string]any{"segment": c.Programme, "member": !in}, map[string]any{"segment": c.Programme, "member": in}
+	}
+	if c.Type == trigger.TypeSchedule {
+		return map[string]any{}, map[string]any{"segment": c.Programme, "member": true}
 	}
 	return map[string]any{}, map[string]any{}
 }

@@ -124,8 +124,8 @@ func (e *Engine) decideOne(ctx context.Context, o *offered, t *inForce) error {
 	if err != nil {
 		return err
 	}
-	if h.Delivery(id) != nil {
-		return nil // it was decided before
+	if before, err := e.decidedBefore(ctx, t.Trigger, o, c, h); err != nil || before {
+		return err
 	}
 	if before, err := e.foundBefore(ctx, o.Customer, &o.Change, t.position); err != nil || before {
 		return err

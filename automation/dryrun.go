@@ -120,9 +120,9 @@ func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 		return nil, fmt.Errorf("find the end of the log: %w", err)
 	}
 	if run.Known {
-		err = d.asKnown(ctx, t, head)
+		err = d.asKnown(ctx, t, head, e.now())
 	} else {
-		err = d.asOccurred(ctx, t, head)
+		err = d.asOccurred(ctx, t, head, e.now())
 	}
 	if err == nil {
 		err = d.due(ctx, domain.MaxTime, domain.MillisOf(e.cfg.Now()))
@@ -161,8 +161,9 @@ func (d *dry) progress(at, head eventstore.Position) {
 }
 
 // asKnown follows the log as it was recorded.
-func (d *dry) asKnown(ctx context.Context, t inForce, head eventstore.Position) error {
+func (d *dry) asKnown(ctx context.Context, t inForce, head eventstore.Position, now domain.Millis) error {
 	n := 0
+	ticks := d.ticks(t, now)
 	for r, err := range d.Log.ReadAll(ctx, 0) {
 		if err != nil {
 			return fmt.Errorf("read the log: %w", err)
@@ -170,6 +171,12 @@ func (d *dry) asKnown(ctx context.Context, t inForce, head eventstore.Position) 
 		at := domain.MillisOf(r.RecordedAt)
 		if r.Position > head || at >= d.run.To {
 			break
+		}
+		if err := ticks.known(ctx, d, at); err != nil {
+			return err
+		}
+		if err := ticks.hear(&r); err != nil {
+			return err
 		}
 		if n++; n%10_000 == 0 {
 			d.progress(r.Position, head)
@@ -193,7 +200,7 @@ func (d *dry) asKnown(ctx context.Context, t inForce, head eventstore.Position) 
 			}
 		}
 	}
-	return nil
+	return ticks.known(ctx, d, domain.MaxTime)
 }
 
 // offers are the changes that an event offers to the trigger.
@@ -208,6 +215,11 @@ func (d *dry) offers(r *eventstore.Recorded, t inForce, news bool) ([]*offered, 
 		if err := b.touchpoint(&c); err != nil {
 			return nil, err
 		}
+	case r.Type == typeTick:
+		if err := b.tick(r); err != nil {
+			return nil, err
+		}
+		b.offers = slices.DeleteFunc(b.offers, func(o *offered) bool { return !d.ticked(t, &o.Offer) })
 	case changeTypes[r.Type] != "":
 		s, err := readStatement(r.Data)
 		if err != nil || news && !s.News {
@@ -217,7 +229,7 @@ func (d *dry) offers(r *eventstore.Recorded, t inForce, news bool) ([]*offered, 
 		if err != nil {
 			return nil, err
 		}
-		if err := b.offer(trigger.Offer{Change: c, Customer: s.Customer, Found: uint64(r.Position)}, 0, nil); err != nil {
+		if err := b.offer(trigger.Offer{Change: c, Customer: s.Customer, Found: uint64(r.Position)}, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -225,7 +237,7 @@ func (d *dry) offers(r *eventstore.Recorded, t inForce, news bool) ([]*offered, 
 }
 
 // asOccurred takes the changes that stand today, each when it happened.
-func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Position) error {
+func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Position, now domain.Millis) error {
 	type revision struct {
 		stream string
 		number uint64
@@ -237,12 +249,16 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 	var all []*found
 	said := map[revision]*found{}
 	n := 0
+	ticks := d.ticks(t, now)
 	for r, err := range d.Log.ReadAll(ctx, 0) {
 		if err != nil {
 			return fmt.Errorf("read the log: %w", err)
 		}
 		if r.Position > head {
 			break
+		}
+		if err := ticks.hear(&r); err != nil {
+			return err
 		}
 		if n++; n%10_000 == 0 {
 			d.progress(r.Position, 2*head)
@@ -270,12 +286,22 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 			}
 			f := &found{offered: o}
 			all = append(all, f)
-			if o.Type != "touchpoint" {
+			if o.Type != "touchpoint" && !o.Shared() {
 				said[revision{r.Clone().Stream, r.Revision}] = f
 			}
 		}
 	}
 	clear(said)
+	err := ticks.before(domain.MaxTime, func(c *fact.Change, customers []uuid.UUID) error {
+		for _, customer := range customers {
+			o := trigger.Offer{Change: *c, Customer: customer, Found: uint64(head)}
+			all = append(all, &found{offered: &offered{Offer: o, triggers: []inForce{t}}})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	slices.SortStableFunc(all, func(a, b *found) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Found, b.Found)) })
 	for i, f := range all {
 		if i%1000 == 0 {

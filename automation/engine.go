@@ -32,6 +32,8 @@ import (
 type Customer struct {
 	ID       uuid.UUID
 	Subjects []Subject // the one that gives the id first
+	// Been are the ids that its subjects have borne before, in any order.
+	Been []uuid.UUID
 	// Facts are what conditions are asked about.
 	Facts *condition.Subject
 	// Data is what templates see.
@@ -51,12 +53,16 @@ var ErrNoCustomer = errors.New("there is no such customer")
 type Views interface {
 	// WaitFor returns when the views hold a position, or with the context's error.
 	WaitFor(ctx context.Context, position eventstore.Position) error
-	// Customer is the customer that an id, its own or one of its subjects', belongs
+	// Customer is by all that the log holds when it is asked, whatever the views' lag:
+	// the customer that an id, its own or one of its subjects', belongs
 	// to. Its Data is as of now; its Facts, over all time, hold what needs names and
 	// are nil where that is nil. ErrNoCustomer.
 	Customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*Customer, error)
 	// Classify is what a touchpoint means by the policy in force.
 	Classify(h *domain.Header) (meaning, channel string)
+	// Members gives each customer who is in a segment at an instant, in any order; none
+	// where there is no such segment. ErrNotReady while it is being computed.
+	Members(ctx context.Context, segment string, at domain.Millis, each func(customer uuid.UUID) error) error
 }
 
 // Queue takes deliveries that wait for their time; *delivery.Dispatcher does.
@@ -103,6 +109,12 @@ type Engine struct {
 
 	leaseMu sync.Mutex
 	looked  time.Time
+
+	// ticked is where the streams of ticks end, and nextTick when the next comes by the
+	// triggers up to a revision.
+	ticked    map[string]*ticked
+	nextTick  domain.Millis
+	tickRules uint64
 
 	dry *dry  // of a dry run: what it goes through
 	own queue // what Sojourn appends itself
@@ -163,6 +175,7 @@ func (e *Engine) reset() {
 	defer e.mu.Unlock()
 	e.id = uuid.New()
 	e.registry = newRegistry(e.cfg.Triggers.compile)
+	e.ticked, e.nextTick = map[string]*ticked{}, 0
 	e.position, e.acting = 0, false
 	e.since, e.offered, e.noted = 0, false, e.cfg.Now()
 	e.waiting, e.sent = map[uuid.UUID]*pending{}, map[string]map[uuid.UUID]domain.Millis{}
@@ -262,11 +275,18 @@ func (e *Engine) term(ctx context.Context) error {
 		if err := batch.run(ctx); err != nil {
 			return err
 		}
+		full := n >= batchEvents || len(batch.offers) >= batchOffers
+		moved, next := false, domain.MaxTime
+		if !full {
+			if moved, next, err = e.ticks(ctx); err != nil {
+				return err
+			}
+		}
 		e.reach(after)
 		if err := e.checkpoint(ctx, after, n, len(batch.offers)); err != nil {
 			return err
 		}
-		if n >= batchEvents || len(batch.offers) >= batchOffers {
+		if full {
 			continue
 		}
 		if !caught {
@@ -274,7 +294,10 @@ func (e *Engine) term(ctx context.Context) error {
 			caught = true
 			e.begin()
 		}
-		if err := e.cfg.Store.Wait(ctx, after); err != nil {
+		if moved {
+			continue
+		}
+		if err := e.rest(ctx, after, next); err != nil {
 			return fmt.Errorf("follow the log: %w", err)
 		}
 	}

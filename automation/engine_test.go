@@ -31,14 +31,15 @@ type world struct {
 	engine   *Engine
 	keyer    domain.Keyer
 
-	mu     sync.Mutex
-	clock  domain.Millis
-	jobs   []delivery.Job
-	owner  map[uuid.UUID]uuid.UUID // of subjects that belong to another's customer
-	people map[uuid.UUID]*Customer
-	sent   []sending
-	fail   func(j delivery.Job) *delivery.Outcome
-	added  []*Appendix
+	mu        sync.Mutex
+	clock     domain.Millis
+	jobs      []delivery.Job
+	owner     map[uuid.UUID]uuid.UUID // of subjects that belong to another's customer
+	people    map[uuid.UUID]*Customer
+	sent      []sending
+	fail      func(j delivery.Job) *delivery.Outcome
+	added     []*Appendix
+	computing bool // segments
 	// moments are what there was, for dry runs.
 	moments []moment
 }
@@ -116,6 +117,28 @@ func (w *world) Submit(jobs ...delivery.Job) {
 }
 
 func (w *world) WaitFor(context.Context, eventstore.Position) error { return nil }
+
+// Members are those whose data has the segment; the fake knows no other time.
+func (w *world) Members(_ context.Context, segment string, _ domain.Millis, each func(uuid.UUID) error) error {
+	w.mu.Lock()
+	if w.computing {
+		w.mu.Unlock()
+		return ErrNotReady
+	}
+	var all []uuid.UUID
+	for id, c := range w.people {
+		if slices.Contains(c.Data.Segments, segment) {
+			all = append(all, id)
+		}
+	}
+	w.mu.Unlock()
+	for _, id := range all {
+		if err := each(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (w *world) Classify(h *domain.Header) (string, string) {
 	if h.Name == "Order Completed" {

@@ -32,8 +32,6 @@ type batch struct {
 	facts    []fact.Entry
 	triggers []inForce
 	read     bool // triggers are those of this place
-	// needed is what the views must hold for the offers.
-	needed eventstore.Position
 }
 
 func newBatch(e *Engine) *batch { return &batch{engine: e} }
@@ -59,6 +57,8 @@ func (b *batch) add(ctx context.Context, r *eventstore.Recorded) error {
 			return b.engine.acts(ctx, true)
 		}
 		return nil
+	case typeTick:
+		return b.tick(r)
 	case domain.TypeTouchpoint, domain.TypeJoin:
 		if !r.Repeat {
 			return b.touchpoint(r)
@@ -89,7 +89,7 @@ func (b *batch) add(ctx context.Context, r *eventstore.Recorded) error {
 	if err != nil {
 		return err
 	}
-	return b.offer(trigger.Offer{Change: c, Customer: s.Customer, Found: uint64(r.Position)}, s.Position, nil)
+	return b.offer(trigger.Offer{Change: c, Customer: s.Customer, Found: uint64(r.Position)}, nil)
 }
 
 // touchpoint offers a touchpoint to the triggers on touchpoints.
@@ -113,14 +113,13 @@ func (b *batch) touchpoint(r *eventstore.Recorded) error {
 		},
 		Meaning: meaning, Customer: subject, Subject: subject, Found: uint64(r.Position),
 	}
-	return b.offer(o, r.Position, func() (*condition.Event, []string) {
+	return b.offer(o, func() (*condition.Event, []string) {
 		return eventOf(&h, r.Data, meaning, channel), chainOf(&h, r.Data)
 	})
 }
 
-// offer keeps a change for the triggers that it starts, which can be asked once the
-// views hold a position.
-func (b *batch) offer(o trigger.Offer, needed eventstore.Position, event func() (*condition.Event, []string)) error {
+// offer keeps a change for the triggers that it starts.
+func (b *batch) offer(o trigger.Offer, event func() (*condition.Event, []string)) error {
 	all := b.inForce()
 	var matching []inForce
 	for _, t := range all {
@@ -136,7 +135,6 @@ func (b *batch) offer(o trigger.Offer, needed eventstore.Position, event func() 
 		x.event, x.Chain = event()
 	}
 	b.offers = append(b.offers, x)
-	b.needed = max(b.needed, needed)
 	return nil
 }
 
@@ -154,9 +152,6 @@ func (b *batch) run(ctx context.Context) error {
 	}
 	if err := b.engine.acts(ctx, false); err != nil {
 		return err
-	}
-	if err := b.engine.cfg.Views.WaitFor(ctx, b.needed); err != nil {
-		return fmt.Errorf("wait for the views: %w", err)
 	}
 	var order []uuid.UUID
 	byCustomer := map[uuid.UUID][]*offered{}

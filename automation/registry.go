@@ -36,6 +36,8 @@ type record struct {
 	Author   string          `json:"author,omitempty"`
 	Reason   string          `json:"reason,omitempty"`
 	Settings *Settings       `json:"settings,omitempty"`
+	// Existing asks for those who are in the segment by this change of it.
+	Existing *SegmentChange `json:"existing,omitempty"`
 }
 
 // Settings hold for all triggers.
@@ -52,6 +54,9 @@ type Version struct {
 	Source    string // the text it was read from
 	Author    string
 	Reason    string
+	// Existing, where it is not nil, is the change of its segment whose customers it was
+	// asked to begin with.
+	Existing *SegmentChange
 	// Err says why this release cannot run it; it does nothing then.
 	Err error
 
@@ -133,7 +138,7 @@ func (r *registry) apply(e *eventstore.Recorded) error {
 		}
 		s.Versions = append(s.Versions, Version{
 			Err: err, Version: len(s.Versions) + 1, AppliedAt: e.RecordedAt, Document: d,
-			Source: rec.Source, Author: rec.Author, Reason: rec.Reason, position: e.Position, compiled: t,
+			Source: rec.Source, Author: rec.Author, Reason: rec.Reason, Existing: rec.Existing, position: e.Position, compiled: t,
 		})
 		c.What = "applied"
 	case TypePaused:
@@ -162,6 +167,9 @@ type inForce struct {
 	*trigger.Trigger
 	paused   bool
 	position eventstore.Position
+	// since is when the schedule that it has was put in force.
+	since    domain.Millis
+	existing *SegmentChange
 }
 
 // all are the triggers in force, in the order of their ids.
@@ -172,11 +180,35 @@ func (r *registry) all() []inForce {
 	for _, s := range r.byID {
 		if len(s.Versions) > 0 && s.last().Err == nil {
 			v := s.last()
-			all = append(all, inForce{v.compiled, s.Paused, v.position})
+			all = append(all, inForce{v.compiled, s.Paused, v.position, s.scheduled(), v.Existing})
 		}
 	}
 	slices.SortFunc(all, func(a, b inForce) int { return strings.Compare(a.ID, b.ID) })
 	return all
+}
+
+// scheduled is when the schedule in force was first applied.
+func (s *Status) scheduled() domain.Millis {
+	last := s.last()
+	at := domain.MillisOf(last.AppliedAt)
+	if last.Document.On.Schedule == nil {
+		return at
+	}
+	for i := len(s.Versions) - 1; i >= 0; i-- {
+		v := &s.Versions[i]
+		if v.Document.On.Schedule == nil || *v.Document.On.Schedule != *last.Document.On.Schedule {
+			break
+		}
+		at = domain.MillisOf(v.AppliedAt)
+	}
+	return at
+}
+
+// revision is that behind the last event which was read.
+func (r *registry) revision() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.next
 }
 
 // version is a version of a trigger, and whether the trigger is paused now.
@@ -314,6 +346,9 @@ func (t *Triggers) append(ctx context.Context, r *registry, typ string, rec reco
 type Proposal struct {
 	Document               trigger.Document
 	Source, Author, Reason string
+	// Existing asks for those who are in the segment that starts the trigger by this
+	// change of it, each with that change as the cause. It makes a version of its own.
+	Existing *SegmentChange
 	// Expected, where not 0, is the version that must be in force.
 	Expected int
 }
@@ -337,7 +372,7 @@ func (t *Triggers) Apply(ctx context.Context, p Proposal) (version int, applied 
 			if err != nil {
 				return 0, false, err
 			}
-			if bytes.Equal(before, document) {
+			if bytes.Equal(before, document) && p.Existing == nil {
 				return version, false, nil
 			}
 		}
@@ -345,7 +380,7 @@ func (t *Triggers) Apply(ctx context.Context, p Proposal) (version int, applied 
 			return version, false, fmt.Errorf("%w: version %d", ErrMoved, version)
 		}
 		ok, err := t.append(ctx, r, TypeApplied, record{
-			Trigger: p.Document.ID, Document: document, Source: p.Source, Author: p.Author, Reason: p.Reason,
+			Trigger: p.Document.ID, Document: document, Source: p.Source, Author: p.Author, Reason: p.Reason, Existing: p.Existing,
 		})
 		if err != nil {
 			return 0, false, err

@@ -101,7 +101,10 @@ func (e *Engine) said(ctx context.Context, customer uuid.UUID) (map[uint64]*sent
 }
 
 // stands reports whether a change is still said of a customer, by whatever policy.
-func (e *Engine) stands(ctx context.Context, customer uuid.UUID, c *fact.Change) (bool, error) {
+func (e *Engine) stands(ctx context.Context, customer uuid.UUID, c *fact.Change, found uint64) (bool, error) {
+	if c.Shared() {
+		return e.member(ctx, customer, c, found)
+	}
 	switch c.Type {
 	case "stage.entered", "tier.entered", "satisfaction.entered", "segment.entered", "segment.left":
 	default:
@@ -122,7 +125,7 @@ func (e *Engine) stands(ctx context.Context, customer uuid.UUID, c *fact.Change)
 
 // foundBefore reports whether a change was said of a customer by a place in the log.
 func (e *Engine) foundBefore(ctx context.Context, customer uuid.UUID, c *fact.Change, place eventstore.Position) (bool, error) {
-	if c.Type == "touchpoint" {
+	if c.Type == "touchpoint" || c.Shared() {
 		return false, nil
 	}
 	all, err := e.said(ctx, customer)

@@ -22,6 +22,8 @@ type Whole struct {
 	Members []Member
 	// Segments are those that it is in.
 	Segments []string
+	// Been are the ids that its subjects have borne before.
+	Been []uuid.UUID
 	// Facts are what conditions may ask, over all time; nil where none were asked for.
 	Facts *condition.Subject
 }
@@ -49,6 +51,7 @@ func (v *Views) whole(ctx context.Context, g *generation, q *question, id uuid.U
 	w.Satisfaction = &s
 	for _, m := range a.members {
 		w.Members = append(w.Members, Member{m.id, m.stream})
+		w.Been = append(w.Been, m.been...)
 	}
 	if q.rules.segments != nil {
 		b, err := a.basis(ctx, q.rules.segments)

@@ -55,6 +55,21 @@ type Segment struct {
 type SegmentProposal struct {
 	SegmentDocument
 	Author, Reason string
+	// Trigger, where it is not empty, is the trigger that the segment belongs to; its
+	// name is domain.TriggerSegment then. Nobody else can make, change or delete it.
+	Trigger string
+}
+
+// owner says what is wrong with the name of a segment, *SegmentError.
+func (p *SegmentProposal) owner() error {
+	trigger, owned := domain.SegmentTrigger(p.Name)
+	if owned && trigger != p.Trigger && segmentName.MatchString(trigger) {
+		return &SegmentError{Message: fmt.Sprintf("the segment %s belongs to the trigger %s; change that", p.Name, trigger)}
+	}
+	if !segmentName.MatchString(p.Name) && (!owned || !segmentName.MatchString(trigger)) {
+		return &SegmentError{Message: fmt.Sprintf("name: %q: a segment's name is of lower case letters, digits, _ and -, a letter first, 64 at most", p.Name)}
+	}
+	return nil
 }
 
 // ErrNoSegment is returned for a segment that is not in force.
@@ -239,8 +254,12 @@ func (v *Views) ConditionEnv(event bool) condition.Env {
 // CheckSegment says what is wrong with a segment document, as an *SegmentError, and
 // gives its condition.
 func (v *Views) CheckSegment(d SegmentDocument) (*condition.Condition, error) {
-	if !segmentName.MatchString(d.Name) {
-		return nil, &SegmentError{Message: fmt.Sprintf("name: %q: a segment's name is of lower case letters, digits, _ and -, a letter first, 64 at most", d.Name)}
+	return v.checkSegment(&SegmentProposal{SegmentDocument: d})
+}
+
+func (v *Views) checkSegment(d *SegmentProposal) (*condition.Condition, error) {
+	if err := d.owner(); err != nil {
+		return nil, err
 	}
 	if len(d.Description) > 2000 {
 		return nil, &SegmentError{Message: "description: at most 2000 bytes"}
@@ -275,7 +294,7 @@ func (v *Views) CheckSegment(d SegmentDocument) (*condition.Condition, error) {
 func (v *Views) ApplySegment(ctx context.Context, p SegmentProposal) (s Segment, applied bool, err error) {
 	p.Condition = strings.TrimSpace(p.Condition)
 	return v.changeSegment(ctx, p, func(now map[string]*segmentEvent) (bool, error) {
-		if _, err := v.CheckSegment(p.SegmentDocument); err != nil {
+		if _, err := v.checkSegment(&p); err != nil {
 			return false, err
 		}
 		is := now[p.Name]
@@ -291,6 +310,9 @@ func (v *Views) DeleteSegment(ctx context.Context, p SegmentProposal) error {
 	_, _, err := v.changeSegment(ctx, p, func(now map[string]*segmentEvent) (bool, error) {
 		if now[p.Name] == nil {
 			return false, ErrNoSegment
+		}
+		if err := p.owner(); err != nil {
+			return false, err
 		}
 		for _, name := range slices.Sorted(maps.Keys(now)) {
 			c, err := condition.Compile(now[name].Condition, condition.Env{})

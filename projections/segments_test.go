@@ -157,6 +157,25 @@ func TestSegmentsThatNameOthers(t *testing.T) {
 	if err := s.views.DeleteSegment(t.Context(), SegmentProposal{SegmentDocument: SegmentDocument{Name: "none"}}); !errors.Is(err, ErrNoSegment) {
 		t.Errorf("nothing is deleted: %v", err)
 	}
+	// Those of triggers are theirs alone.
+	const theirs = "trigger.quiet"
+	for _, owner := range []string{"", "other", "quiet"} {
+		p := SegmentProposal{SegmentDocument: SegmentDocument{Name: theirs, Condition: "true"}, Trigger: owner}
+		if _, applied, err := s.views.ApplySegment(t.Context(), p); applied != (owner == "quiet") || errors.As(err, &wrong) == applied {
+			t.Errorf("%s applied by %q: %t, %v", theirs, owner, applied, err)
+		}
+	}
+	s.until("the segment of the trigger", func() bool {
+		in, err := s.views.Segment(theirs)
+		return err == nil && in.Built && s.views.Status().Ready
+	})
+	s.expect(theirs, s.members(theirs, time.Time{}), s.members("all", time.Time{})...)
+	for _, owner := range []string{"", "other", "quiet"} {
+		p := SegmentProposal{SegmentDocument: SegmentDocument{Name: theirs}, Trigger: owner}
+		if err := s.views.DeleteSegment(t.Context(), p); (err == nil) != (owner == "quiet") {
+			t.Errorf("%s deleted by %q: %v", theirs, owner, err)
+		}
+	}
 	// The same again changes nothing.
 	if _, applied, err := s.views.ApplySegment(t.Context(), SegmentProposal{SegmentDocument: SegmentDocument{Name: "all", Condition: " true\n"}}); applied || err != nil {
 		t.Errorf("the same again: %t, %v", applied, err)

@@ -13,8 +13,7 @@ type Data struct {
 	Delivery string      `json:"delivery"`
 	Trigger  TriggerData `json:"trigger"`
 	// Type is what happened: stage.entered, tier.entered, satisfaction.entered,
-	// points.expiring, touchpoint, segment.entered, segment.left, absence or
-	// schedule. At is when.
+	// touchpoint, segment.entered, segment.left or schedule. At is when.
 	Type string    `json:"type"`
 	At   time.Time `json:"at"`
 	// Event is the touchpoint behind it, nil where there is none (a deadline, a
@@ -22,8 +21,8 @@ type Data struct {
 	Event    *EventData   `json:"event"`
 	Customer CustomerData `json:"customer"`
 	// Before and After are where the customer stood and stands by this change, such
-	// as {"stage": "loyal"} and {"stage": "at_risk"}; After of expiring points holds
-	// "points", "program" and "expires_at".
+	// as {"stage": "loyal"} and {"stage": "at_risk"}; a touchpoint and a schedule have
+	// no before.
 	Before map[string]any `json:"before"`
 	After  map[string]any `json:"after"`
 	// Reason is the rule in words.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/robfig/cron/v3"
+
 	"sojourn/automation/delivery"
 	"sojourn/condition"
 	"sojourn/domain"
@@ -39,6 +41,8 @@ type Trigger struct {
 	freshness, coolDown domain.Millis
 	atMost, cap         *Bound
 	window, quiet       *hours
+	ticks               cron.Schedule // of a schedule
+	tickZone            *time.Location
 }
 
 // DefaultFreshness is how old a change may be when it is first offered.
@@ -62,7 +66,7 @@ func Compile(d *Document, n *Names) (*Trigger, error) {
 	if !idPattern.MatchString(d.ID) {
 		v.add(fmt.Sprintf("%q is no id: 1 to 64 lower case letters, digits, _ and -, a letter first", d.ID), "id")
 	}
-	v.on(&d.On, n)
+	v.on(t, n)
 	if strings.TrimSpace(d.Where) != "" {
 		env := n.Env
 		env.Event = true
@@ -104,9 +108,10 @@ func (v *validator) words(what string, words, known []string, path ...string) {
 	}
 }
 
-const onKinds = "transition, tier, satisfaction, touchpoint or segment"
+const onKinds = "transition, tier, satisfaction, touchpoint, segment, absence or schedule"
 
-func (v *validator) on(o *On, n *Names) {
+func (v *validator) on(t *Trigger, n *Names) {
+	o := &t.On
 	count := 0
 	if o.Transition != nil {
 		count++
@@ -140,18 +145,17 @@ func (v *validator) on(o *On, n *Names) {
 			v.word("segment", o.Segment.Left, n.Segments, "on", "segment", "left")
 		}
 	}
-	for _, missing := range [...]struct {
-		key, instead string
-		given        any
-	}{
-		{"points_expiring", "", o.PointsExpiring},
-		{"absence", "; a segment whose condition is the absence does the same: on: {segment: {entered: …}}", o.Absence},
-		{"schedule", "", o.Schedule},
-	} {
-		if missing.given != nil {
-			count++
-			v.add("this release does not offer it"+missing.instead, "on", missing.key)
-		}
+	if o.Absence != nil {
+		count++
+		v.absence(&t.Document, n)
+	}
+	if o.Schedule != nil {
+		count++
+		v.schedule(o.Schedule, t, n)
+	}
+	if o.PointsExpiring != nil {
+		count++
+		v.add("this release does not offer it", "on", "points_expiring")
 	}
 	if count != 1 {
 		v.add("say exactly one of "+onKinds, "on")
@@ -431,9 +435,11 @@ func (t *Trigger) Matches(c *Offer) bool {
 	case "satisfaction.entered":
 		return o.Satisfaction != nil && any(o.Satisfaction.From, c.From) && any(o.Satisfaction.To, c.To)
 	case "segment.entered":
-		return o.Segment != nil && o.Segment.Entered == c.Programme
+		return o.Segment != nil && o.Segment.Entered == c.Programme || o.Absence != nil && c.Programme == domain.TriggerSegment(t.ID)
 	case "segment.left":
 		return o.Segment != nil && o.Segment.Left == c.Programme
+	case TypeSchedule:
+		return o.Schedule != nil && o.Schedule.Segment == c.Programme
 	case "touchpoint":
 		return o.Touchpoint != nil && (o.Touchpoint.Name != "" && strings.EqualFold(o.Touchpoint.Name, c.To) ||
 			o.Touchpoint.Meaning != "" && o.Touchpoint.Meaning == c.Meaning)

@@ -27,8 +27,16 @@ func TestCompileNamesEveryMistake(t *testing.T) {
 		`{"id":"a","on":{"tier":{"programme":"main","to":["silver"]}},` + hook + `}`:                                                            `on.tier.to[0]: "silver" is no tier; known are base, gold`,
 		`{"id":"a","on":{"touchpoint":{}},` + hook + `}`:                                                                                        "on.touchpoint: say either its name or its meaning",
 		`{"id":"a","on":{"segment":{"entered":"vp"}},` + hook + `}`:                                                                             `on.segment.entered: "vp" is no segment`,
-		`{"id":"a","on":{"absence":{"of":"x"}},` + hook + `}`:                                                                                   "on.absence: this release does not offer it; a segment",
-		`{"id":"a","on":{"schedule":"daily"},` + hook + `}`:                                                                                     "on.schedule: this release does not offer it",
+		`{"id":"a","on":{"absence":{"meaning":"buy","for":"30d"}},` + hook + `}`:                                                                `on.absence.meaning: "buy" is no meaning; known are purchase`,
+		`{"id":"a","on":{"absence":{"meaning":"purchase","for":"soon"}},` + hook + `}`:                                                          `on.absence.for: "soon" is no time`,
+		`{"id":"a","on":{"absence":{"meaning":"purchase","for":"1.5h"}},` + hook + `}`:                                                          `on.absence: `,
+		`{"id":"a","on":{"absence":{"meaning":"purchase","for":"30d","since":"frst"}},` + hook + `}`:                                            `on.absence.since: "frst" is no point to count from; did you mean "first"?`,
+		`{"id":"a","on":{"points_expiring":{}},` + hook + `}`:                                                                                   "on.points_expiring: this release does not offer it",
+		`{"id":"a","on":{"schedule":{"cron":"daily","segment":"vip"}},` + hook + `}`:                                                            `on.schedule.cron: "daily" are no times such as`,
+		`{"id":"a","on":{"schedule":{"cron":"0 0 30 2 *","segment":"vip"}},` + hook + `}`:                                                       `on.schedule.cron: "0 0 30 2 *" never comes`,
+		`{"id":"a","on":{"schedule":{"cron":"@every 1h","segment":"vip"}},` + hook + `}`:                                                        `on.schedule.cron: say the times as`,
+		`{"id":"a","on":{"schedule":{"cron":"@daily","segment":"vp","time_zone":"Mars"}},` + hook + `}`:                                         `on.schedule.time_zone: "Mars" is no time zone`,
+		`{"id":"a","on":{"schedule":{"cron":"@daily"}},` + hook + `}`:                                                                           `on.schedule.segment: say the segment`,
 		`{"id":"a",` + on + `,"where":"traits.vip ==",` + hook + `}`:                                                                            "where: 1:14: ",
 		`{"id":"a",` + on + `,"limits":{"freshness":"soon"},` + hook + `}`:                                                                      `limits.freshness: "soon" is no time such as`,
 		`{"id":"a",` + on + `,"limits":{"holdout":1},` + hook + `}`:                                                                             "limits.holdout: 1 is no share",
@@ -74,12 +82,12 @@ func TestSchemaHasEveryKey(t *testing.T) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"transition", "tier", "satisfaction", "touchpoint", "segment"} {
+	for _, key := range []string{"transition", "tier", "satisfaction", "touchpoint", "segment", "absence", "schedule"} {
 		if s.Properties["on"].Properties[key] == nil {
 			t.Errorf("on has no %s", key)
 		}
 	}
-	if s.Properties["limits"].Properties["send_window"] == nil || s.Properties["on"].Properties["absence"] != nil {
+	if s.Properties["limits"].Properties["send_window"] == nil || s.Properties["on"].Properties["points_expiring"] != nil {
 		t.Errorf("the schema is %s", b)
 	}
 }

@@ -30,11 +30,11 @@ type On struct {
 	Satisfaction *Satisfaction `json:"satisfaction,omitempty" yaml:"satisfaction"`
 	Touchpoint   *Touchpoint   `json:"touchpoint,omitempty" yaml:"touchpoint"`
 	Segment      *Segment      `json:"segment,omitempty" yaml:"segment"`
-	// These three are known by name, so that a file which has them is told that they
-	// are not offered.
+	Absence      *Absence      `json:"absence,omitempty" yaml:"absence"`
+	Schedule     *Schedule     `json:"schedule,omitempty" yaml:"schedule"`
+	// PointsExpiring is known by name, so that a file which has it is told that it is
+	// not offered.
 	PointsExpiring any `json:"points_expiring,omitempty" yaml:"points_expiring"`
-	Absence        any `json:"absence,omitempty" yaml:"absence"`
-	Schedule       any `json:"schedule,omitempty" yaml:"schedule"`
 }
 
 // Transition is a change of stage; an empty list is any stage.
@@ -66,6 +66,25 @@ type Touchpoint struct {
 type Segment struct {
 	Entered string `json:"entered,omitempty" yaml:"entered"`
 	Left    string `json:"left,omitempty" yaml:"left"`
+}
+
+// Absence is that a touchpoint has not come for a time: it is kept as a segment that
+// belongs to the trigger (Document.Owned).
+type Absence struct {
+	Name    string `json:"name,omitempty" yaml:"name"`
+	Meaning string `json:"meaning,omitempty" yaml:"meaning"`
+	For     string `json:"for" yaml:"for"`
+	// Since is what the time counts from: last (the default) or first, of that
+	// touchpoint, or first_seen, the customer's first touchpoint.
+	Since string `json:"since,omitempty" yaml:"since"`
+}
+
+// Schedule is for every customer who is in a segment at times by the clock.
+type Schedule struct {
+	Cron    string `json:"cron" yaml:"cron"` // minute, hour, day of the month, month, day of the week; @daily and the like
+	Segment string `json:"segment" yaml:"segment"`
+	// TimeZone is that of Cron; UTC where there is none.
+	TimeZone string `json:"time_zone,omitempty" yaml:"time_zone"`
 }
 
 // Limits say when nothing is sent, or later.

@@ -18,6 +18,14 @@ type Offer struct {
 }
 
 // Delivery is the id of what the trigger does about an offer.
-func (t *Trigger) Delivery(o *Offer) uuid.UUID {
-	return fact.DeliveryID(t.ID, t.Do.Action(), o.Key())
+func (t *Trigger) Delivery(o *Offer) uuid.UUID { return t.DeliveryOf(o, o.Customer) }
+
+// DeliveryOf is that id where the customer of the offer bore another id. It is the
+// same for a cause that says itself whose it is.
+func (t *Trigger) DeliveryOf(o *Offer, customer uuid.UUID) uuid.UUID {
+	key := o.Key()
+	if o.Shared() {
+		key += "\x00" + customer.String()
+	}
+	return fact.DeliveryID(t.ID, t.Do.Action(), key)
 }

@@ -64,6 +64,18 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 		return nil, err
 	}
 	if c.Roles.has(roleAutomate) {
+		// An apply may have been cut off before its segment.
+		all, err := a.triggers.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range all {
+			if n := len(s.Versions); n > 0 && s.Versions[n-1].Err == nil {
+				if err := a.own(ctx, &s.Versions[n-1].Document, s.Versions[n-1].Author, ""); err != nil {
+					log.Error("the segment of a trigger cannot be made", "trigger", s.ID, "error", err)
+				}
+			}
+		}
 		a.engine.Start(ctx)
 	}
 	return a, nil
@@ -71,6 +83,40 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 
 // stop ends the engine; what is under way is made again after a start.
 func (a *automator) stop() error { return a.engine.Stop() }
+
+// own makes the segment that belongs to a trigger, or deletes the one that does so no
+// more.
+func (a *automator) own(ctx context.Context, d *trigger.Document, author, reason string) error {
+	p := projections.SegmentProposal{Author: author, Reason: reason, Trigger: d.ID}
+	var owns bool
+	if p.Name, p.Condition, owns = d.Owned(); owns {
+		p.Description = "Belongs to the trigger " + d.ID + "."
+		_, _, err := a.views.ApplySegment(ctx, p)
+		return err
+	}
+	p.Name = domain.TriggerSegment(d.ID)
+	if _, err := a.views.Segment(p.Name); errors.Is(err, projections.ErrNoSegment) {
+		return nil
+	}
+	err := a.views.DeleteSegment(ctx, p)
+	if errors.Is(err, projections.ErrNoSegment) {
+		return nil
+	}
+	return err
+}
+
+// existing is the last change of a segment, and how many are in it by that.
+func (a *automator) existing(ctx context.Context, segment string) (c automation.SegmentChange, n int, err error) {
+	s, err := a.views.Segment(segment)
+	if err != nil {
+		return c, 0, err
+	}
+	err = a.views.EachSegmentMember(ctx, segment, s.AppliedAt, func(projections.SegmentMember) error {
+		n++
+		return nil
+	})
+	return automation.SegmentChange{At: domain.MillisOf(s.AppliedAt), Position: s.Position}, n, err
+}
 
 // lateQueue is the dispatcher, which is made of the engine.
 type lateQueue struct{ *delivery.Dispatcher }
@@ -132,11 +178,8 @@ func (c *customers) At(t domain.Millis, known bool) automation.Views {
 	return &customers{c.views, projections.At{AsOf: t.Time()}}
 }
 
-// WaitFor returns when answers hold a position that the log does.
+// WaitFor returns when the views hold a position.
 func (c *customers) WaitFor(ctx context.Context, position eventstore.Position) error {
-	if c.at == (projections.At{}) {
-		return nil // they are asked ahead of the views
-	}
 	return c.views.WaitFor(ctx, position)
 }
 
@@ -144,6 +187,18 @@ func (c *customers) WaitFor(ctx context.Context, position eventstore.Position) e
 func (c *customers) Classify(h *domain.Header) (meaning, channel string) {
 	rule := c.views.InForce().Classify(h.Kind, h.Source, h.Name)
 	return string(rule.Meaning), rule.Channel
+}
+
+// Members gives each customer who is in a segment at an instant.
+func (c *customers) Members(ctx context.Context, segment string, at domain.Millis, each func(uuid.UUID) error) error {
+	err := c.views.EachSegmentMember(ctx, segment, at.Time(), func(m projections.SegmentMember) error { return each(m.Customer) })
+	switch {
+	case errors.Is(err, projections.ErrNoSegment):
+		return nil
+	case errors.Is(err, projections.ErrSegmentNotBuilt):
+		return automation.ErrNotReady
+	}
+	return err
 }
 
 // Customer is the customer that an id belongs to.
@@ -165,7 +220,7 @@ func (c *customers) Customer(ctx context.Context, id uuid.UUID, needs *condition
 }
 
 func automationCustomer(w *projections.Whole) *automation.Customer {
-	out := &automation.Customer{ID: w.ID, Facts: w.Facts, Data: delivery.CustomerData{
+	out := &automation.Customer{ID: w.ID, Been: w.Been, Facts: w.Facts, Data: delivery.CustomerData{
 		ID: w.ID.String(), Stage: w.Stage, Since: w.StageSince, Traits: w.Traits,
 		Tiers: map[string]string{}, Points: map[string]string{}, Status: string(w.Satisfaction.Status),
 		Segments: append([]string{}, w.Segments...), Accounts: []string{},
@@ -265,6 +320,7 @@ func (p *appender) Unsubscribe(ctx context.Context, customer uuid.UUID, category
 func (a *automator) api() *api.Automation {
 	return &api.Automation{
 		Triggers: a.triggers, Engine: a.engine, Schema: trigger.Schema, Deliveries: a.views.Deliveries,
+		Own: a.own, Existing: a.existing,
 		Parse: func(source string) (trigger.Document, []api.PolicyProblem) {
 			d, err := readTrigger("trigger", []byte(source), a.names())
 			return d, problemsOf(err)

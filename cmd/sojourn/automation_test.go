@@ -336,3 +336,101 @@ func TestASegmentStartsATrigger(t *testing.T) {
 		}
 	}
 }
+
+// TestTriggersByTheClock: an absence, a schedule, and those who are in a segment
+// already.
+func TestTriggersByTheClock(t *testing.T) {
+	hooks := newReceiver(t)
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--automation-allow", "127.0.0.0/8", "--flush-interval", "20ms")
+	if got := s.call(t, http.MethodPut, "/api/v1/destinations/crm", map[string]string{"kind": "webhook", "url": hooks.URL}, nil); got/100 != 2 {
+		t.Fatalf("destination: %d", got)
+	}
+	s.track(t, person("1", true), order("1"), person("2", true))
+	if got := s.call(t, http.MethodPut, "/api/v1/segments/buyers", map[string]string{"condition": `count(meaning("purchase")) >= 1`}, nil); got/100 != 2 {
+		t.Fatalf("segment: %d", got)
+	}
+	built := func(name string) {
+		t.Helper()
+		var segment struct {
+			Built   bool
+			Members int
+			Trigger string
+		}
+		eventually(t, name+" is built", func() bool {
+			s.get(t, "/api/v1/segments/"+name, &segment)
+			return segment.Built
+		})
+	}
+	built("buyers")
+	apply := func(want int, body map[string]any) (out api.TriggerApplied) {
+		t.Helper()
+		if got := s.call(t, http.MethodPost, "/api/v1/triggers", body, &out); got != want {
+			t.Fatalf("%v: %d", body, got)
+		}
+		return out
+	}
+
+	// Who is in a segment already: the number first.
+	existing := map[string]any{"source": `{id: bought, on: {segment: {entered: buyers}}, do: {webhook: {destination: crm}}}`, "fire": "existing"}
+	if a := apply(200, existing); a.Applied || a.Confirm == nil || *a.Confirm != 1 {
+		t.Fatalf("%+v", a)
+	}
+	existing["confirm"] = 2
+	apply(409, existing)
+	existing["confirm"] = 1
+	if a := apply(200, existing); !a.Applied || a.Confirm != nil {
+		t.Fatalf("%+v", a)
+	}
+	eventually(t, "the webhook of the one", func() bool { return hooks.count() == 1 })
+
+	// The command asks, and takes no answer for a no.
+	file := filepath.Join(t.TempDir(), "told.yaml")
+	if err := os.WriteFile(file, []byte(`{id: told, on: {segment: {entered: buyers}}, do: {kafka: {destination: none}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, _ := sojourn(t.Context(), "trigger", "apply", file, "--data="+s.data, "--fire-existing", "--yes"); status != 1 {
+		t.Errorf("a trigger without its destination: %d", status)
+	}
+	if err := os.WriteFile(file, []byte(`{id: told, on: {segment: {entered: buyers}}, do: {touchpoint: {name: Told}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, out, _ := sojourn(t.Context(), "trigger", "apply", file, "--data="+s.data, "--fire-existing"); status != 1 || !strings.Contains(out, "1 customers are in the segment") {
+		t.Errorf("%d: %s", status, out)
+	}
+	if status, out, _ := sojourn(t.Context(), "trigger", "apply", file, "--data="+s.data, "--fire-existing", "--yes"); status != 0 || !strings.Contains(out, "version 1 of trigger told is in force") {
+		t.Errorf("%d: %s", status, out)
+	}
+	var told struct{ Deliveries []api.DeliveryBody }
+	eventually(t, "the touchpoint of the one", func() bool {
+		s.get(t, "/api/v1/deliveries?trigger=told&state=delivered", &told)
+		return len(told.Deliveries) == 1
+	})
+
+	// An absence has a segment of its own, which goes with it.
+	absent := map[string]any{"source": `{id: quiet, on: {absence: {meaning: purchase, for: 2s}}, do: {webhook: {destination: crm, body: '"quiet"'}}}`}
+	if a := apply(200, absent); a.Segment != "trigger.quiet" {
+		t.Fatalf("%+v", a)
+	}
+	built("trigger.quiet")
+	if got := s.call(t, http.MethodPut, "/api/v1/segments/trigger.quiet", map[string]string{"condition": "true"}, nil); got != 422 {
+		t.Errorf("it was changed by hand: %d", got)
+	}
+	if got := s.call(t, http.MethodDelete, "/api/v1/segments/trigger.quiet", nil, nil); got != 422 {
+		t.Errorf("it was deleted by hand: %d", got)
+	}
+	s.track(t, order("2"))
+	eventually(t, "two and then quiet", func() bool { return hooks.count() == 3 })
+	absent["source"] = `{id: quiet, on: {touchpoint: {name: Nothing}}, do: {webhook: {destination: crm}}}`
+	apply(200, absent)
+	var all struct{ Segments []api.SegmentBody }
+	s.get(t, "/api/v1/segments", &all)
+	if len(all.Segments) != 1 || all.Segments[0].Name != "buyers" {
+		t.Errorf("the segments are %+v", all.Segments)
+	}
+
+	// What a schedule would have done; its first tick is not waited for.
+	apply(200, map[string]any{"source": `{id: hourly, on: {schedule: {cron: "0 * * * *", segment: buyers}}, do: {webhook: {destination: crm}}}`})
+	if got := s.call(t, http.MethodGet, "/api/v1/triggers/hourly", nil, nil); got != 200 {
+		t.Errorf("%d", got)
+	}
+}

@@ -92,6 +92,7 @@ func loadTrigger(path string) (string, trigger.Document, error) {
 func newTriggerApply() *cobra.Command {
 	var r remote
 	var in api.TriggerSource
+	var existing, yes bool
 	c := &cobra.Command{
 		Use:   "apply FILE",
 		Short: "Put a trigger in force",
@@ -101,6 +102,8 @@ func newTriggerApply() *cobra.Command {
 	r.flags(c.Flags())
 	c.Flags().StringVar(&in.Author, "author", "", "`name` of who decides, kept with the version")
 	c.Flags().StringVar(&in.Reason, "reason", "", "why, in your own `words`, kept with the version")
+	c.Flags().BoolVar(&existing, "fire-existing", false, "begin with those who are in the segment already, by its last change; says how many and asks")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.Flags().IntVar(&in.ExpectedVersion, "expect", 0, "apply only where this `version` is in force")
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
 		if in.Source, _, err = loadTrigger(args[0]); err != nil {
@@ -110,9 +113,26 @@ func newTriggerApply() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if existing {
+			in.Fire = "existing"
+		}
 		a, err := cl.ApplyTrigger(c.Context(), in)
 		if err != nil {
 			return err
+		}
+		if a.Confirm != nil {
+			if _, err := fmt.Fprintf(c.OutOrStdout(), "%d customers are in the segment by its last change\n", *a.Confirm); err != nil {
+				return err
+			}
+			if !yes {
+				if ok, err := agreed(c); !ok || err != nil {
+					return err
+				}
+			}
+			in.Confirm = a.Confirm
+			if a, err = cl.ApplyTrigger(c.Context(), in); err != nil {
+				return err
+			}
 		}
 		text := "version %d of trigger %s is in force\n"
 		if !a.Applied {
@@ -122,6 +142,18 @@ func newTriggerApply() *cobra.Command {
 		return err
 	}
 	return c
+}
+
+// agreed asks on the terminal whether to go on; it is an error where nobody answers.
+func agreed(c *cobra.Command) (bool, error) {
+	if _, err := fmt.Fprint(c.OutOrStdout(), "begin with them? (yes/no) "); err != nil {
+		return false, err
+	}
+	var answer string
+	if _, err := fmt.Fscanln(c.InOrStdin(), &answer); err != nil {
+		return false, errors.New("nobody has answered; --yes goes on without asking")
+	}
+	return strings.EqualFold(answer, "yes") || strings.EqualFold(answer, "y"), nil
 }
 
 func newTriggerList() *cobra.Command {

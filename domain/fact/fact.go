@@ -107,15 +107,15 @@ const (
 // Change is what happened to the customer.
 type Change struct {
 	// Type is stage.entered, tier.entered, satisfaction.entered, segment.entered,
-	// segment.left, touchpoint, points.expiring or schedule.
+	// segment.left, touchpoint or schedule.
 	Type      string        `json:"type"`
-	Programme string        `json:"programme,omitempty"` // of a tier or of points; the segment
+	Programme string        `json:"programme,omitempty"` // of a tier; the segment
 	From      string        `json:"from,omitempty"`
 	To        string        `json:"to,omitempty"` // of a touchpoint its name
 	At        domain.Millis `json:"at"`
 	Reason    string        `json:"reason,omitempty"`
 	// Cause is "touchpoint:<event id>", "deadline:<rule>:<event id it counts from>",
-	// "tick:<time>" or "day:<date>".
+	// "tick:<time>" or "segment:<position of its change>".
 	Cause string `json:"cause"`
 }
 
@@ -127,6 +127,12 @@ func (c *Change) Touchpoint() (uuid.UUID, bool) {
 	}
 	id, err := uuid.Parse(c.Cause[i+1:])
 	return id, err == nil
+}
+
+// Shared reports whether many customers have this cause at once: a tick of a
+// schedule, or the change of a segment. Then the customer belongs to what it is.
+func (c *Change) Shared() bool {
+	return strings.HasPrefix(c.Cause, "tick:") || strings.HasPrefix(c.Cause, "segment:")
 }
 
 // Key identifies the change whatever policy found it and whoever the customer is:
