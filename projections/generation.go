@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
-	"sojourn/domain/customer"
 	"sojourn/eventstore"
 	"sojourn/warehouse"
 )
@@ -291,7 +290,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 // history reads touchpoints from the log as the fold takes them.
 func (g *generation) history(ctx context.Context) history {
 	d := decoder{rules: g.rules, keyer: g.keyer, logger: g.logger}
-	return func(stream string, to eventstore.Position, do func(*customer.Touch)) error {
+	return func(stream string, to eventstore.Position, do func(*arrival)) error {
 		for e, err := range g.store.ReadStream(ctx, stream, 0, eventstore.Forwards) {
 			if err != nil {
 				return err
@@ -301,7 +300,7 @@ func (g *generation) history(ctx context.Context) history {
 			}
 			var a arrival
 			if d.decode(&e, &a); a.kind == touchpoint {
-				do(&a.touch)
+				do(&a)
 			}
 		}
 		return nil
