@@ -108,7 +108,7 @@ func (g *generation) utterances(ctx context.Context, after eventstore.Position) 
 // utteredAt is the instant as of which a statement was said; ok is false for other
 // events.
 func utteredAt(e *eventstore.Recorded) (u utterance, ok bool, err error) {
-	if !slices.Contains(entered[:], e.Type) && !slices.Contains(withdrawn[:], e.Type) {
+	if !isStatement(e.Type) {
 		return u, false, nil
 	}
 	var said Withdrawal // what it has in common with a Statement

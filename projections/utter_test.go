@@ -26,7 +26,7 @@ func TestSaidAheadOfTheRows(t *testing.T) {
 			log := openStore(t, &c)
 			defer func() { _ = log.Close() }()
 			c.set(day0)
-			rules, sink, dir := testRules(), newMemory(), vfs.NewMem()
+			rules, sink, dir := segmentRules(), newMemory(), vfs.NewMem()
 			store := &faulty{Store: log}
 			crash := false
 			store.fault = func() error {
