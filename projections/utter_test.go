@@ -150,3 +150,126 @@ func TestSaysAtOnce(t *testing.T) {
 		t.Fatalf("said  %q\nviews %q", got, want)
 	}
 }
+
+// saidAhead is a generation that was cut off when something was said ahead of the rows,
+// and what it had come to.
+func saidAhead(t *testing.T, log eventstore.Store, c *clock) (at checkpoint, end eventstore.Position) {
+	t.Helper()
+	old := live(t, newMemory(), log, c)
+	bought("o1", "42", day0-2, 30).appendTo(t, log)
+	if err := old.runToEnd(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	at = old.state.checkpoint()
+	end = bought("o2", "42", day0-1, 30).appendTo(t, log)
+	if err := errors.Join(old.read(t.Context(), end, 0), old.utter(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if len(standing(t, log)) != 2 || old.state.checkpoint() != at {
+		t.Fatalf("at %+v, said %v", old.state.checkpoint(), standing(t, log))
+	}
+	return at, end
+}
+
+// Views that go on where others were cut off take nothing back of what these have said
+// ahead of their rows, and say it once.
+func TestSwitchWhereSomethingWasSaidAhead(t *testing.T) {
+	var c clock
+	c.set(day0)
+	log := openStore(t, &c)
+	defer func() { _ = log.Close() }()
+	at, end := saidAhead(t, log, &c)
+	g := newGeneration(t, vfs.NewMem(), log, newMemory(), testRules(), &c)
+	defer func() { _ = g.settle(); _ = g.state.close() }()
+	if err := g.runTo(t.Context(), at.Position, at.Clock, nil); err != nil {
+		t.Fatal(err)
+	}
+	head, err := log.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.built = true
+	v := &Views{cfg: Config{Store: log, FlushInterval: time.Millisecond, Now: c.now}, logger: discard, active: g}
+	v.ctx, v.cancel = context.WithCancel(context.Background())
+	g.changed = v.moved.send
+	v.startLoop()
+	if err := v.WaitFor(t.Context(), end); err != nil {
+		t.Fatal(err)
+	}
+	v.stopLoop()
+	if again, err := log.Head(t.Context()); err != nil || again != head {
+		t.Errorf("the log ends at %d, and after the switch at %d, %v: %v", head, again, err, standing(t, log))
+	}
+}
+
+// What is said ahead of the rows is no difference between statements and views.
+func TestVerifyWhereSomethingWasSaidAhead(t *testing.T) {
+	var c clock
+	c.set(day0)
+	log := openStore(t, &c)
+	defer func() { _ = log.Close() }()
+	at, _ := saidAhead(t, log, &c)
+	g := newGeneration(t, vfs.NewMem(), log, newMemory(), testRules(), &c)
+	defer func() { _ = g.settle(); _ = g.state.close() }()
+	if err := g.runTo(t.Context(), at.Position, at.Clock, nil); err != nil {
+		t.Fatal(err)
+	}
+	r := &Verification{Rows: map[string]uint64{}, Different: map[string]uint64{}}
+	if err := g.verifyStatements(t.Context(), r, 10); err != nil {
+		t.Fatal(err)
+	}
+	if !r.Equal() || r.Rows[statementsTable] == 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// parting is a store that loses whoever reads it as soon as lost is set.
+type parting struct {
+	eventstore.Store
+	lost func() bool
+}
+
+func (p parting) Head(ctx context.Context) (eventstore.Position, error) {
+	if p.lost() {
+		return 0, context.Canceled
+	}
+	return p.Store.Head(ctx)
+}
+
+// Views stand still only when the flush under way is done, wherever they were stopped.
+func TestStandStillAfterTheFlush(t *testing.T) {
+	var c clock
+	c.set(day0)
+	log := openStore(t, &c)
+	defer func() { _ = log.Close() }()
+	sink := newMemory()
+	g := live(t, sink, log, &c)
+	v := &Views{cfg: Config{Store: log, FlushInterval: time.Millisecond, Now: c.now}, logger: discard, active: g}
+	v.ctx, v.cancel = context.WithCancel(context.Background())
+	g.changed = v.moved.send
+	begun, stopped := make(chan struct{}), make(chan struct{})
+	sink.fault = func(stage int) error {
+		if stage == 0 {
+			close(begun)
+			<-stopped
+		}
+		return nil
+	}
+	g.store = parting{log, func() bool {
+		select {
+		case <-begun:
+			v.cancel() // in the middle of a round
+			close(stopped)
+			return true
+		default:
+			return false
+		}
+	}}
+	bought("o1", "42", day0-domain.Day, 30).appendTo(t, log)
+	v.startLoop()
+	<-stopped
+	v.stopLoop()
+	if g.writing != nil {
+		t.Error("a flush is under way")
+	}
+}

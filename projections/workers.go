@@ -494,12 +494,7 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 			return err
 		}
 	}
-	switch {
-	case old != nil:
-		if err := g.hear(ctx); err != nil {
-			return err
-		}
-	case handedOn:
+	if old != nil || handedOn {
 		if err := g.goOn(ctx, to); err != nil {
 			return err
 		}
@@ -521,13 +516,13 @@ func (l *layout) before(generation int) (before *laidOut) {
 	return before
 }
 
-// goOn reads what the workers before had not all come to, as one batch: what some of
-// them have said of it is not said again.
+// goOn reads up to a position that some of the workers before had come to, and up to
+// where anything was said ahead of a batch that was never written, as one batch: what was
+// said of it is not said again, and the rest is news.
 func (g *generation) goOn(ctx context.Context, to eventstore.Position) error {
 	if err := g.hear(ctx); err != nil {
 		return err
 	}
-	// Some of it may have been said ahead of a batch that was never written.
 	said, err := g.utterances(ctx, g.fold.position)
 	if err != nil {
 		return err
