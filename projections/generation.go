@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -607,15 +608,21 @@ func (g *generation) hear(ctx context.Context) error {
 	return g.hearUntil(ctx, utterance{math.MaxUint64, domain.MaxTime})
 }
 
-// hearUntil is hear, of what was said as of an instant or before.
+// hearUntil is hear, of what was said as of an instant or before, in each stream up to the
+// first that was said later: a process that did not know yet that it was fenced may have
+// said that ahead. Whoever speaks there next reads the rest (sayAgain).
 func (g *generation) hearUntil(ctx context.Context, until utterance) error {
+	later := map[string]bool{}
 	for e, err := range g.store.ReadAll(ctx, g.fold.position) {
 		if err != nil {
 			return err
 		}
 		if u, ok, err := utteredAt(&e); err != nil {
 			return err
-		} else if !ok || u.at > until.at || u.at == until.at && u.clock > until.clock {
+		} else if !ok || later[e.Stream] {
+			continue
+		} else if u.at > until.at || u.at == until.at && u.clock > until.clock {
+			later[strings.Clone(e.Stream)] = true
 			continue
 		}
 		if g.fold.statement(&e); g.fold.err != nil {

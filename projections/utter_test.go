@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"sojourn/domain"
@@ -271,5 +272,53 @@ func TestStandStillAfterTheFlush(t *testing.T) {
 	v.stopLoop()
 	if g.writing != nil {
 		t.Error("a flush is under way")
+	}
+}
+
+// Of two processes that hold a part for a moment the one that is fenced may say something
+// ahead before it learns of that. Whoever takes the part later begins with an empty disk
+// all the same.
+func TestTakesOverWhereTwoHaveSpoken(t *testing.T) {
+	var c clock
+	c.set(day0)
+	log := openStore(t, &c)
+	defer func() { _ = log.Close() }()
+	sink, shard := newMemory(), Shard{1, 1}
+	open := func() *generation {
+		s, err := openState(vfs.NewMem(), "state", 1<<20, discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &generation{
+			number: 1, shard: shard, rules: testRules(), store: log, keyer: testKeyer, sink: part{sink, t, shard}, state: s,
+			now: c.now, logger: discard, changed: func() {},
+			fence: &fence{store: log, stream: domain.WorkerStream(1, 1, 1), worker: uuid.New()},
+		}
+		t.Cleanup(func() { _ = errors.Join(g.settle(), g.state.close()) })
+		if err := g.recover(t.Context()); err != nil {
+			t.Fatalf("recover: %v", err)
+		}
+		return g
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := open()
+	must(errors.Join(first.runToEnd(t.Context(), nil), first.reconcile(t.Context())))
+	bought("o1", "42", day0-3, 30).appendTo(t, log)
+	must(errors.Join(first.runToEnd(t.Context(), nil), first.settle()))
+	second := open()
+	o2 := bought("o2", "42", day0-1, 30).appendTo(t, log)
+	o3 := bought("o3", "42", day0-2, 30).appendTo(t, log)
+	must(errors.Join(first.read(t.Context(), o3, 0), first.utter(t.Context())))
+	must(errors.Join(second.read(t.Context(), o2, 0), second.utter(t.Context()), second.flush(t.Context(), second.fold.step, true), second.settle()))
+	must(errors.Join(second.runToEnd(t.Context(), nil), second.settle()))
+	third := open()
+	must(errors.Join(third.runToEnd(t.Context(), nil), third.settle()))
+	if got, want := keys(allStanding(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
+		t.Errorf("said  %q\nviews %q", got, want)
 	}
 }
