@@ -123,14 +123,14 @@ func (g *generation) recover(ctx context.Context) error {
 	}
 	// What was said since is said once more, in the same steps, and the batch done that
 	// was under way.
-	var said []utterance
+	var said []spoken
 	if !g.fold.silent {
 		if said, err = g.utterances(ctx, at.Position); err != nil {
 			return err
 		}
 	}
 	for ; len(said) > 0 && ok && said[0].at <= in.To; said = said[1:] {
-		if said[0] == (utterance{in.To, in.Clock}) {
+		if said[0].utterance == (utterance{in.To, in.Clock}) {
 			continue // by the batch itself
 		}
 		if err := g.catchUp(ctx, said[0]); err != nil {

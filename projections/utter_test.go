@@ -322,3 +322,50 @@ func TestTakesOverWhereTwoHaveSpoken(t *testing.T) {
 		t.Errorf("said  %q\nviews %q", got, want)
 	}
 }
+
+// What was said ahead is said again after a crash in the same steps, and each step is
+// about those of whom something was said in it, so that nothing is taken back.
+func TestSaysNoMoreAfterACrash(t *testing.T) {
+	var c clock
+	c.set(day0)
+	log := openStore(t, &c)
+	defer func() { _ = log.Close() }()
+	sink, dir := newMemory(), vfs.NewMem()
+	g := newGeneration(t, dir, log, sink, testRules(), &c)
+	step := func(m sent) {
+		t.Helper()
+		at := m.appendTo(t, log)
+		if err := errors.Join(g.read(t.Context(), at, 0), g.utter(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	bought("o1", "x", day0-59*domain.Day, 30).appendTo(t, log)
+	if err := errors.Join(g.runToEnd(t.Context(), nil), g.settle()); err != nil {
+		t.Fatal(err)
+	}
+	step(sent{id: "late", kind: domain.Track, name: "Product Viewed", user: "x", at: day0 - 58*domain.Day})
+	c.set(day0 + 100*domain.Day)
+	step(bought("o2", "y", day0+99*domain.Day, 30))
+	step(bought("o3", "x", day0+99*domain.Day, 30))
+	head, err := log.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.state.close(); err != nil { // a crash
+		t.Fatal(err)
+	}
+	g = newGeneration(t, dir, log, sink, testRules(), &c)
+	defer func() { _ = errors.Join(g.settle(), g.state.close()) }()
+	for e, err := range log.ReadAll(t.Context(), head) {
+		t.Errorf("said after the crash: %s %s, %v", e.Type, e.Data, err)
+	}
+	if err := errors.Join(g.rest(t.Context()), g.settle()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := keys(allStanding(t, log)), keys(sink.statements()); !slices.Equal(got, want) {
+		t.Errorf("said  %q\nviews %q", got, want)
+	}
+}
