@@ -269,7 +269,8 @@ const statementsTable = "statements"
 // verifyStatements compares the statements that stand in the log with the
 // transitions that stand.
 func (g *generation) verifyStatements(ctx context.Context, r *Verification, limit int) error {
-	if err := g.hear(ctx); err != nil {
+	// The views may have been stopped when something was said ahead of their rows.
+	if err := g.hearUntil(ctx, utterance{g.fold.position, g.fold.clock}); err != nil {
 		return err
 	}
 	if err := g.flush(ctx, g.fold.clock, false); err != nil {

@@ -156,12 +156,6 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 		if !e.Repeat {
 			d.touchpoint(e, a)
 		}
-	case domain.TypeStageEntered, domain.TypeStageWithdrawn, domain.TypeTierEntered, domain.TypeTierWithdrawn,
-		domain.TypeStatusEntered, domain.TypeStatusWithdrawn,
-		domain.TypeSegmentEntered, domain.TypeSegmentLeft, domain.TypeSegmentWithdrawn:
-		if d.statements {
-			a.kind, a.statement = statement, e.Clone()
-		}
 	case domain.TypeIdentityMerged, domain.TypeIdentitySplit:
 		made, err := decisionOf(e)
 		if err != nil {
@@ -186,6 +180,12 @@ func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 		}
 		a.kind, a.handling = handled, made
 	default:
+		if isStatement(e.Type) {
+			if d.statements {
+				a.kind, a.statement = statement, e.Clone()
+			}
+			return
+		}
 		made, err := deliveryFactOf(e)
 		if err != nil {
 			d.logger.Error("fact of automation left out of the views", "position", e.Position, "error", err)

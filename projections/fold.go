@@ -211,6 +211,7 @@ func (f *fold) touchpoint(a *arrival) {
 	if c.foreign {
 		if s.kept { // for the accounts that it is a member of
 			s.facts.Add(&a.touch, f.rules.book)
+			f.noteSegments(s, a.ref, a.segments)
 			f.change(c)
 		}
 		return
@@ -237,13 +238,13 @@ func (f *fold) touchpoint(a *arrival) {
 func (f *fold) add(s *subject, a *arrival) {
 	if s.kept {
 		s.facts.Add(&a.touch, f.rules.book)
+		f.noteSegments(s, a.ref, a.segments)
 	}
 	f.inHand = nil
-	f.noteSegments(s, a.ref, a.segments)
 }
 
 // history yields the touchpoints of a stream up to a position.
-type history func(stream string, to eventstore.Position, do func(*customer.Touch)) error
+type history func(stream string, to eventstore.Position, do func(*arrival)) error
 
 // keep has the facts of a subject from here on. What a fold of part of the customers
 // has left out is read from the log, but for the touchpoint at hand where that is yet
@@ -258,7 +259,11 @@ func (f *fold) keep(s *subject) {
 	}
 	if s.first != 0 && s.first <= to {
 		var facts customer.Facts
-		if err := f.history(s.stream, to, func(t *customer.Touch) { facts.Add(t, f.rules.book) }); err != nil {
+		err := f.history(s.stream, to, func(a *arrival) {
+			facts.Add(&a.touch, f.rules.book)
+			f.noteSegments(s, a.ref, a.segments)
+		})
+		if err != nil {
 			f.err = fmt.Errorf("read the touchpoints of a subject: %w", err)
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
-	"sojourn/domain/customer"
 	"sojourn/eventstore"
 	"sojourn/warehouse"
 )
@@ -123,14 +123,14 @@ func (g *generation) recover(ctx context.Context) error {
 	}
 	// What was said since is said once more, in the same steps, and the batch done that
 	// was under way.
-	var said []utterance
+	var said []spoken
 	if !g.fold.silent {
 		if said, err = g.utterances(ctx, at.Position); err != nil {
 			return err
 		}
 	}
 	for ; len(said) > 0 && ok && said[0].at <= in.To; said = said[1:] {
-		if said[0] == (utterance{in.To, in.Clock}) {
+		if said[0].utterance == (utterance{in.To, in.Clock}) {
 			continue // by the batch itself
 		}
 		if err := g.catchUp(ctx, said[0]); err != nil {
@@ -291,7 +291,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 // history reads touchpoints from the log as the fold takes them.
 func (g *generation) history(ctx context.Context) history {
 	d := decoder{rules: g.rules, keyer: g.keyer, logger: g.logger}
-	return func(stream string, to eventstore.Position, do func(*customer.Touch)) error {
+	return func(stream string, to eventstore.Position, do func(*arrival)) error {
 		for e, err := range g.store.ReadStream(ctx, stream, 0, eventstore.Forwards) {
 			if err != nil {
 				return err
@@ -301,7 +301,7 @@ func (g *generation) history(ctx context.Context) history {
 			}
 			var a arrival
 			if d.decode(&e, &a); a.kind == touchpoint {
-				do(&a.touch)
+				do(&a)
 			}
 		}
 		return nil
@@ -608,15 +608,21 @@ func (g *generation) hear(ctx context.Context) error {
 	return g.hearUntil(ctx, utterance{math.MaxUint64, domain.MaxTime})
 }
 
-// hearUntil is hear, of what was said as of an instant or before.
+// hearUntil is hear, of what was said as of an instant or before, in each stream up to the
+// first that was said later: a process that did not know yet that it was fenced may have
+// said that ahead. Whoever speaks there next reads the rest (sayAgain).
 func (g *generation) hearUntil(ctx context.Context, until utterance) error {
+	later := map[string]bool{}
 	for e, err := range g.store.ReadAll(ctx, g.fold.position) {
 		if err != nil {
 			return err
 		}
 		if u, ok, err := utteredAt(&e); err != nil {
 			return err
-		} else if !ok || u.at > until.at || u.at == until.at && u.clock > until.clock {
+		} else if !ok || later[e.Stream] {
+			continue
+		} else if u.at > until.at || u.at == until.at && u.clock > until.clock {
+			later[strings.Clone(e.Stream)] = true
 			continue
 		}
 		if g.fold.statement(&e); g.fold.err != nil {

@@ -432,10 +432,15 @@ func (v *Views) Segments() []Segment {
 	defer v.mu.RUnlock()
 	docs := v.segments.inForce(len(v.segments.events))
 	all := make([]Segment, 0, len(docs))
+	shown := v.shows == v.active.number
+	if v.cfg.Workers {
+		a := v.agreed.answering()
+		shown = a != nil && a.Generation == int(v.active.number)
+	}
 	for _, name := range slices.Sorted(maps.Keys(docs)) {
 		e := docs[name]
 		s := Segment{SegmentDocument: e.SegmentDocument, Author: e.Author, Reason: e.Reason, AppliedAt: e.recordedAt.Time(), Position: e.position}
-		if set := v.active.rules.segments; set != nil && v.shows == v.active.number {
+		if set := v.active.rules.segments; set != nil && shown {
 			i := slices.IndexFunc(set.all, func(in segment) bool { return in.name == name })
 			s.Built = i >= 0 && set.all[i].condition.String() == e.Condition
 		}

@@ -368,6 +368,7 @@ func (v *Views) stopLoop() {
 // follow runs a generation until the context ends. After an error it starts again
 // from the state, later and later.
 func (v *Views) follow(ctx context.Context, g *generation) {
+	defer func() { _ = g.settle() }() // wherever it was stopped; recover does again what has failed
 	wait := 500 * time.Millisecond
 	var err error
 	if !g.clean() {
@@ -413,7 +414,7 @@ func (v *Views) followOnce(ctx context.Context, g *generation) error {
 		// has come since is news as ever. A first build has nobody to go on from.
 		catchUp := func() error { return g.runToEnd(ctx, nil) }
 		if g.built {
-			catchUp = func() error { return g.hear(ctx) }
+			catchUp = func() error { return g.goOn(ctx, 0) }
 		}
 		if err := catchUp(); err != nil {
 			return errors.Join(g.settle(), err)

@@ -101,6 +101,9 @@ func (p part) Write(ctx context.Context, r *Rows) error {
 	for _, s := range r.Satisfaction {
 		mine("satisfaction of", s.CustomerID)
 	}
+	for _, s := range r.SegmentStays {
+		mine("a stay of", s.CustomerID)
+	}
 	return p.memory.Write(ctx, r)
 }
 
@@ -111,7 +114,7 @@ func (p part) Write(ctx context.Context, r *Rows) error {
 func TestShardsAreOneView(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		set := drawMessages(t)
-		rules := testRules()
+		rules := segmentRules()
 		order := drawOrder(t, set)
 		var c clock
 		c.set(day0)

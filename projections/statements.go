@@ -72,6 +72,11 @@ var (
 	withdrawn = [abouts]string{domain.TypeStageWithdrawn, domain.TypeTierWithdrawn, domain.TypeStatusWithdrawn, domain.TypeSegmentWithdrawn}
 )
 
+// isStatement reports whether events of a type are entries of a stream of statements.
+func isStatement(typ string) bool {
+	return typ == domain.TypeSegmentLeft || slices.Contains(entered[:], typ) || slices.Contains(withdrawn[:], typ)
+}
+
 // speech is what is to be appended to one customer's stream of statements.
 type speech struct {
 	customer uuid.UUID

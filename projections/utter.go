@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"sojourn/domain"
 	"sojourn/eventstore"
 	"sojourn/warehouse"
@@ -20,12 +22,19 @@ const utterEvery = 25 * time.Millisecond
 // of more it is said with the flush, which costs less.
 const maxUttered = 2000
 
-// utter makes what is to be said of customers that have changed since it was called
-// last, as of the last event. It is what a flush would say, only earlier.
-func (f *fold) utter() (speeches []speech) {
+// utter makes what is to be said of customers that have changed since they were spoken
+// of last, as of the last event. It is what a flush would say, only earlier. Of nil are
+// all of them.
+func (f *fold) utter(of map[uuid.UUID]bool) (speeches []speech) {
 	clock := f.step
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
-	for _, c := range f.unsaid {
+	all, left := f.unsaid, f.unsaid[:0]
+	for _, c := range all {
+		if of != nil && !of[c.id] {
+			left = append(left, c)
+			continue
+		}
+		c.unsaid = false
 		if len(c.members) > 0 {
 			c.advance(clock)
 		}
@@ -41,7 +50,8 @@ func (f *fold) utter() (speeches []speech) {
 			speeches = append(speeches, sp)
 		}
 	}
-	f.hushed()
+	clear(all[len(left):])
+	f.unsaid = left
 	return speeches
 }
 
@@ -85,22 +95,34 @@ type utterance struct {
 	clock domain.Millis
 }
 
+// spoken is an utterance that is in the log, with the customers it is about.
+type spoken struct {
+	utterance
+	of map[uuid.UUID]bool
+}
+
 // utterances are those behind a position of the log, in order.
-func (g *generation) utterances(ctx context.Context, after eventstore.Position) (all []utterance, err error) {
+func (g *generation) utterances(ctx context.Context, after eventstore.Position) (all []spoken, err error) {
 	for e, err := range g.store.ReadAll(ctx, after) {
 		if err != nil {
 			return nil, fmt.Errorf("read what was said after position %d: %w", after, err)
 		}
-		if id, ok := domain.StatementCustomer(e.Stream); !ok || !g.shard.holds(id) {
+		id, ok := domain.StatementCustomer(e.Stream)
+		if !ok || !g.shard.holds(id) {
 			continue
 		}
 		u, ok, err := utteredAt(&e)
 		if err != nil {
 			return nil, err
 		}
-		if ok && u.at > after && !slices.Contains(all, u) {
-			all = append(all, u)
+		if !ok || u.at <= after {
+			continue
 		}
+		i := slices.IndexFunc(all, func(s spoken) bool { return s.utterance == u })
+		if i < 0 {
+			i, all = len(all), append(all, spoken{u, map[uuid.UUID]bool{}})
+		}
+		all[i].of[id] = true
 	}
 	return all, nil
 }
@@ -108,7 +130,7 @@ func (g *generation) utterances(ctx context.Context, after eventstore.Position) 
 // utteredAt is the instant as of which a statement was said; ok is false for other
 // events.
 func utteredAt(e *eventstore.Recorded) (u utterance, ok bool, err error) {
-	if !slices.Contains(entered[:], e.Type) && !slices.Contains(withdrawn[:], e.Type) {
+	if !isStatement(e.Type) {
 		return u, false, nil
 	}
 	var said Withdrawal // what it has in common with a Statement
@@ -123,15 +145,16 @@ func utteredAt(e *eventstore.Recorded) (u utterance, ok bool, err error) {
 }
 
 // catchUp goes to where something was said before a crash and says it once more, so
-// that the fold knows of it.
-func (g *generation) catchUp(ctx context.Context, u utterance) error {
+// that the fold knows of it. Of customers of whom nothing was said then, nothing is now:
+// time may have found something since that was said later.
+func (g *generation) catchUp(ctx context.Context, u spoken) error {
 	if g.fold.position < u.at {
 		if err := g.read(ctx, u.at, 0); err != nil {
 			return err
 		}
 	}
 	g.fold.step = max(g.fold.step, u.clock)
-	return g.speakAhead(ctx)
+	return g.speakAhead(ctx, u.of)
 }
 
 // utter appends what is to be said by now, ahead of the flush that writes the rows.
@@ -143,12 +166,12 @@ func (g *generation) utter(ctx context.Context) error {
 	if g.writing != nil {
 		<-g.spoken // statements of the flush under way come first
 	}
-	return g.speakAhead(ctx)
+	return g.speakAhead(ctx, nil)
 }
 
-func (g *generation) speakAhead(ctx context.Context) error {
+func (g *generation) speakAhead(ctx context.Context, of map[uuid.UUID]bool) error {
 	f := g.fold
-	speeches := f.utter()
+	speeches := f.utter(of)
 	if len(speeches) == 0 {
 		return nil
 	}

@@ -319,7 +319,13 @@ func (v *Views) workOn(ctx context.Context, drop *time.Time) error {
 		return err
 	}
 	l := v.layout()
-	newest, active, next := l.newest(), v.activeGeneration(), v.hasNext()
+	newest := l.newest()
+	if err := v.giveUp(func(g *generation) bool {
+		return int(g.number) != newest.Generation && !l.find(int(g.number)).active
+	}); err != nil {
+		return err
+	}
+	next, active := v.hasNext(), v.activeGeneration()
 	if err := active.fence.check(ctx); err != nil {
 		return err
 	}
@@ -387,11 +393,23 @@ func (v *Views) startNext(g *generation) {
 	}()
 }
 
+// giveUp ends what is built beside the active generation where it will never answer,
+// because another was begun before all parts of it were built.
+func (v *Views) giveUp(overtaken func(*generation) bool) error {
+	v.mu.RLock()
+	g := v.next
+	v.mu.RUnlock()
+	if g == nil || !overtaken(g) {
+		return nil
+	}
+	return errors.Join(v.stopNext(), os.RemoveAll(g.state.dir))
+}
+
 // stopNext ends what is built beside the active generation.
 func (v *Views) stopNext() error {
 	v.mu.Lock()
 	g, l := v.next, v.nextLoop
-	v.next, v.nextLoop = nil, nil
+	v.next, v.nextLoop, v.building = nil, nil, 0
 	v.mu.Unlock()
 	if l == nil {
 		return nil
@@ -476,12 +494,7 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 			return err
 		}
 	}
-	switch {
-	case old != nil:
-		if err := g.hear(ctx); err != nil {
-			return err
-		}
-	case handedOn:
+	if old != nil || handedOn {
 		if err := g.goOn(ctx, to); err != nil {
 			return err
 		}
@@ -503,13 +516,13 @@ func (l *layout) before(generation int) (before *laidOut) {
 	return before
 }
 
-// goOn reads what the workers before had not all come to, as one batch: what some of
-// them have said of it is not said again.
+// goOn reads up to a position that some of the workers before had come to, and up to
+// where anything was said ahead of a batch that was never written, as one batch: what was
+// said of it is not said again, and the rest is news.
 func (g *generation) goOn(ctx context.Context, to eventstore.Position) error {
 	if err := g.hear(ctx); err != nil {
 		return err
 	}
-	// Some of it may have been said ahead of a batch that was never written.
 	said, err := g.utterances(ctx, g.fold.position)
 	if err != nil {
 		return err
@@ -570,6 +583,9 @@ func (v *Views) readOn() error {
 		v.mu.Unlock()
 		v.readers.Unlock()
 		v.moved.send()
+	}
+	if err := v.giveUp(func(g *generation) bool { return !newest.isOf(g.rules) && !answering.isOf(g.rules) }); err != nil {
+		return err
 	}
 	if !newest.isOf(active.rules) && !v.hasNext() {
 		g, err := v.openReader(newest)

@@ -297,6 +297,85 @@ func (c *crew) eventually(what string, ok func() bool) {
 	}
 }
 
+// TestWorkersBuildSegments has segments applied, several in a row, and deleted while
+// workers run and a reader answers.
+func TestWorkersBuildSegments(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(5, 6))
+	c := newCrew(t)
+	c.reader = c.open(Config{Reader: true, Dir: filepath.Join(c.dir, "reader")})
+	c.startAll(2)
+	c.post(rng, 300)
+	c.settled()
+	change := func(name, condition string) {
+		t.Helper()
+		p := SegmentProposal{SegmentDocument: SegmentDocument{Name: name, Condition: condition}, Author: "ann"}
+		var err error
+		if condition == "" {
+			err = c.reader.DeleteSegment(t.Context(), p)
+		} else {
+			_, _, err = c.reader.ApplySegment(t.Context(), p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	followed := func() {
+		t.Helper()
+		c.eventually("all to be of the segments", func() bool {
+			version := c.reader.latest().SegmentsVersion
+			for _, v := range append(slices.Clone(c.workers), c.reader) {
+				g := v.activeGeneration()
+				if l := v.layout(); !v.Status().Ready || g.rules.SegmentsVersion != version || l.answering() == nil || l.answering().Generation != int(g.number) {
+					return false
+				}
+			}
+			return true
+		})
+		c.settled()
+	}
+	// One is begun to be built, and another asks for the next before it is done.
+	change("buyers", `count(meaning("purchase")) >= 1`)
+	c.eventually("the workers to build", func() bool { return c.workers[0].hasNext() || c.workers[1].hasNext() })
+	change("lookers", `count(named("Product Viewed")) >= 1 && !in_segment("buyers")`)
+	change("gone", `stage == "lost"`)
+	change("gone", "")
+	c.post(rng, 100)
+	followed()
+	for _, in := range c.reader.Segments() {
+		if !in.Built {
+			t.Errorf("%s is not built by what the reader says", in.Name)
+		}
+	}
+	members := func() []string {
+		return c.rows("SELECT concat(segment, ' ', toString(customer_id)) AS x FROM segment_members ORDER BY x")
+	}
+	shown := func(names ...string) {
+		t.Helper()
+		c.eventually("the tables to be switched", func() bool {
+			return slices.Equal(c.rows("SELECT DISTINCT segment AS x FROM segment_members ORDER BY x"), names)
+		})
+	}
+	shown("buyers", "lookers")
+	many := c.generation()
+	were := members()
+	c.stopAll()
+	c.startAll(1)
+	c.settled()
+	c.same(many, c.generation())
+	if is := members(); !slices.Equal(is, were) {
+		t.Errorf("members by one worker\n%q\nby two\n%q", is, were)
+	}
+	change("lookers", "")
+	followed()
+	shown("buyers")
+	select {
+	case err := <-c.failed:
+		t.Error(err)
+	default:
+	}
+}
+
 // TestFence has a second process take a part, and workers of another number come.
 func TestFence(t *testing.T) {
 	t.Parallel()
