@@ -412,3 +412,9 @@ func (e *Engine) member(ctx context.Context, customer uuid.UUID, c *fact.Change,
 	// The views may have known it before it was said.
 	return uint64(s.changed) <= found || s.in(c.At), nil
 }
+
+// IsCauseStream reports whether a stream is one of those that name the customers of a
+// cause that many share: of a trigger's ticks, or of those who were in its segment.
+func IsCauseStream(stream string) bool {
+	return strings.HasPrefix(stream, tickStreams) || strings.HasPrefix(stream, existingStreams)
+}

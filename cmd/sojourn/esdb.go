@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"sojourn/automation"
 	"sojourn/domain"
 	"sojourn/eventstore"
 	"sojourn/eventstore/esdbserver"
@@ -91,7 +92,7 @@ func (c *Config) validateESDB(bad func(setting, format string, args ...any)) {
 
 // kindsOfStreams are the first words of the streams that Sojourn keeps for each
 // customer or entry, whose id follows.
-var kindsOfStreams = []string{"statements", "loyalty", "feedback"}
+var kindsOfStreams = []string{"statements", "loyalty", "feedback", "automation", "payloads"}
 
 // ownStream says whether a stream is one that Sojourn writes: a subject's, a
 // customer's, or one of bookkeeping, whose names are words of lower-case letters
@@ -103,7 +104,7 @@ func ownStream(stream string) bool {
 	if kind, id, ok := strings.Cut(stream, "-"); ok && slices.Contains(kindsOfStreams, kind) {
 		return uuid.Validate(id) == nil
 	}
-	return domain.IsWorkerStream(stream) || stream != "" && strings.Trim(stream, "abcdefghijklmnopqrstuvwxyz_") == ""
+	return domain.IsWorkerStream(stream) || automation.IsCauseStream(stream) || stream != "" && strings.Trim(stream, "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
 // newESDBServer makes the server of EventStoreDB's protocol.

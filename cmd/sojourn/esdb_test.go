@@ -18,7 +18,9 @@ import (
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
 	"github.com/google/uuid"
 
+	"sojourn/automation"
 	"sojourn/domain"
+	"sojourn/domain/fact"
 )
 
 // esdbClient connects EventStoreDB's own client to the address that a start
@@ -263,6 +265,8 @@ func TestOwnStream(t *testing.T) {
 		domain.StreamRejects: true, domain.StreamPolicyFile: true, "some_new_one": true,
 		keyer.Stream(domain.Subject{Kind: domain.User, Value: "42"}): true,
 		domain.StatementStream(uuid.New()):                           true, "loyalty-" + uuid.NewString(): true, "feedback-" + uuid.NewString(): true,
+		fact.Stream(uuid.New()): true, fact.PayloadStream(uuid.New()): true, "automation_ticks-weekly": true, "automation_existing-vip-2": true,
+		automation.Stream: true, automation.LeaseStream: true, automation.CheckpointStream: true, "automation-42": false,
 		"": false, "order-" + uuid.NewString(): false, "invoice-1": false, "Orders": false, "$settings": false, "user-42": false, "statements-42": false,
 		domain.StreamViews: true, domain.WorkerStream(7, 2, 4): true, "views-g7": false, "views-g7-2-of-4x": false, "views-g07-2-of-4": false,
 	} {
