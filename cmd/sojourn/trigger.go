@@ -19,6 +19,7 @@ import (
 )
 
 func newTrigger() *cobra.Command {
+	var r remote
 	c := &cobra.Command{
 		Use:   "trigger",
 		Short: "Check, apply, pause and try triggers",
@@ -26,6 +27,7 @@ func newTrigger() *cobra.Command {
 			"describes it. validate and schema need no server.",
 		Args: noArgs,
 	}
+	r.flags(c.PersistentFlags())
 	c.AddCommand(
 		&cobra.Command{
 			Use: "schema", Short: "Print the JSON Schema of a trigger file, for editors", Args: noArgs,
@@ -38,14 +40,13 @@ func newTrigger() *cobra.Command {
 				return err
 			},
 		},
-		newTriggerValidate(), newTriggerApply(), newTriggerList(), newTriggerHistory(), newTriggerTest(), newTriggerDryRun(),
-		newTriggerPause(true), newTriggerPause(false), newTriggerDeliveries(), newTriggerSend(),
+		newTriggerValidate(&r), newTriggerApply(&r), newTriggerList(&r), newTriggerHistory(&r), newTriggerTest(&r), newTriggerDryRun(&r),
+		newTriggerPause(&r, true), newTriggerPause(&r, false), newTriggerDeliveries(&r), newTriggerSend(&r),
 	)
 	return c
 }
 
-func newTriggerValidate() *cobra.Command {
-	var r remote
+func newTriggerValidate(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "validate FILE",
 		Aliases: []string{"check"},
@@ -54,7 +55,6 @@ func newTriggerValidate() *cobra.Command {
 			"knows the segments, tiers and destinations that the file names.",
 		Args: oneArg("the trigger file"),
 	}
-	r.flags(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		text, d, err := loadTrigger(args[0])
 		if err != nil {
@@ -89,8 +89,7 @@ func loadTrigger(path string) (string, trigger.Document, error) {
 	return string(data), d, err
 }
 
-func newTriggerApply() *cobra.Command {
-	var r remote
+func newTriggerApply(r *remote) *cobra.Command {
 	var in api.TriggerSource
 	var existing, yes bool
 	c := &cobra.Command{
@@ -99,7 +98,6 @@ func newTriggerApply() *cobra.Command {
 		Long:  "Puts a trigger in force where it differs from the version that is. It acts on changes that are\nfound from then on. It can be repeated.",
 		Args:  oneArg("the trigger file"),
 	}
-	r.flags(c.Flags())
 	c.Flags().StringVar(&in.Author, "author", "", "`name` of who decides, kept with the version")
 	c.Flags().StringVar(&in.Reason, "reason", "", "why, in your own `words`, kept with the version")
 	c.Flags().BoolVar(&existing, "fire-existing", false, "begin with those who are in the segment already, by its last change; says how many and asks")
@@ -156,10 +154,8 @@ func agreed(c *cobra.Command) (bool, error) {
 	return strings.EqualFold(answer, "yes") || strings.EqualFold(answer, "y"), nil
 }
 
-func newTriggerList() *cobra.Command {
-	var r remote
+func newTriggerList(r *remote) *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List the triggers", Args: noArgs}
-	r.flags(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cl, err := r.client(true)
 		if err != nil {
@@ -183,10 +179,8 @@ func newTriggerList() *cobra.Command {
 	return c
 }
 
-func newTriggerHistory() *cobra.Command {
-	var r remote
+func newTriggerHistory(r *remote) *cobra.Command {
 	c := &cobra.Command{Use: "history ID", Short: "List what became of a trigger, the last first", Args: oneArg("the trigger")}
-	r.flags(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cl, err := r.client(true)
 		if err != nil {
@@ -206,15 +200,13 @@ func newTriggerHistory() *cobra.Command {
 	return c
 }
 
-func newTriggerPause(paused bool) *cobra.Command {
-	var r remote
+func newTriggerPause(r *remote, paused bool) *cobra.Command {
 	var author, reason string
 	use, short := "resume ID", "Let a trigger go on"
 	if paused {
 		use, short = "pause ID", "Stop a trigger; what happens meanwhile is not sent later"
 	}
 	c := &cobra.Command{Use: use, Short: short, Args: oneArg("the trigger")}
-	r.flags(c.Flags())
 	c.Flags().StringVar(&author, "author", "", "`name` of who decides")
 	c.Flags().StringVar(&reason, "reason", "", "why, in your own `words`")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -236,8 +228,7 @@ func newTriggerPause(paused bool) *cobra.Command {
 	return c
 }
 
-func newTriggerTest() *cobra.Command {
-	var r remote
+func newTriggerTest(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "test ID CUSTOMER",
 		Short: "Try a trigger on a customer; nothing is sent",
@@ -251,7 +242,6 @@ func newTriggerTest() *cobra.Command {
 			return nil
 		},
 	}
-	r.flags(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cl, err := r.client(true)
 		if err != nil {
@@ -268,8 +258,7 @@ func newTriggerTest() *cobra.Command {
 	return c
 }
 
-func newTriggerDryRun() *cobra.Command {
-	var r remote
+func newTriggerDryRun(r *remote) *cobra.Command {
 	var from, to, as string
 	var list, asJSON bool
 	c := &cobra.Command{
@@ -281,7 +270,6 @@ func newTriggerDryRun() *cobra.Command {
 		Example: "  sojourn trigger dry-run welcome --from 2026-01-01\n  sojourn trigger dry-run welcome --from 2026-01-01 --to 2026-02-01 --as known --list",
 		Args:    oneArg("the trigger"),
 	}
-	r.flags(c.Flags())
 	c.Flags().StringVar(&from, "from", "", "beginning of the period, a `date` or a time; needed")
 	c.Flags().StringVar(&to, "to", "", "its end, which is left out; now where it is not given")
 	c.Flags().StringVar(&as, "as", "occurred", "occurred: each change as known when it happened; known: the log as it was learnt")
@@ -388,8 +376,7 @@ func deliveryLine(d *api.DeliveryBody) string {
 	return strings.Join([]string{at.Format(time.RFC3339), d.Trigger, d.Customer.String(), what, strings.Join(change, " "), d.ID.String(), d.Error}, "\t") + "\n"
 }
 
-func newTriggerDeliveries() *cobra.Command {
-	var r remote
+func newTriggerDeliveries(r *remote) *cobra.Command {
 	var trig, state, reason string
 	var limit int
 	c := &cobra.Command{
@@ -398,7 +385,6 @@ func newTriggerDeliveries() *cobra.Command {
 		Example: "  sojourn trigger deliveries --trigger welcome\n  sojourn trigger deliveries --state dead",
 		Args:    noArgs,
 	}
-	r.flags(c.Flags())
 	c.Flags().StringVar(&trig, "trigger", "", "only of this `trigger`")
 	c.Flags().StringVar(&state, "state", "", "planned, attempted, retrying, delivered, suppressed or dead")
 	c.Flags().StringVar(&reason, "reason", "", "only suppressed for this `reason`")
@@ -427,8 +413,7 @@ func newTriggerDeliveries() *cobra.Command {
 	return c
 }
 
-func newTriggerSend() *cobra.Command {
-	var r remote
+func newTriggerSend(r *remote) *cobra.Command {
 	var author, state, trig, destination string
 	c := &cobra.Command{
 		Use:     "send [DELIVERY]",
@@ -436,7 +421,6 @@ func newTriggerSend() *cobra.Command {
 		Example: "  sojourn trigger send 5b91c551-00d5-5553-be83-2bebbc1ae850\n  sojourn trigger send --destination crm\n  sojourn trigger send --state stale --trigger welcome",
 		Args:    cobra.MaximumNArgs(1),
 	}
-	r.flags(c.Flags())
 	c.Flags().StringVar(&author, "author", "", "`name` of who decides")
 	c.Flags().StringVar(&state, "state", "dead", "of all: dead, or stale")
 	c.Flags().StringVar(&trig, "trigger", "", "all of this `trigger`")
