@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"sojourn/domain"
+	"sojourn/internal/durable"
 )
 
 // KnownKeys are the write keys as of the last time that the log could be asked.
@@ -212,20 +212,5 @@ func (k *KnownKeys) save(keys *Keys) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(k.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(k.path+".new", k.path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(k.path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.WriteFile(k.path, b)
 }

@@ -162,7 +162,8 @@ func jobs(to string, first, n int) []Job {
 	return all
 }
 
-// pass lets time pass, and then all that it set off.
+// pass lets simulated time pass, of the bubble that the test runs in, and then all
+// that it set off.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

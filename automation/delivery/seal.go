@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"sojourn/internal/durable"
 )
 
 // KeyEnv is the environment variable of the key that secrets are encrypted with:
@@ -160,20 +162,5 @@ func readKeys(path string) ([][]byte, error) {
 func makeKey(path string) error {
 	var key [keySize]byte
 	_, _ = rand.Read(key[:]) // never fails
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(base64.StdEncoding.EncodeToString(key[:]) + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(key[:])+"\n"))
 }

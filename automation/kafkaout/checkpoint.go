@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/google/uuid"
 	"github.com/segmentio/kafka-go"
 
 	"sojourn/eventstore"
+	"sojourn/internal/durable"
 )
 
 // partition is a partition of a topic.
@@ -69,22 +69,7 @@ func (c *checkpoint) write(path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.WriteFile(path, b)
 }
 
 // readBehind reads the ids that stand in the topics behind the checkpoint: what

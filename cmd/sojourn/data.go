@@ -151,27 +151,6 @@ func readHolder(path string) (holder, error) {
 	return h, err
 }
 
-// writeDurably writes a file that only its owner can read; when it returns, the
-// file is on disk as a whole.
-func writeDurably(path string, data []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
 // openWarehouse connects to ClickHouse: to the server that the configuration
 // names, else to an embedded engine, which is started. engine is nil for a
 // server. public is what the engine answers on to the outside, and closes; nil

@@ -25,6 +25,7 @@ import (
 	"sojourn/eventstore/esdbserver"
 	"sojourn/eventstore/esdbstore"
 	"sojourn/eventstore/pebblestore"
+	"sojourn/internal/durable"
 )
 
 // eventLog is the log as a server needs it, wherever it is kept.
@@ -158,7 +159,7 @@ func (d *dataDir) workerToken() (string, error) {
 		return "", err
 	}
 	token := "sjw_" + base64.RawURLEncoding.EncodeToString(secret)
-	if err := writeDurably(path, []byte(token+"\n")); err != nil {
+	if err := durable.WriteFile(path, []byte(token+"\n")); err != nil {
 		return "", fmt.Errorf("keep the worker token: %w", err)
 	}
 	return token, nil

@@ -20,6 +20,7 @@ import (
 	"sojourn/automation/delivery"
 	"sojourn/domain"
 	"sojourn/eventstore/pebblestore"
+	"sojourn/internal/durable"
 )
 
 // restoringDir is where a restore gathers the files, in the data directory.
@@ -110,12 +111,12 @@ func restore(ctx context.Context, from, to string, in io.Reader, out, errOut io.
 	if err == nil && !bytes.Equal(there, key) {
 		return fmt.Errorf("%s is another key than that of the backup; name another directory with --data", filepath.Join(to, keyFile))
 	}
-	if err := writeDurably(filepath.Join(to, keyFile), key); err != nil {
+	if err := durable.WriteFile(filepath.Join(to, keyFile), key); err != nil {
 		return err
 	}
 	secret, err := os.ReadFile(filepath.Join(gathered, delivery.KeyFile))
 	if err == nil {
-		err = writeDurably(filepath.Join(to, delivery.KeyFile), secret)
+		err = durable.WriteFile(filepath.Join(to, delivery.KeyFile), secret)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -16,6 +16,7 @@ import (
 
 	"sojourn/domain"
 	"sojourn/eventstore"
+	"sojourn/internal/durable"
 )
 
 // streamKeyEnv is the key that names streams, in hexadecimal, where it does not come
@@ -57,7 +58,7 @@ func keepStreamKey(dir string, key []byte) error {
 	case there != nil:
 		return fmt.Errorf("%s is another key (fingerprint %s, not %s): one deployment has one", filepath.Join(dir, keyFile), domain.KeyFingerprint(there), domain.KeyFingerprint(key))
 	}
-	if err := writeDurably(filepath.Join(dir, keyFile), key); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, keyFile), key); err != nil {
 		return fmt.Errorf("keep the stream key: %w", err)
 	}
 	return nil

@@ -325,7 +325,7 @@ func TestOrderAndIdentity(t *testing.T) {
 func TestKafkaAway(t *testing.T) {
 	c := newBroker(t)
 	if c.Cluster == nil {
-		t.Skip("a real broker does not hang up when it is asked to; e2e.TestKafkaCollectorOutage ends one")
+		t.Skip("a real broker does not hang up when it is asked to: without SOJOURN_TEST_KAFKA_ADDRESS this runs on one in the process, and e2e.TestKafkaCollectorOutage (make test-kafka) ends a real one")
 	}
 	e := ingesttest.Start(t)
 	s := serve(t, collect(t, c), e.Keys, e.Key)
