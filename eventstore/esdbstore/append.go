@@ -3,6 +3,7 @@ package esdbstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/google/uuid"
@@ -146,6 +147,7 @@ func (s *Store) round(ctx context.Context, n *node, parts []eventstore.Append, o
 				if res.Position = a.position; a.position == 0 || res.Revision != r.decision.last {
 					var readErr error
 					if res.Position, readErr = s.positionOf(ctx, n, r.stream, res.Revision); readErr != nil {
+						s.ends.drop(r.stream)
 						err = errors.Join(err, readErr)
 						continue
 					}
@@ -422,5 +424,8 @@ func (s *Store) positionOf(ctx context.Context, n *node, stream string, revision
 		at = e.Position
 		return errStop
 	})
+	if err == nil && at == 0 { // what an answer said to stand there does not
+		err = &again{kind: ErrUnreachable, cause: fmt.Errorf("the stream %q has no event %d yet", stream, revision)}
+	}
 	return at, err
 }

@@ -353,6 +353,54 @@ func (d *deaf) RecvMsg(m any) error {
 	return status.Error(codes.Unavailable, "the answer is lost")
 }
 
+// brokenOff ends the sending of the first appends behind some of their messages,
+// though the server may still be told that these were all: gRPC does so when it
+// goes over to another connection in the middle of a call.
+func brokenOff(n int64, messages int) grpc.DialOption {
+	var left atomic.Int64
+	left.Store(n)
+	return grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		s, err := streamer(ctx, desc, cc, method, opts...)
+		if err != nil || !strings.HasSuffix(method, "Append") || left.Add(-1) < 0 {
+			return s, err
+		}
+		return &hoarse{s, messages}, nil
+	})
+}
+
+type hoarse struct {
+	grpc.ClientStream
+	left int
+}
+
+func (h *hoarse) SendMsg(m any) error {
+	if h.left--; h.left < 0 {
+		return io.EOF
+	}
+	return h.ClientStream.SendMsg(m)
+}
+
+// TestBrokenOff loses the events of an append on the way, all or some: none of
+// it may be taken for appended.
+func TestBrokenOff(t *testing.T) {
+	t.Parallel()
+	for messages := range 3 {
+		for _, single := range []bool{false, true} {
+			log, address := behind(t)
+			s := open(t, Config{Connection: address, SingleAppends: single, DialOptions: []grpc.DialOption{brokenOff(1, messages)}})
+			for i, expected := range []eventstore.Expected{eventstore.NoStream{}, eventstore.Revision(1)} {
+				res, err := s.Append(t.Context(), "s", expected, event(fmt.Sprint("a", i)), event(fmt.Sprint("b", i)))
+				if err != nil || res.Revision != uint64(2*i+1) || res.Position != eventstore.Position(2*i+2) || res.Appended != 2 {
+					t.Errorf("%d messages, single %v, append %d: %+v, %v", messages, single, i, res, err)
+				}
+			}
+			if got := strings.Join(contents(t, log), " "); got != "a0 b0 a1 b1" {
+				t.Errorf("%d messages, single %v: the log holds %q", messages, single, got)
+			}
+		}
+	}
+}
+
 // TestLostAnswers appends what the server has taken already.
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()

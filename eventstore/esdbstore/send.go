@@ -27,6 +27,10 @@ var errMoved = errors.New("the stream has moved on")
 // errNoAnswer says that a part of a batch was not answered in time.
 var errNoAnswer = errors.New("no answer to an append in time")
 
+// reasonWithin is how long a call that has ended while it was sent is asked for
+// the reason.
+const reasonWithin = time.Second
+
 // answer is what the server says to a request.
 type answer struct {
 	position eventstore.Position // of the last event; 0 where it is not told
@@ -98,13 +102,25 @@ func (s *Store) sendOne(ctx context.Context, n *node, r *request) answer {
 			Id: wireID(e.ID), Metadata: systemMetadata(e), CustomMetadata: e.Metadata, Data: e.Data,
 		}}})
 	}
-	// An error of Send says only that the call has ended; its reason comes now.
-	resp, err := call.CloseAndRecv()
-	if err != nil {
-		return answer{err: kind(err, call.Trailer())}
+	resp := new(streams.AppendResp)
+	if err == nil {
+		resp, err = call.CloseAndRecv()
+	} else {
+		// An error of Send says only that the call has ended; its reason comes now.
+		// The call must not be closed as if all had been sent: gRPC may have gone
+		// over to another connection meanwhile, and the server would append the
+		// events that it has got by that one, or none.
+		stop := time.AfterFunc(reasonWithin, cancel)
+		defer stop.Stop()
+		err = call.RecvMsg(resp)
 	}
-	if resp.GetWrongExpectedVersion() != nil {
+	switch {
+	case err != nil:
+		return answer{err: kind(err, call.Trailer())}
+	case resp.GetWrongExpectedVersion() != nil:
 		return answer{err: errMoved}
+	case resp.GetSuccess().GetPosition() == nil: // the server has got no event
+		return answer{err: &again{kind: ErrUnreachable, cause: errors.New("the server has appended nothing")}}
 	}
 	return answer{position: eventstore.Position(resp.GetSuccess().GetPosition().GetCommitPosition())}
 }
@@ -271,15 +287,16 @@ func (b *batcher) send(ctx context.Context, n *node, requests []request) ([]answ
 			delete(l.waiting, id)
 		}
 	}()
+	patience := b.s.deadline + time.Second // a while longer than the server has
 	l.sending.Lock()
 	for i := range requests {
 		if err := l.write(ids[i], &requests[i], b.s.deadline); err != nil {
-			break // receive hears the reason
+			patience = reasonWithin // receive hears the reason
+			break
 		}
 	}
 	l.sending.Unlock()
-	// A while longer than the server has.
-	timer := time.NewTimer(b.s.deadline + time.Second)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	answers := make([]answer, len(requests))
 	for i, w := range waits {
