@@ -22,13 +22,14 @@ import (
 func newDemo() *cobra.Command {
 	var r remote
 	var key, end, collector string
-	var wait, redeem bool
+	var wait, redeem, triggers bool
 	config := demo.Config{Customers: 2000, Days: 365, Seed: 1}
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Fill a running server with the history of a shop",
 		Long: "Makes the history of a believable shop and sends it through the tracking API. The same seed\n" +
-			"and end give the same messages: sent twice, they are there once.\n\n" +
+			"and end give the same messages: sent twice, they are there once. Its three triggers are\n" +
+			"applied behind it, paused.\n\n" +
 			"With --collector they go there; --server is asked for the rest.",
 		Args: noArgs,
 	}
@@ -41,6 +42,7 @@ func newDemo() *cobra.Command {
 	c.Flags().StringVar(&collector, "collector", "", "`URL` of the collector to send to, in place of the server")
 	c.Flags().BoolVar(&wait, "wait", true, "wait until the views hold everything")
 	c.Flags().BoolVar(&redeem, "redeem", true, "let some customers spend points when all is sent; needs the admin token")
+	c.Flags().BoolVar(&triggers, "triggers", true, "apply the triggers of docs/automation.md, paused; needs the admin token")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		config.End = time.Now().UTC().Truncate(24 * time.Hour)
 		if end != "" {
@@ -89,7 +91,15 @@ func newDemo() *cobra.Command {
 				return fmt.Errorf("wait for the views: %w", err)
 			}
 		}
-		return suggest(c.OutOrStdout(), cl.Server(), tokenForShell(&r), best, config.End)
+		if triggers {
+			if triggers, err = demoAutomation(c, cl); err != nil {
+				return err
+			}
+		}
+		if err := suggest(c.OutOrStdout(), cl.Server(), tokenForShell(&r), best, config.End); err != nil || !triggers {
+			return err
+		}
+		return suggestTriggers(c.OutOrStdout(), &r, cl, config.End.AddDate(0, -3, 0).Format(time.DateOnly))
 	}
 	return c
 }

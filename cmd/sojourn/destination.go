@@ -69,6 +69,11 @@ func readDestination(path string) (string, *api.DestinationBody, error) {
 	if err != nil {
 		return "", nil, err
 	}
+	return destinationOf(d)
+}
+
+// destinationOf is the destination that a document describes.
+func destinationOf(d *yamlfile.Document) (string, *api.DestinationBody, error) {
 	f := destinationFile{Enabled: true}
 	if err := d.Decode(&f); err != nil {
 		return "", nil, err

@@ -137,11 +137,18 @@ func TestServe(t *testing.T) {
 	}
 	tailed, untail := tailInBackground(t, d)
 	out := ok("demo", "--customers", "40", "--days", "60", "--end", "2026-03-01", "--write-key", key, d)
-	if !strings.Contains(out, ", 0 known already, 0 rejected") || !strings.Contains(out, "the views hold them") {
+	if !strings.Contains(out, ", 0 known already, 0 rejected") || !strings.Contains(out, "the views hold them") ||
+		!strings.Contains(out, "3 triggers are applied and paused") || !strings.Contains(out, "\n  sojourn trigger dry-run welcome --from 2025-12-01 --data ") {
 		t.Errorf("demo: %s", out)
 	}
+	if out = ok("trigger", "list", d); strings.Count(out, " paused ") != 3 || !strings.Contains(out, "\nwin-back ") {
+		t.Errorf("the shop's triggers: %s", out)
+	}
+	if out = ok("destination", "list", d); strings.Count(out, " disabled ") != 2 {
+		t.Errorf("the shop's destinations: %s", out)
+	}
 	out = ok("demo", "--customers", "40", "--days", "60", "--end", "2026-03-01", "--write-key", key, d)
-	if !strings.Contains(out, ": 0 new, ") {
+	if !strings.Contains(out, ": 0 new, ") || strings.Contains(out, "are applied and paused") {
 		t.Errorf("demo a second time: %s", out)
 	}
 	untail(tailed, "Order Completed")
