@@ -61,8 +61,9 @@ type flush struct {
 	rows     Rows
 	speeches []speech
 	state    *pebble.Batch
-	// announced: other processes know of it; mending: its rows are written.
-	announced, mending bool
+	// announced: other processes know of it; mending: its rows are written; aloud: see
+	// intent.
+	announced, mending, aloud bool
 }
 
 // wake finds the customers and accounts whose deadline has come by a clock, and has

@@ -73,6 +73,8 @@ type generation struct {
 	utteredAt time.Time
 	// redo is the id of the flush that is being done again, else empty.
 	redo string
+	// aloud marks the flushes as what intent says.
+	aloud bool
 	// trouble, where not nil, hears why the rows cannot be written at the moment,
 	// and nil when they can.
 	trouble func(error)
@@ -139,6 +141,11 @@ func (g *generation) recover(ctx context.Context) error {
 	}
 	if ok {
 		g.logger.Info("finishing the batch that was under way", "generation", g.number, "from", at.Position, "to", in.To)
+		if in.Aloud {
+			if err := g.raise(ctx); err != nil {
+				return err
+			}
+		}
 		if g.fold.position < in.To {
 			if err := g.read(ctx, in.To, 0); err != nil {
 				return err
@@ -149,6 +156,9 @@ func (g *generation) recover(ctx context.Context) error {
 		g.redo = ""
 		if err = errors.Join(err, g.settle()); err != nil {
 			return err
+		}
+		if in.Aloud {
+			g.restart() // it has not said yet what it holds
 		}
 	}
 	for _, u := range said {
@@ -168,7 +178,7 @@ func (g *generation) restart() {
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
 	f.silent = !at.Reconciled || g.reader
 	g.fold = f
-	g.corrections = nil
+	g.corrections, g.aloud = nil, false
 	g.blocks[0].Reset()
 	g.blocks[1].Reset()
 	g.rows = nil
@@ -369,7 +379,7 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 		}
 	}
 	fl.rows.After, fl.rows.Flush = g.state.checkpoint().Position, g.redo
-	fl.announced, fl.mending = g.redo != "" || g.mending, g.mending
+	fl.announced, fl.mending, fl.aloud = g.redo != "" || g.mending, g.mending, g.aloud
 	if fl.rows.Flush == "" {
 		fl.rows.Flush = newFlushID(g.shard, fl.rows.After, fl.to)
 	}
@@ -404,12 +414,13 @@ func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled 
 	// 1. Which batch this is, so that after a crash the very same is done again:
 	// the same rows, the same statements. One of several processes announces it in the
 	// log, where it learns whether another has taken its place.
+	in := intent{To: fl.to, Clock: fl.clock, ID: fl.rows.Flush, Aloud: fl.aloud}
 	if g.fence != nil && !fl.announced {
-		if err := g.fence.begin(ctx, intent{To: fl.to, Clock: fl.clock, ID: fl.rows.Flush}, reconciled); err != nil {
+		if err := g.fence.begin(ctx, in, reconciled); err != nil {
 			return err
 		}
 	}
-	if err := g.state.begin(intent{To: fl.to, Clock: fl.clock, ID: fl.rows.Flush}); err != nil {
+	if err := g.state.begin(in); err != nil {
 		return err
 	}
 	// 2. The statements, at the revision they follow: a repetition adds nothing.

@@ -183,6 +183,91 @@ func TestNewsDuringASwitch(t *testing.T) {
 	}
 }
 
+// speechless is a store to which the first statements cannot be appended.
+type speechless struct {
+	eventstore.Store
+	left int
+}
+
+func (s *speechless) AppendMany(ctx context.Context, parts []eventstore.Append) ([]eventstore.Result, error) {
+	for _, p := range parts {
+		if _, ok := domain.StatementCustomer(p.Stream); ok {
+			if s.left--; s.left >= 0 {
+				return nil, errors.New("the power is gone")
+			}
+		}
+	}
+	return s.Store.AppendMany(ctx, parts)
+}
+
+// A worker goes on where the slowest of those before it was, up to where the fastest
+// was, and what comes to be known there is news, said once: also where it is cut off
+// before it has said it, or before its rows are written.
+func TestNewsWhileGoingOn(t *testing.T) {
+	for speech := range 3 {
+		for rows := range 3 {
+			var c clock
+			c.set(day0)
+			log := openStore(t, &c)
+			bought("o1", "42", day0-2, 30).appendTo(t, log)
+			before := live(t, newMemory(), log, &c)
+			if err := before.runToEnd(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			at := before.state.checkpoint()
+			quiet, sink, left := &speechless{Store: log, left: speech}, newMemory(), rows
+			sink.fault = func(stage int) error {
+				if left--; left >= 0 {
+					return errors.New("the engine was killed")
+				}
+				return nil
+			}
+			left = 0
+			g := newGeneration(t, vfs.NewMem(), quiet, sink, testRules(), &c)
+			if err := g.runTo(t.Context(), at.Position, at.Clock, nil); err != nil {
+				t.Fatal(err)
+			}
+			left = rows
+			bought("o2", "42", day0-1, 30).appendTo(t, log)
+			to := bought("o3", "43", day0-1, 30).appendTo(t, log)
+			failed := 0
+			for {
+				err := g.goOn(t.Context(), to)
+				for err != nil {
+					if failed++; failed > 10 {
+						t.Fatal(err)
+					}
+					err = g.recover(t.Context())
+					if err == nil && !g.fold.silent {
+						t.Fatal("it has not said what it holds, and is not silent")
+					}
+				}
+				if g.fold.position >= to {
+					break
+				}
+			}
+			if failed != speech+rows {
+				t.Fatalf("%d cuts of %d and %d", failed, speech, rows)
+			}
+			if err := errors.Join(g.goOn(t.Context(), to), g.reconcile(t.Context()), g.settle()); err != nil {
+				t.Fatal(err)
+			}
+			said := standing(t, log)
+			if len(said) != 3 {
+				t.Errorf("statements: %v", said)
+			}
+			for key, news := range said {
+				if !news {
+					t.Errorf("cut off %d times before it said it and %d before it wrote it: restated %s", speech, rows, key)
+				}
+			}
+			if err := errors.Join(g.state.close(), log.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // A reconciliation can be stopped.
 func TestReconcileStops(t *testing.T) {
 	var c clock

@@ -42,6 +42,9 @@ type intent struct {
 	Clock domain.Millis       `json:"clock"`
 	// ID names it to the sink (Rows.Flush).
 	ID string `json:"id,omitempty"`
+	// Aloud: what it finds is news, though the views have not said what they hold yet
+	// (generation.goOn).
+	Aloud bool `json:"aloud,omitempty"`
 }
 
 var (

@@ -516,11 +516,22 @@ func (l *layout) before(generation int) (before *laidOut) {
 	return before
 }
 
+// raise has a silent fold speak of what it reads from here on: it knows what was said of
+// it by others, and by itself before a crash.
+func (g *generation) raise(ctx context.Context) error {
+	if err := g.hear(ctx); err != nil {
+		return err
+	}
+	g.fold.silent, g.aloud = false, true
+	return nil
+}
+
 // goOn reads up to a position that some of the workers before had come to, and up to
 // where anything was said ahead of a batch that was never written, as one batch: what was
 // said of it is not said again, and the rest is news.
 func (g *generation) goOn(ctx context.Context, to eventstore.Position) error {
-	if err := g.hear(ctx); err != nil {
+	g.broken = true // cut off, it begins anew from the state
+	if err := g.raise(ctx); err != nil {
 		return err
 	}
 	said, err := g.utterances(ctx, g.fold.position)
@@ -531,7 +542,6 @@ func (g *generation) goOn(ctx context.Context, to eventstore.Position) error {
 	for _, u := range said {
 		to, clock = max(to, u.at), max(clock, u.clock)
 	}
-	g.fold.silent, g.broken = false, true // cut off, it begins anew from the state
 	for g.fold.position < to {
 		before := g.fold.position
 		if err := g.read(ctx, to, 0); err != nil {
@@ -544,6 +554,7 @@ func (g *generation) goOn(ctx context.Context, to eventstore.Position) error {
 	if err := g.flush(ctx, max(g.fold.step, clock), false); err != nil {
 		return err
 	}
+	g.aloud = false
 	return g.settle()
 }
 
