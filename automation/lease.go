@@ -26,7 +26,7 @@ const typeLease = "automation.engine.v1"
 // The times of a takeover: how long a claim waits for an answer, and how long an
 // engine goes on without having looked whether it still acts.
 const (
-	claimWait = 4 * time.Second
+	claimWait = 3 * time.Second
 	lookEvery = time.Second
 )
 

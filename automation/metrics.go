@@ -32,3 +32,20 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 func (m *Metrics) count(f *fact.Fact) {
 	m.facts.WithLabelValues(f.Kind.String(), string(f.Reason)).Inc()
 }
+
+// Gauges are whether an engine acts, and how far it has read the log.
+func (e *Engine) Gauges() []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sojourn_automation_acting", Help: "1 where this process is the one that acts, 0 where it stands by.",
+		}, func() float64 {
+			if e.State().Acting {
+				return 1
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sojourn_automation_position", Help: "Position of the log up to which the process that acts has dealt with everything; 0 where it stands by.",
+		}, func() float64 { return float64(e.State().Position) }),
+	}
+}

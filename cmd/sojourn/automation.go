@@ -64,6 +64,11 @@ func startAutomation(ctx context.Context, c *Config, store eventLog, views *proj
 		return nil, err
 	}
 	if c.Roles.has(roleAutomate) {
+		for _, g := range a.engine.Gauges() {
+			if err := registry.Register(g); err != nil {
+				return nil, err
+			}
+		}
 		// An apply may have been cut off before its segment.
 		all, err := a.triggers.List(ctx)
 		if err != nil {
