@@ -25,20 +25,24 @@ func TestKafkaConfig(t *testing.T) {
         event: {value: Order Completed}
         identity: [$key]
         properties: {total: {field: sum, kind: number}, currency: {value: EUR}, retries: {value: 3}}
+    - {name: erp, source: erp, format: json, mapping: erp-orders}
 `)
 	if err != nil {
 		t.Fatal(err)
 	}
 	k := c.Kafka
 	source := k.source()
-	if source.Group != "sojourn" || !source.FromEnd || len(source.Brokers) != 2 || len(source.Topics) != 2 {
+	if source.Group != "sojourn" || !source.FromEnd || len(source.Brokers) != 2 || len(source.Topics) != 3 {
 		t.Errorf("%+v", source)
 	}
 	if k.SASL.Password != "from the environment" {
 		t.Errorf("password %q", k.SASL.Password)
 	}
-	if o := source.Topics[1]; o.Format != kafkasource.JSON || o.Mapping.Identity[0] != "$key" || o.Mapping.Properties["total"].Kind != "number" {
+	if o := source.Topics[1]; o.Format != kafkasource.JSON || o.Mapping.Own.Identity[0] != "$key" || o.Mapping.Own.Properties["total"].Kind != "number" {
 		t.Errorf("%+v", o)
+	}
+	if o := source.Topics[2]; o.Mapping.Name != "erp-orders" || o.Mapping.Own.User != "" {
+		t.Errorf("%+v", o.Mapping)
 	}
 	if m, err := k.SASL.mechanism(); err != nil || m.Name() != "SCRAM-SHA-512" {
 		t.Error(m, err)
@@ -57,18 +61,25 @@ func TestKafkaConfigMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{
-		"kafka:\n  broker: []\n":                                        `c.yaml:2:3: unknown key "broker" under kafka; did you mean "brokers"?`,
-		"kafka: {}\n":                                                   "kafka.brokers: name at least one",
-		good + "  start: now\n":                                         `kafka.start: "now" is not oldest or newest`,
-		good + "  tls: {ca: x}\n":                                       "kafka.tls: set enabled: true",
-		good + "  tls: {enabled: true, cert: x}\n":                      "kafka.tls: give cert and key, or neither",
-		good + "  sasl: {user: x}\n":                                    "kafka.sasl.mechanism: name",
-		good + "  sasl: {mechanism: GSSAPI}\n":                          `kafka.sasl.mechanism: "GSSAPI" is not`,
-		good + "  sasl: {mechanism: PLAIN, user: x}\n":                  "kafka.sasl: PLAIN needs user and password (or SOJOURN_KAFKA_PASSWORD)",
-		good + "  sasl: {mechanism: OAUTHBEARER}\n":                     "kafka.sasl.token_file",
-		strings.Replace(good, "source: b", "source: b, format: x", 1):   `kafka.topics[0].format: "x" is not`,
-		strings.Replace(good, "source: b", "source: b, maping: {}", 1):  `unknown key "maping" under kafka.topics[0]; did you mean "mapping"?`,
-		strings.Replace(good, "source: b", "source: b, mapping: {}", 1): "kafka.topics[0].mapping: a Segment message needs none",
+		"kafka:\n  broker: []\n":                                                                  `c.yaml:2:3: unknown key "broker" under kafka; did you mean "brokers"?`,
+		"kafka: {}\n":                                                                             "kafka.brokers: name at least one",
+		good + "  start: now\n":                                                                   `kafka.start: "now" is not oldest or newest`,
+		good + "  tls: {ca: x}\n":                                                                 "kafka.tls: set enabled: true",
+		good + "  tls: {enabled: true, cert: x}\n":                                                "kafka.tls: give cert and key, or neither",
+		good + "  sasl: {user: x}\n":                                                              "kafka.sasl.mechanism: name",
+		good + "  sasl: {mechanism: GSSAPI}\n":                                                    `kafka.sasl.mechanism: "GSSAPI" is not`,
+		good + "  sasl: {mechanism: PLAIN, user: x}\n":                                            "kafka.sasl: PLAIN needs user and password (or SOJOURN_KAFKA_PASSWORD)",
+		good + "  sasl: {mechanism: OAUTHBEARER}\n":                                               "kafka.sasl.token_file",
+		strings.Replace(good, "source: b", "source: b, format: x", 1):                             `kafka.topics[0].format: "x" is not`,
+		strings.Replace(good, "source: b", "source: b, maping: {}", 1):                            `unknown key "maping" under kafka.topics[0]; did you mean "mapping"?`,
+		strings.Replace(good, "source: b", "source: b, mapping: {}", 1):                           "kafka.topics[0].mapping: a Segment message needs none",
+		strings.Replace(good, "source: b", "source: b, mapping: erp", 1):                          "kafka.topics[0].mapping: a Segment message needs none",
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: ERP orders", 1):     `kafka.topics[0].mapping: "ERP orders" is no name of a mapping`,
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: [erp]", 1):          "c.yaml:3:56: this should be keys with values",
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: {usr: a}", 1):       `c.yaml:3:57: unknown key "usr" under kafka.topics[0].mapping; did you mean "user"?`,
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: {user: [a]}", 1):    "c.yaml:3:63: this should be text",
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: {user: $hdr.a}", 1): `kafka.topics[0].mapping.user: "$hdr.a" is none of`,
+		strings.Replace(good, "source: b", "source: b, format: json", 1):                          "kafka.topics[0].mapping: JSON needs one",
 	} {
 		if _, err := load(t, nil, nil, file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q:\ngot  %v\nwant %s", file, err, want)
