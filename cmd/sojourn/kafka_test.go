@@ -1,10 +1,19 @@
 package main
 
 import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"sojourn/ingest/kafkasource"
 )
@@ -173,4 +182,110 @@ func TestKafkaOutConfig(t *testing.T) {
 			t.Errorf("%q: %v, want %s", file, err, want)
 		}
 	}
+}
+
+// TestKafkaMappingsOfThePolicy has one server that applies policies and replays, and
+// one that reads a topic by the mapping of the policy in force.
+func TestKafkaMappingsOfThePolicy(t *testing.T) {
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.DefaultProduceTopic("orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	sent := 0
+	send := func() {
+		t.Helper()
+		sent++
+		order := fmt.Appendf(nil, `{"order":{"number":%d,"sum":9.90},"customer":{"id":"u%d"}}`, sent, sent)
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Value: order}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	settings := file("sojourn.yaml", "kafka:\n  brokers: ['"+broker.ListenAddrs()[0]+"']\n  topics:\n    - {name: orders, source: erp, format: json, mapping: erp-orders}\n")
+	rules := file("policy.yaml", "mappings:\n  erp-orders:\n    user: customer.id\n    event: {value: Order Completed}\n"+
+		"    identity: [order.number]\n    properties: {order_id: {field: order.number}, total: {field: order.sum}, currency: {value: EUR}}\n")
+	answers := startServer(t, filepath.Join(dir, "answers"), "--roles", "project,api", "--config", settings,
+		"--esdb-listen", "127.0.0.1:0", "--esdb-insecure", "--esdb-writable", "--flush-interval", "20ms")
+	key, err := os.ReadFile(filepath.Join(answers.data, keyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(streamKeyEnv, hex.EncodeToString(key))
+	connection := regexp.MustCompile(`EventStoreDB (esdb://\S+)`).FindStringSubmatch(answers.out.String())[1]
+	startServer(t, filepath.Join(dir, "writes"), "--roles", "write", "--config", settings, "--store", connection)
+
+	until := func(what string, done func() bool) {
+		t.Helper()
+		deadline := time.Now().Add(time.Minute)
+		for tick := time.Tick(50 * time.Millisecond); !done(); <-tick {
+			if time.Now().After(deadline) {
+				t.Fatal("still not: " + what)
+			}
+		}
+	}
+	var page struct {
+		Rejects []struct{ Reason, Detail string }
+	}
+	rejects := func() int {
+		t.Helper()
+		answers.get(t, "/api/v1/rejects?limit=1000", &page)
+		return len(page.Rejects)
+	}
+	customers := func() int {
+		t.Helper()
+		var stages struct{ Customers int }
+		answers.get(t, "/api/v1/stages", &stages)
+		return stages.Customers
+	}
+	send()
+	until("a reject", func() bool { return rejects() == 1 })
+	if r := page.Rejects[0]; r.Reason != "no_mapping" || r.Detail != "the policy in force has no mapping erp-orders" {
+		t.Errorf("%+v", r)
+	}
+
+	status, out, errOut := sojourn(t.Context(), "policy", "diff", rules, "--data="+answers.data)
+	if status != 0 || !strings.Contains(out, "mappings.erp-orders.user") {
+		t.Errorf("diff: %d %s%s", status, out, errOut)
+	}
+	if status, _, errOut := sojourn(t.Context(), "policy", "apply", rules, "--data="+answers.data); status != 0 {
+		t.Fatal(errOut)
+	}
+	until("a customer, by the new mapping", func() bool {
+		send()
+		return customers() > 0
+	})
+	token, err := os.ReadFile(filepath.Join(answers.data, "admin-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	until("the end of the topic", func() bool { return customers()+rejects() >= sent })
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, answers.url+"/api/v1/rejects/replay", strings.NewReader(`{"reason":"no_mapping"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatal(res.Status, err, string(b))
+	}
+	until("every order's customer", func() bool { return customers() == sent })
 }
