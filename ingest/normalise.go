@@ -25,13 +25,14 @@ const (
 	CodeBadTime       Code = "bad_time"
 	CodeContentDiffer Code = "content_differs"
 	CodeInvalidJSON   Code = "invalid_json" // of what did not come over HTTP
+	CodeNoMapping     Code = "no_mapping"   // the policy has none for what it was to be made of
 )
 
 // RejectCodes are all reasons for which a message goes to the rejects.
 var RejectCodes = []Code{
 	CodeNotAnObject, CodeInvalidUTF8, CodeTooDeep, CodeTooLarge, CodeBatchTooLong, CodeContextTooBig,
 	CodeUnknownType, CodeNoEventName, CodeNoID, CodeBadTime, CodeContentDiffer,
-	CodeInvalidJSON,
+	CodeInvalidJSON, CodeNoMapping,
 }
 
 // The limits of what becomes a touchpoint.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go/sasl"
 
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 	"sojourn/ingest/kafkasource"
 )
@@ -157,11 +158,11 @@ func (c *KafkaSASL) mechanism() (sasl.Mechanism, error) {
 }
 
 // remake makes messages anew of what came from the topics.
-func (c *KafkaConfig) remake() func(from, raw []byte) (ingest.Message, bool) {
+func (c *KafkaConfig) remake(inForce func() *policy.Compiled) func(from, raw []byte) (ingest.Message, bool) {
 	if c == nil {
 		return nil
 	}
-	return kafkasource.Remake(c.Topics)
+	return kafkasource.Remake(c.Topics, inForce)
 }
 
 // consumes reports whether there are topics to read.
@@ -183,14 +184,15 @@ func (c *KafkaConfig) connection(log *slog.Logger) (*tls.Config, sasl.Mechanism,
 	return encryption, mechanism, nil
 }
 
-// startKafka starts to consume the configured topics, if there are any. stop
-// waits until what is being ingested is durable and committed.
-func startKafka(c *KafkaConfig, service *ingest.Service, registry prometheus.Registerer, log *slog.Logger) (stop func() error, err error) {
+// startKafka starts to consume the configured topics, if there are any. inForce is the
+// policy that has the mappings they name. stop waits until what is being ingested is
+// durable and committed.
+func startKafka(c *KafkaConfig, service *ingest.Service, inForce func() *policy.Compiled, registry prometheus.Registerer, log *slog.Logger) (stop func() error, err error) {
 	if c == nil || !c.consumes() {
 		return func() error { return nil }, nil
 	}
 	config := c.source()
-	config.Service, config.Registerer, config.Logger = service, registry, log
+	config.Service, config.Policy, config.Registerer, config.Logger = service, inForce, registry, log
 	if config.TLS, config.SASL, err = c.connection(log); err != nil {
 		return nil, err
 	}

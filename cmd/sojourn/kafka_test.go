@@ -1,10 +1,19 @@
 package main
 
 import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"sojourn/ingest/kafkasource"
 )
@@ -25,20 +34,24 @@ func TestKafkaConfig(t *testing.T) {
         event: {value: Order Completed}
         identity: [$key]
         properties: {total: {field: sum, kind: number}, currency: {value: EUR}, retries: {value: 3}}
+    - {name: erp, source: erp, format: json, mapping: erp-orders}
 `)
 	if err != nil {
 		t.Fatal(err)
 	}
 	k := c.Kafka
 	source := k.source()
-	if source.Group != "sojourn" || !source.FromEnd || len(source.Brokers) != 2 || len(source.Topics) != 2 {
+	if source.Group != "sojourn" || !source.FromEnd || len(source.Brokers) != 2 || len(source.Topics) != 3 {
 		t.Errorf("%+v", source)
 	}
 	if k.SASL.Password != "from the environment" {
 		t.Errorf("password %q", k.SASL.Password)
 	}
-	if o := source.Topics[1]; o.Format != kafkasource.JSON || o.Mapping.Identity[0] != "$key" || o.Mapping.Properties["total"].Kind != "number" {
+	if o := source.Topics[1]; o.Format != kafkasource.JSON || o.Mapping.Own.Identity[0] != "$key" || o.Mapping.Own.Properties["total"].Kind != "number" {
 		t.Errorf("%+v", o)
+	}
+	if o := source.Topics[2]; o.Mapping.Name != "erp-orders" || o.Mapping.Own.User != "" {
+		t.Errorf("%+v", o.Mapping)
 	}
 	if m, err := k.SASL.mechanism(); err != nil || m.Name() != "SCRAM-SHA-512" {
 		t.Error(m, err)
@@ -57,18 +70,25 @@ func TestKafkaConfigMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{
-		"kafka:\n  broker: []\n":                                        `c.yaml:2:3: unknown key "broker" under kafka; did you mean "brokers"?`,
-		"kafka: {}\n":                                                   "kafka.brokers: name at least one",
-		good + "  start: now\n":                                         `kafka.start: "now" is not oldest or newest`,
-		good + "  tls: {ca: x}\n":                                       "kafka.tls: set enabled: true",
-		good + "  tls: {enabled: true, cert: x}\n":                      "kafka.tls: give cert and key, or neither",
-		good + "  sasl: {user: x}\n":                                    "kafka.sasl.mechanism: name",
-		good + "  sasl: {mechanism: GSSAPI}\n":                          `kafka.sasl.mechanism: "GSSAPI" is not`,
-		good + "  sasl: {mechanism: PLAIN, user: x}\n":                  "kafka.sasl: PLAIN needs user and password (or SOJOURN_KAFKA_PASSWORD)",
-		good + "  sasl: {mechanism: OAUTHBEARER}\n":                     "kafka.sasl.token_file",
-		strings.Replace(good, "source: b", "source: b, format: x", 1):   `kafka.topics[0].format: "x" is not`,
-		strings.Replace(good, "source: b", "source: b, maping: {}", 1):  `unknown key "maping" under kafka.topics[0]; did you mean "mapping"?`,
-		strings.Replace(good, "source: b", "source: b, mapping: {}", 1): "kafka.topics[0].mapping: a Segment message needs none",
+		"kafka:\n  broker: []\n":                                                                  `c.yaml:2:3: unknown key "broker" under kafka; did you mean "brokers"?`,
+		"kafka: {}\n":                                                                             "kafka.brokers: name at least one",
+		good + "  start: now\n":                                                                   `kafka.start: "now" is not oldest or newest`,
+		good + "  tls: {ca: x}\n":                                                                 "kafka.tls: set enabled: true",
+		good + "  tls: {enabled: true, cert: x}\n":                                                "kafka.tls: give cert and key, or neither",
+		good + "  sasl: {user: x}\n":                                                              "kafka.sasl.mechanism: name",
+		good + "  sasl: {mechanism: GSSAPI}\n":                                                    `kafka.sasl.mechanism: "GSSAPI" is not`,
+		good + "  sasl: {mechanism: PLAIN, user: x}\n":                                            "kafka.sasl: PLAIN needs user and password (or SOJOURN_KAFKA_PASSWORD)",
+		good + "  sasl: {mechanism: OAUTHBEARER}\n":                                               "kafka.sasl.token_file",
+		strings.Replace(good, "source: b", "source: b, format: x", 1):                             `kafka.topics[0].format: "x" is not`,
+		strings.Replace(good, "source: b", "source: b, maping: {}", 1):                            `unknown key "maping" under kafka.topics[0]; did you mean "mapping"?`,
+		strings.Replace(good, "source: b", "source: b, mapping: {}", 1):                           "kafka.topics[0].mapping: a Segment message needs none",
+		strings.Replace(good, "source: b", "source: b, mapping: erp", 1):                          "kafka.topics[0].mapping: a Segment message needs none",
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: ERP orders", 1):     `kafka.topics[0].mapping: "ERP orders" is no name of a mapping`,
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: [erp]", 1):          "c.yaml:3:56: this should be keys with values",
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: {usr: a}", 1):       `c.yaml:3:57: unknown key "usr" under kafka.topics[0].mapping; did you mean "user"?`,
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: {user: [a]}", 1):    "c.yaml:3:63: this should be text",
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: {user: $hdr.a}", 1): `kafka.topics[0].mapping.user: "$hdr.a" is none of`,
+		strings.Replace(good, "source: b", "source: b, format: json", 1):                          "kafka.topics[0].mapping: JSON needs one",
 	} {
 		if _, err := load(t, nil, nil, file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q:\ngot  %v\nwant %s", file, err, want)
@@ -162,4 +182,110 @@ func TestKafkaOutConfig(t *testing.T) {
 			t.Errorf("%q: %v, want %s", file, err, want)
 		}
 	}
+}
+
+// TestKafkaMappingsOfThePolicy has one server that applies policies and replays, and
+// one that reads a topic by the mapping of the policy in force.
+func TestKafkaMappingsOfThePolicy(t *testing.T) {
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.DefaultProduceTopic("orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	sent := 0
+	send := func() {
+		t.Helper()
+		sent++
+		order := fmt.Appendf(nil, `{"order":{"number":%d,"sum":9.90},"customer":{"id":"u%d"}}`, sent, sent)
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Value: order}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	settings := file("sojourn.yaml", "kafka:\n  brokers: ['"+broker.ListenAddrs()[0]+"']\n  topics:\n    - {name: orders, source: erp, format: json, mapping: erp-orders}\n")
+	rules := file("policy.yaml", "mappings:\n  erp-orders:\n    user: customer.id\n    event: {value: Order Completed}\n"+
+		"    identity: [order.number]\n    properties: {order_id: {field: order.number}, total: {field: order.sum}, currency: {value: EUR}}\n")
+	answers := startServer(t, filepath.Join(dir, "answers"), "--roles", "project,api", "--config", settings,
+		"--esdb-listen", "127.0.0.1:0", "--esdb-insecure", "--esdb-writable", "--flush-interval", "20ms")
+	key, err := os.ReadFile(filepath.Join(answers.data, keyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(streamKeyEnv, hex.EncodeToString(key))
+	connection := regexp.MustCompile(`EventStoreDB (esdb://\S+)`).FindStringSubmatch(answers.out.String())[1]
+	startServer(t, filepath.Join(dir, "writes"), "--roles", "write", "--config", settings, "--store", connection)
+
+	until := func(what string, done func() bool) {
+		t.Helper()
+		deadline := time.Now().Add(time.Minute)
+		for tick := time.Tick(50 * time.Millisecond); !done(); <-tick {
+			if time.Now().After(deadline) {
+				t.Fatal("still not: " + what)
+			}
+		}
+	}
+	var page struct {
+		Rejects []struct{ Reason, Detail string }
+	}
+	rejects := func() int {
+		t.Helper()
+		answers.get(t, "/api/v1/rejects?limit=1000", &page)
+		return len(page.Rejects)
+	}
+	customers := func() int {
+		t.Helper()
+		var stages struct{ Customers int }
+		answers.get(t, "/api/v1/stages", &stages)
+		return stages.Customers
+	}
+	send()
+	until("a reject", func() bool { return rejects() == 1 })
+	if r := page.Rejects[0]; r.Reason != "no_mapping" || r.Detail != "the policy in force has no mapping erp-orders" {
+		t.Errorf("%+v", r)
+	}
+
+	status, out, errOut := sojourn(t.Context(), "policy", "diff", rules, "--data="+answers.data)
+	if status != 0 || !strings.Contains(out, "mappings.erp-orders.user") {
+		t.Errorf("diff: %d %s%s", status, out, errOut)
+	}
+	if status, _, errOut := sojourn(t.Context(), "policy", "apply", rules, "--data="+answers.data); status != 0 {
+		t.Fatal(errOut)
+	}
+	until("a customer, by the new mapping", func() bool {
+		send()
+		return customers() > 0
+	})
+	token, err := os.ReadFile(filepath.Join(answers.data, "admin-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	until("the end of the topic", func() bool { return customers()+rejects() >= sent })
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, answers.url+"/api/v1/rejects/replay", strings.NewReader(`{"reason":"no_mapping"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatal(res.Status, err, string(b))
+	}
+	until("every order's customer", func() bool { return customers() == sent })
 }

@@ -159,6 +159,11 @@ events: []
 #   - {library: analytics-node, channel: server}
 channels: []
 
+# How messages are made of the records of Kafka topics, by the name that the configuration
+# of a topic calls them by.
+#   erp-orders: {user: customer.id, event: {value: Order Completed}, identity: [order.number]}
+mappings: {}
+
 # The standard names:
 `)
 	for _, m := range p.Expanded().Events {

@@ -75,6 +75,13 @@ func TestPolicyMistakes(t *testing.T) {
 		"lifecycle: {at_risk_days: 60.5}\n":    `p.yaml:1:27: this should be a whole number`,
 		"identity:\n  nobody: [guest, \"\"]\n": `p.yaml:2:19: identity.nobody[1]: is empty`,
 		"standard: true\nstandard: false\n":    `p.yaml:2:1: `,
+		"mappings:\n  erp: {usr: a}\n":         `p.yaml:2:9: unknown key "usr" under mappings.erp; did you mean "user"?`,
+		"mappings:\n  erp: {user: $hdr.a}\n":   `p.yaml:2:15: mappings.erp.user: "$hdr.a" is none of $key`,
+		"mappings:\n  erp:\n    properties:\n      total: {field: sum, kind: decimal}\n": `p.yaml:4:33: mappings.erp.properties.total.kind: "decimal" is not string or number`,
+		"mappings:\n  erp:\n    properties:\n      total: {kind: number}\n":              `p.yaml:4:7: mappings.erp.properties.total: write field: or value:`,
+		"mappings:\n  ERP: {user: a}\n":                                                  `p.yaml:2:3: mappings.ERP: "ERP" is no name of a mapping`,
+		"mappings:\n  erp: orders\n":                                                     `p.yaml:2:8: this should be keys with values`,
+		"mappings:\n  erp: {identity: no}\n":                                             `p.yaml:2:19: this should be a list`,
 	} {
 		_, err := policyOf(t, text)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sojourn/api"
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 	"sojourn/ingest/segmentapi"
 	"sojourn/projections"
@@ -162,15 +163,16 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	nobody := func(value string) bool {
-		if views != nil {
-			return views.InForce().Identity().Nobody(value)
-		}
-		return inForce.last.Load().Identity().Nobody(value)
+	var policyInForce func() *policy.Compiled
+	if views != nil {
+		policyInForce = views.InForce
+	} else {
+		policyInForce = inForce.last.Load
 	}
+	nobody := func(value string) bool { return policyInForce().Identity().Nobody(value) }
 	intake, err := ingest.New(ingest.Config{
 		Log: store, Index: store, Keyer: keyer, Logger: log, Metrics: ingest.NewMetrics(registry), Nobody: nobody,
-		Remake: c.Kafka.remake(),
+		Remake: c.Kafka.remake(policyInForce),
 	})
 	if err != nil {
 		return err
@@ -204,7 +206,7 @@ func serve(ctx context.Context, c Config, out io.Writer) (err error) {
 		}
 	}
 	if c.Roles.has(roleWrite) {
-		stopKafka, err := startKafka(c.Kafka, intake, registry, log)
+		stopKafka, err := startKafka(c.Kafka, intake, policyInForce, registry, log)
 		if err != nil {
 			return err
 		}

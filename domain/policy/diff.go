@@ -165,6 +165,8 @@ func (f *flat) object(path string, data []byte, own func(key string) bool) error
 func (f *flat) value(path string, value json.RawMessage) error {
 	var list []json.RawMessage
 	switch {
+	case string(value) == "{}" && strings.HasPrefix(path, "mappings."):
+		// What a mapping has for a value.
 	case value[0] == '{':
 		return f.object(path, value, nil)
 	case value[0] == '[' && json.Unmarshal(value, &list) == nil && len(list) > 0 && list[0][0] == '{':

@@ -16,6 +16,7 @@ func (p Policy) Expanded() Policy {
 	p.Identity = p.Identity.complete()
 	p.Loyalty = p.Loyalty.complete(p.Currency)
 	p.Satisfaction = p.Satisfaction.complete()
+	p.Mappings = completeMappings(p.Mappings)
 	if !p.Standard {
 		return p
 	}
@@ -46,8 +47,8 @@ func (p Policy) Expanded() Policy {
 	return p
 }
 
-// MarshalCanonical is the policy as an event keeps it: JSON with every key, the
-// standard names written out, so that a later release with other standard names
+// MarshalCanonical is the policy as an event keeps it: JSON with every key (but
+// mappings where there are none, as in logs that are older), the standard names written out, so that a later release with other standard names
 // reads the past as this one did. Equal policies give equal bytes.
 func (p Policy) MarshalCanonical() ([]byte, error) {
 	p = p.Expanded()
@@ -80,6 +81,7 @@ func Decode(data []byte) (Policy, error) {
 	}
 	p := Default()
 	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber() // what a mapping has for a value keeps its digits
 	if err := dec.Decode(&p); err != nil {
 		return Policy{}, fmt.Errorf("decode policy: %w", err)
 	}

@@ -318,8 +318,8 @@ func (l Loyalty) validate(v *validator) {
 }
 
 func (p Programme) validate(v *validator, at func(...string) []string) {
-	if !programmeID(p.ID) {
-		v.add(at("id"), "%q is no id: use lower case letters, digits, _ and -, a letter first, at most %d", p.ID, maxProgrammeID)
+	if !validID(p.ID) {
+		v.add(at("id"), "%q is no id: use lower case letters, digits, _ and -, a letter first, at most %d", p.ID, maxID)
 	}
 	validCurrency(v, at("currency"), p.Currency)
 	if _, err := time.LoadLocation(p.TimeZone); err != nil || p.TimeZone == "Local" {
@@ -444,16 +444,16 @@ func (p Programme) validateTiers(v *validator, at func(...string) []string) {
 	}
 }
 
-const maxProgrammeID = 40
+const maxID = 40
 
-func programmeID(s string) bool {
+func validID(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if (c < 'a' || c > 'z') && (i == 0 || (c < '0' || c > '9') && c != '_' && c != '-') {
 			return false
 		}
 	}
-	return s != "" && len(s) <= maxProgrammeID
+	return s != "" && len(s) <= maxID
 }
 
 func inRange(v *validator, path []string, n Number, most domain.Decimal) bool {

@@ -70,6 +70,9 @@ type Policy struct {
 	Events []Mapping `json:"events" yaml:"events"`
 	// Channels decide the channel where a mapping names none: the first that fits.
 	Channels []ChannelRule `json:"channels" yaml:"channels"`
+	// Mappings say how messages are made of the records of Kafka topics, by the name
+	// that the configuration of a topic calls them by.
+	Mappings map[string]RecordMapping `json:"mappings,omitempty" yaml:"mappings"`
 }
 
 // Lifecycle holds the numbers of the stage table. A day is 24 hours.

@@ -237,7 +237,7 @@ func TestDecode(t *testing.T) {
 	for _, part := range []string{
 		`lifecycle.at_risk_day: "at_risk_day" is no key of a policy: did you mean at_risk_days?`,
 		`events[1].meening: "meening" is no key of a policy: did you mean meaning?`,
-		`colour: "colour" is no key of a policy: use currency, lifecycle, identity, loyalty, satisfaction, standard, events or channels`,
+		`colour: "colour" is no key of a policy: use currency, lifecycle, identity, loyalty, satisfaction, standard, events, channels or mappings`,
 	} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("no %q in\n%v", part, err)

@@ -53,6 +53,7 @@ func hints() map[string]hint {
 	}
 	maps.Copy(all, loyaltyHints())
 	maps.Copy(all, satisfactionHints())
+	maps.Copy(all, mappingHints())
 	return all
 }
 

@@ -1,7 +1,7 @@
 package policy
 
-// The hints of the sections loyalty and satisfaction. They are also the comments of
-// the file that sojourn policy default prints.
+// The hints of the sections loyalty, satisfaction and mappings. Those of the first two
+// are also the comments of the file that sojourn policy default prints.
 
 func loyaltyHints() map[string]hint {
 	const from = "From when on it holds, a time or a date; without it from the moment of apply, in the first policy without a beginning. A time in the past needs retroactive."
@@ -106,4 +106,28 @@ func satisfactionHints() map[string]hint {
 		"satisfaction.service.levels[].statuses":        {doc: "Its satisfaction is one of them."},
 		"satisfaction.service.levels[].statuses[]":      {enum: Statuses},
 	}
+}
+
+func mappingHints() map[string]hint {
+	all := map[string]hint{
+		"mappings":               {doc: "How messages are made of the records of Kafka topics, by the name that kafka.topics[].mapping of the configuration calls them by: lower case letters, digits, _ and -, a letter first."},
+		"mappings.*.type":        {doc: "The type of the messages; track where it is not given.", enum: kindNames()},
+		"mappings.*.user":        {doc: "The path of the user's id, such as customer.id, $key or $header.user."},
+		"mappings.*.anonymous":   {doc: "The path of the visitor's id."},
+		"mappings.*.previous":    {doc: "Of an alias: the path of the previous id."},
+		"mappings.*.time":        {doc: "When it happened; the record's timestamp where it is not given."},
+		"mappings.*.time.field":  {doc: "The path of the time."},
+		"mappings.*.time.format": {doc: "rfc3339 (where it is not given), unix (seconds), unix_ms, or a layout of Go, in UTC."},
+		"mappings.*.event":       {doc: "The name of the event, page or screen: {value: Order Completed} or {field: kind}."},
+		"mappings.*.identity":    {doc: "The paths that name a message for ever, such as an order number; without any it is the topic, partition and offset."},
+		"mappings.*.properties":  {doc: "Of track, page and screen, a field by each name; without any the whole value."},
+		"mappings.*.traits":      {doc: "Of identify and group, a field by each name; without any the whole value."},
+		"mappings.*.context":     {doc: "The context, a field by each name."},
+	}
+	for _, path := range []string{"mappings.*.event", "mappings.*.properties.*", "mappings.*.traits.*", "mappings.*.context.*"} {
+		all[path+".field"] = hint{doc: "The path of the value."}
+		all[path+".value"] = hint{doc: "A value that is the same for all."}
+		all[path+".kind"] = hint{doc: "Makes text or a number of the value.", enum: []string{StringField, NumberField}}
+	}
+	return all
 }

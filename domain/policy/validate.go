@@ -89,6 +89,7 @@ func (p Policy) Validate() error {
 	for i, r := range p.Channels {
 		r.validate(v, i)
 	}
+	validateMappings(v, p.Mappings)
 	if len(v.problems) == 0 {
 		return nil
 	}
@@ -293,13 +294,13 @@ func editDistance(a, b string) int {
 }
 
 // Keys are the keys that a path of the document may go on with, in the order of
-// the document; none where it holds no object. An index of a list may be any
-// number. A loader of another syntax finds unknown keys with it.
+// the document; none where it holds no object, or one with any keys. An index of a
+// list may be any number, a key of such an object any text. A loader of another syntax finds unknown keys with it.
 func Keys(path ...string) []string {
 	t := reflect.TypeFor[Policy]()
 	for _, part := range path {
 		switch t.Kind() {
-		case reflect.Slice:
+		case reflect.Slice, reflect.Map:
 			t = t.Elem()
 		case reflect.Struct:
 			found := false
@@ -341,15 +342,11 @@ func unknownKeys(data []byte) Problems {
 
 func (v *validator) walk(path []string, data []byte) {
 	var object map[string]json.RawMessage
-	if keys := Keys(path...); keys != nil && json.Unmarshal(data, &object) == nil {
-		names := make([]string, 0, len(object))
-		for name := range object {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range names {
+	if json.Unmarshal(data, &object) == nil {
+		keys := Keys(path...)
+		for _, name := range sortedKeys(object) {
 			child := append(slices.Clone(path), name)
-			if !slices.Contains(keys, name) {
+			if keys != nil && !slices.Contains(keys, name) {
 				v.problems = append(v.problems, UnknownKey(child))
 				continue
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"sojourn/domain"
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 )
 
@@ -117,7 +118,9 @@ const space = " \t\r\n"
 
 // person is whom a CloudEvent is of.
 func (in *input) person() (user, anonymous []byte) {
-	at := func(root root, name string) []byte { return in.at(path{set: true, root: root, rest: name}) }
+	at := func(root policy.RecordRoot, name string) []byte {
+		return in.at(policy.RecordPath{Set: true, Root: root, Rest: name})
+	}
 	first := func(values ...[]byte) []byte {
 		for _, v := range values {
 			if v != nil {
@@ -126,10 +129,10 @@ func (in *input) person() (user, anonymous []byte) {
 		}
 		return nil
 	}
-	anonymous = first(at(inValue, "anonymousId"), at(inAttribute, "anonymousid"))
-	user = first(at(inValue, "userId"), at(inAttribute, "userid"))
+	anonymous = first(at(policy.InValue, "anonymousId"), at(policy.InAttribute, "anonymousid"))
+	user = first(at(policy.InValue, "userId"), at(policy.InAttribute, "userid"))
 	if user == nil && anonymous == nil {
-		user = at(inAttribute, "subject")
+		user = at(policy.InAttribute, "subject")
 	}
 	return user, anonymous
 }
@@ -140,7 +143,7 @@ func (in *input) timed() []byte {
 	if !ok {
 		t, ok = in.record.time.UTC().Format(timeLayout), !in.record.time.IsZero()
 	}
-	if !ok || in.at(path{set: true, rest: "timestamp"}) != nil {
+	if !ok || in.at(policy.RecordPath{Set: true, Rest: "timestamp"}) != nil {
 		return in.value
 	}
 	b := append([]byte(`{"timestamp":`), quote(t)...)

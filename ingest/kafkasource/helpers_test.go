@@ -18,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
+
+	"sojourn/domain/policy"
 )
 
 func TestMain(m *testing.M) {
@@ -246,10 +248,15 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.buf.Write(p)
 }
 
-func (o *output) has(s string) bool {
+func (o *output) has(s string) bool { return o.count(s) > 0 }
+
+func (o *output) count(s string) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return strings.Contains(o.buf.String(), s)
+	return strings.Count(o.buf.String(), s)
 }
 
 func (o *output) logger() *slog.Logger { return slog.New(slog.NewTextHandler(o, nil)) }
+
+// own is a mapping that stands in the configuration itself.
+func own(m policy.RecordMapping) *Mapping { return &Mapping{Own: m} }

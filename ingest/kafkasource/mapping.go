@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -16,178 +17,47 @@ import (
 	"github.com/tidwall/gjson"
 
 	"sojourn/domain"
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 )
 
-// Mapping says how a message is made of a record. A path leads into the value
-// (of a CloudEvent: into its data) as gjson's do: customer.id, lines.0.sku. Paths
-// that begin with a dollar sign lead elsewhere:
-//
-//	$key            the record's key as text; $key.id: into a key that is JSON
-//	$header.NAME    the last header of that name
-//	$timestamp      the record's time, RFC 3339
-//	$topic          the topic
-//	$attribute.NAME an attribute of the CloudEvent
+// Mapping is what makes the messages of a topic: a mapping of the policy in force, or
+// one that stands in the configuration itself.
 type Mapping struct {
-	// Type of the messages: track where it is empty.
-	Type string `yaml:"type"`
-	// User, Anonymous and Previous are the paths of the ids; Previous is for alias.
-	User      string `yaml:"user"`
-	Anonymous string `yaml:"anonymous"`
-	Previous  string `yaml:"previous"`
-	Time      Time   `yaml:"time"`
-	// Event is the name: of the event for track, of the page for page and screen.
-	Event Field `yaml:"event"`
-	// Identity are the paths that name a message for ever, such as an order
-	// number. They become the message id where the value has no messageId of its
-	// own; without them it is the topic, partition and offset.
-	Identity []string `yaml:"identity"`
-	// Properties of track, page and screen, Traits of identify and group: without
-	// any the whole value.
-	Properties Fields `yaml:"properties"`
-	Traits     Fields `yaml:"traits"`
-	Context    Fields `yaml:"context"`
+	// Name is that of the policy's; empty where it is Own.
+	Name string               `yaml:"-"`
+	Own  policy.RecordMapping `yaml:",inline"`
 }
 
-// Time is the path of the time and how it is written.
-type Time struct {
-	// Field is a path; the record's time where it is empty.
-	Field string `yaml:"field"`
-	// Format is rfc3339 (where it is empty), unix (seconds), unix_ms, or a layout
-	// of Go's package time, read in UTC where it names no zone.
-	Format string `yaml:"format"`
-}
-
-// Field is a value: from the record, or the same for all.
-type Field struct {
-	Field string `yaml:"field"`
-	Value any    `yaml:"value"`
-	// Kind is string or number; where it is empty JSON stays what it is and a
-	// header, a key or an attribute is a string.
-	Kind string `yaml:"kind"`
-}
-
-// Fields are values by their names.
-type Fields map[string]Field
-
-func (fs Fields) names() []string {
-	names := make([]string, 0, len(fs))
-	for n := range fs {
-		names = append(names, n)
+// UnmarshalYAML reads a name, or the mapping itself.
+func (m *Mapping) UnmarshalYAML(decode func(any) error) error {
+	if decode(&m.Name) == nil {
+		return nil
 	}
-	slices.Sort(names)
-	return names
-}
-
-func (m *Mapping) kind() string {
-	if m.Type == "" {
-		return "track"
-	}
-	return m.Type
+	return decode(&m.Own)
 }
 
 func (m *Mapping) problems(format Format) (ps []string) {
-	bad := func(format string, args ...any) { ps = append(ps, fmt.Sprintf(format, args...)) }
-	path := func(name, p string) {
-		if _, err := parsePath(p, format); err != nil {
-			bad("%s: %s", name, err)
+	if m.Name != "" {
+		if !policy.ValidMappingName(m.Name) {
+			ps = append(ps, fmt.Sprintf("mapping: %q is no name of a mapping: use lower case letters, digits, _ and -, a letter first", m.Name))
 		}
+		return ps
 	}
-	kind, ok := domain.ParseKind(m.kind())
-	if !ok {
-		bad("type: %q is not track, identify, page, screen, group or alias", m.Type)
+	found := m.Own.Problems()
+	if format == JSON {
+		found = append(found, m.Own.JSONProblems()...)
 	}
-	if format == JSON && m.User == "" && m.Anonymous == "" {
-		bad("user: name the path of the user (user) or of the visitor (anonymous)")
-	}
-	if format == JSON && kind == domain.Track && m.Event.Field == "" && m.Event.Value == nil {
-		bad("event: a track message needs a name: {value: Order Completed} or {field: kind}")
-	}
-	if s, text := m.Event.Value.(string); m.Event.Value != nil && (!text || s == "") {
-		bad("event.value: the name must be text")
-	}
-	switch m.Time.Format {
-	case "", "rfc3339", "unix", "unix_ms":
-	default:
-		if time.Date(2001, 12, 29, 13, 14, 15, 0, time.UTC).Format(m.Time.Format) == m.Time.Format {
-			bad("time.format: %q is not rfc3339, unix, unix_ms or a layout of Go", m.Time.Format)
-		}
-	}
-	path("user", m.User)
-	path("anonymous", m.Anonymous)
-	path("previous", m.Previous)
-	path("time.field", m.Time.Field)
-	path("event.field", m.Event.Field)
-	for i, p := range m.Identity {
-		if p == "" {
-			bad("identity[%d]: an empty path", i)
-		}
-		path(fmt.Sprintf("identity[%d]", i), p)
-	}
-	for _, g := range []struct {
-		name   string
-		fields Fields
-	}{{"properties", m.Properties}, {"traits", m.Traits}, {"context", m.Context}} {
-		for _, name := range g.fields.names() {
-			f := g.fields[name]
-			where := g.name + "." + name
-			path(where, f.Field)
-			if (f.Field == "") == (f.Value == nil) {
-				bad("%s: write field: or value:", where)
-			}
-			if f.Kind != "" && f.Kind != "string" && f.Kind != "number" {
-				bad("%s.kind: %q is not string or number", where, f.Kind)
-			}
-		}
+	for _, p := range found {
+		ps = append(ps, "mapping."+p.Error())
 	}
 	return ps
 }
 
-// root is where a path begins.
-type root uint8
-
-const (
-	inValue root = iota
-	inKey
-	inHeader
-	inAttribute
-	theTimestamp
-	theTopic
-)
-
-// path is a parsed path; set is false for the empty one.
-type path struct {
-	set  bool
-	root root
-	rest string // within it; the name of a header or attribute
-}
-
-func parsePath(s string, format Format) (path, error) {
-	name, rest, _ := strings.Cut(s, ".")
-	p := path{set: s != "", rest: rest}
-	switch {
-	case !strings.HasPrefix(s, "$"):
-		p.rest = s
-	case name == "$key":
-		p.root = inKey
-	case name == "$header" && rest != "":
-		p.root = inHeader
-	case name == "$attribute" && rest != "" && format == CloudEvents:
-		p.root = inAttribute
-	case s == "$timestamp":
-		p.root = theTimestamp
-	case s == "$topic":
-		p.root = theTopic
-	default:
-		return p, fmt.Errorf("%q is none of $key, $header.NAME, $timestamp, $topic and, with CloudEvents, $attribute.NAME", s)
-	}
-	return p, nil
-}
-
-// field is a Field ready to write.
+// field is a policy.RecordField ready to write.
 type field struct {
 	name     []byte // as JSON, with the colon
-	path     path
+	path     policy.RecordPath
 	constant []byte
 	kind     string
 }
@@ -197,28 +67,27 @@ type field struct {
 type mapper struct {
 	topic                     string
 	kind                      domain.Kind
-	user, anonymous, previous path
-	at                        path
+	user, anonymous, previous policy.RecordPath
+	at                        policy.RecordPath
 	format                    string
 	event                     *field
-	identity                  []path
+	identity                  []policy.RecordPath
 	facts                     []field // properties or traits
 	all                       bool    // the whole value is the facts
 	context                   []field
 }
 
-func newMapper(m *Mapping, topic string, format Format) (*mapper, error) {
-	out := &mapper{topic: topic, format: m.Time.Format}
-	out.kind, _ = domain.ParseKind(m.kind())
+func newMapper(m *policy.RecordMapping, topic string, format Format) (*mapper, error) {
+	out := &mapper{topic: topic, kind: m.Kind(), format: m.Time.Format}
 	var err error
-	paths := func(s string) path {
-		p, parseErr := parsePath(s, format)
+	paths := func(s string) policy.RecordPath {
+		p, parseErr := policy.ParseRecordPath(s)
 		if parseErr != nil {
 			err = parseErr
 		}
 		return p
 	}
-	one := func(name string, f Field) field {
+	one := func(name string, f policy.RecordField) field {
 		made := field{name: append(quote(name), ':'), path: paths(f.Field), kind: f.Kind}
 		if f.Value != nil {
 			var constantErr error
@@ -239,20 +108,20 @@ func newMapper(m *Mapping, topic string, format Format) (*mapper, error) {
 	switch {
 	case m.Event.Field != "" || m.Event.Value != nil:
 		f := one(name, m.Event)
-		f.kind = "string"
+		f.kind = policy.StringField
 		out.event = &f
 	case format == CloudEvents && out.kind == domain.Track:
-		out.event = &field{name: append(quote(name), ':'), path: path{set: true, root: inAttribute, rest: "type"}}
+		out.event = &field{name: append(quote(name), ':'), path: policy.RecordPath{Set: true, Root: policy.InAttribute, Rest: "type"}}
 	}
 	facts := m.Properties
 	if out.traits() {
 		facts = m.Traits
 	}
 	out.all = len(facts) == 0
-	for _, n := range facts.names() {
+	for _, n := range slices.Sorted(maps.Keys(facts)) {
 		out.facts = append(out.facts, one(n, facts[n]))
 	}
-	for _, n := range m.Context.names() {
+	for _, n := range slices.Sorted(maps.Keys(m.Context)) {
 		out.context = append(out.context, one(n, m.Context[n]))
 	}
 	return out, err
@@ -269,7 +138,7 @@ type input struct {
 }
 
 // at finds what a path leads to, as JSON; nil where there is nothing, or null.
-func (in *input) at(p path) []byte {
+func (in *input) at(p policy.RecordPath) []byte {
 	text := func(s string, ok bool) []byte {
 		if !ok {
 			return nil
@@ -283,34 +152,34 @@ func (in *input) at(p path) []byte {
 		}
 		return []byte(r.Raw)
 	}
-	if !p.set {
+	if !p.Set {
 		return nil
 	}
-	switch p.root {
-	case inKey:
-		if p.rest == "" {
+	switch p.Root {
+	case policy.InKey:
+		if p.Rest == "" {
 			return text(string(in.record.key), in.record.key != nil)
 		}
 		if !gjson.ValidBytes(in.record.key) {
 			return nil
 		}
-		return within(in.record.key, p.rest)
-	case inHeader:
+		return within(in.record.key, p.Rest)
+	case policy.InHeader:
 		for _, h := range slices.Backward(in.record.headers) {
-			if h.Key == p.rest {
+			if h.Key == p.Rest {
 				return text(string(h.Value), h.Value != nil)
 			}
 		}
 		return nil
-	case inAttribute:
-		s, ok := in.attributes[p.rest]
+	case policy.InAttribute:
+		s, ok := in.attributes[p.Rest]
 		return text(s, ok)
-	case theTimestamp:
+	case policy.TheTimestamp:
 		return text(in.record.time.UTC().Format(timeLayout), !in.record.time.IsZero())
-	case theTopic:
+	case policy.TheTopic:
 		return text(in.topic, true)
 	}
-	return within(in.value, p.rest)
+	return within(in.value, p.Rest)
 }
 
 const timeLayout = "2006-01-02T15:04:05.000Z"
@@ -332,7 +201,7 @@ func (m *mapper) json(r *record) (ingest.Message, string) {
 func (m *mapper) message(in *input, id string) (ingest.Message, string) {
 	b := append(make([]byte, 0, len(in.value)+256), `{"type":"`...)
 	b = append(append(b, m.kind.String()...), '"')
-	if own := scalar(in.at(path{set: true, rest: "messageId"})); own != "" {
+	if own := scalar(in.at(policy.RecordPath{Set: true, Rest: "messageId"})); own != "" {
 		id = own
 	} else if id == "" {
 		id = m.id(in)
@@ -341,7 +210,7 @@ func (m *mapper) message(in *input, id string) (ingest.Message, string) {
 		b = append(append(b, `,"messageId":`...), quote(id)...)
 	}
 	user, anonymous := in.at(m.user), in.at(m.anonymous)
-	if in.attributes != nil && !m.user.set && !m.anonymous.set {
+	if in.attributes != nil && !m.user.Set && !m.anonymous.Set {
 		user, anonymous = in.person()
 	}
 	for _, v := range []struct {
@@ -413,22 +282,22 @@ func join(parts []string) string {
 // time is the message's time as JSON. What cannot be read stays as it is, for
 // the service to reject; without a path it is the CloudEvent's or the record's.
 func (m *mapper) time(in *input) []byte {
-	if !m.at.set {
+	if !m.at.Set {
 		if t, ok := in.attributes["time"]; ok {
 			return quote(t)
 		}
-		return in.at(path{set: true, root: theTimestamp})
+		return in.at(policy.RecordPath{Set: true, Root: policy.TheTimestamp})
 	}
 	found := in.at(m.at)
-	if found == nil || m.format == "" || m.format == "rfc3339" {
+	if found == nil || m.format == "" || m.format == policy.RFC3339 {
 		return found
 	}
 	text := scalar(found)
 	unit := float64(0)
 	switch m.format {
-	case "unix":
+	case policy.Unix:
 		unit = 1000
-	case "unix_ms":
+	case policy.UnixMillis:
 		unit = 1
 	default:
 		t, err := time.Parse(m.format, text)
@@ -455,9 +324,9 @@ func (f *field) append(b []byte, in *input) []byte {
 	switch {
 	case v == nil:
 		return append(b, "null"...)
-	case f.kind == "string" && v[0] != '"':
+	case f.kind == policy.StringField && v[0] != '"':
 		return append(b, quote(string(v))...)
-	case f.kind == "number" && v[0] == '"':
+	case f.kind == policy.NumberField && v[0] == '"':
 		if s := scalar(v); gjson.Valid(s) && gjson.Parse(s).Type == gjson.Number {
 			return append(b, s...)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 
 	"sojourn/domain"
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 	"sojourn/ingest/internal/ingesttest"
 )
@@ -35,16 +36,16 @@ func ce(pairs ...string) []protocol.Header {
 const structured = `{"specversion":"1.0","id":"42","source":"/shop/a","type":"order.paid"`
 
 // orders is a mapping with everything in it.
-var orders = Mapping{
+var orders = policy.RecordMapping{
 	User: "customer.id", Anonymous: "$header.visitor",
-	Time: Time{Field: "paid", Format: "unix"}, Event: Field{Value: "Order Completed"},
+	Time: policy.RecordTime{Field: "paid", Format: "unix"}, Event: policy.RecordField{Value: "Order Completed"},
 	Identity: []string{"$key.order"},
-	Properties: Fields{
+	Properties: map[string]policy.RecordField{
 		"total": {Field: "sum", Kind: "number"}, "order_id": {Field: "no", Kind: "string"}, "currency": {Value: "EUR"},
 		"sku": {Field: "lines.0.sku"}, "trace": {Field: "$header.trace"}, "topic": {Field: "$topic"}, "at": {Field: "$timestamp"},
 		"key": {Field: "$key"}, "none": {Field: "nothing"},
 	},
-	Context: Fields{"region": {Field: "region"}},
+	Context: map[string]policy.RecordField{"region": {Field: "region"}},
 }
 
 func TestMessages(t *testing.T) {
@@ -79,7 +80,7 @@ func TestMessages(t *testing.T) {
 			id: "%2Fshop%2Fa/42", at: "2026-02-03T04:05:06.789Z",
 		},
 		"structured with base64": {
-			topic:  Topic{Format: CloudEvents, Mapping: &Mapping{User: "who"}},
+			topic:  Topic{Format: CloudEvents, Mapping: own(policy.RecordMapping{User: "who"})},
 			record: record{value: []byte(structured + `,"datacontenttype":"application/json","data_base64":"eyJ3aG8iOiJ1MyJ9"}`)},
 			want: `{"type":"track","messageId":"%2Fshop%2Fa/42","userId":"u3","timestamp":"2026-02-03T04:05:06.789Z","event":"order.paid","properties":{"who":"u3"},
 				"context":{"cloudevent":{"specversion":"1.0","id":"42","source":"/shop/a","type":"order.paid","datacontenttype":"application/json"}}}`,
@@ -118,7 +119,7 @@ func TestMessages(t *testing.T) {
 			id: "%2Fshop%2Fa/42",
 		},
 		"binary, bytes": {
-			topic:  Topic{Format: CloudEvents, Mapping: &Mapping{User: "$key", Context: Fields{"by": {Field: "$attribute.source"}}}},
+			topic:  Topic{Format: CloudEvents, Mapping: own(policy.RecordMapping{User: "$key", Context: map[string]policy.RecordField{"by": {Field: "$attribute.source"}}})},
 			record: record{key: []byte("u9"), headers: ce("content-type", "application/protobuf"), value: []byte{0xff, 0}},
 			want: `{"type":"track","messageId":"%2Fshop%2Fa/42","userId":"u9","timestamp":"2026-02-03T04:05:06.789Z","event":"order.paid","properties":{"value":"/wA="},
 				"context":{"by":"/shop/a"}}`,
@@ -147,7 +148,7 @@ func TestMessages(t *testing.T) {
 			want:   `{"userId":"u","messageId":"m","timestamp":"2026-02-02T00:00:00Z"}`, id: "m", at: "2026-02-02T00:00:00.000Z", kind: domain.Page,
 		},
 		"JSON": {
-			topic: Topic{Format: JSON, Mapping: &orders},
+			topic: Topic{Format: JSON, Mapping: own(orders)},
 			record: record{
 				key: []byte(`{"order":"o-1"}`), headers: headers("trace", "old", "trace", "new", "visitor", "v"),
 				value: []byte(`{"customer":{"id":12345678901234567890},"sum":"10.50","no":77,"paid":1770000000.5,"lines":[{"sku":"s"}],"region":"eu"}`),
@@ -158,52 +159,52 @@ func TestMessages(t *testing.T) {
 			id: "o-1", at: "2026-02-02T02:40:00.500Z",
 		},
 		"JSON, the whole value": {
-			topic:  Topic{Format: JSON, Mapping: &Mapping{User: "u", Event: Field{Field: "what"}}},
+			topic:  Topic{Format: JSON, Mapping: own(policy.RecordMapping{User: "u", Event: policy.RecordField{Field: "what"}})},
 			record: record{offset: 9, value: []byte(` {"u":"1","what":"Seen","n":1.50} `)},
 			want:   `{"type":"track","userId":"1","timestamp":"2026-02-03T04:05:06.789Z","event":"Seen","properties":{"u":"1","what":"Seen","n":1.50}}`,
 			id:     "kafka/t/3/9", at: "2026-02-03T04:05:06.789Z",
 		},
 		"JSON, two parts of an identity": {
-			topic:  Topic{Format: JSON, Mapping: &Mapping{Type: "identify", User: "$key", Identity: []string{"a", "b"}, Traits: Fields{"plan": {Field: "p"}}}},
+			topic:  Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "identify", User: "$key", Identity: []string{"a", "b"}, Traits: map[string]policy.RecordField{"plan": {Field: "p"}}})},
 			record: record{key: []byte("u"), value: []byte(`{"a":"x/y","b":2,"p":"pro"}`)},
 			want:   `{"type":"identify","messageId":"x%2Fy/2","userId":"u","timestamp":"2026-02-03T04:05:06.789Z","traits":{"plan":"pro"}}`, id: "x%2Fy/2", kind: domain.Identify,
 		},
 		"JSON, its own messageId first": {
-			topic:  Topic{Format: JSON, Mapping: &Mapping{Type: "page", User: "u", Identity: []string{"a"}, Properties: Fields{"a": {Field: "a"}}}},
+			topic:  Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "page", User: "u", Identity: []string{"a"}, Properties: map[string]policy.RecordField{"a": {Field: "a"}}})},
 			record: record{value: []byte(`{"u":"1","a":"x","messageId":"m"}`)},
 			want:   `{"type":"page","messageId":"m","userId":"1","timestamp":"2026-02-03T04:05:06.789Z","properties":{"a":"x"}}`, id: "m", kind: domain.Page,
 		},
 		"JSON, alias": {
-			topic:  Topic{Format: JSON, Mapping: &Mapping{Type: "alias", User: "new", Previous: "old", Properties: Fields{"by": {Value: "crm"}}}},
+			topic:  Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "alias", User: "new", Previous: "old", Properties: map[string]policy.RecordField{"by": {Value: "crm"}}})},
 			record: record{value: []byte(`{"new":"b","old":"a"}`)},
 			want:   `{"type":"alias","userId":"b","previousId":"a","timestamp":"2026-02-03T04:05:06.789Z","properties":{"by":"crm"}}`, id: "kafka/t/3/0", kind: domain.Alias,
 		},
 		"JSON, a layout of Go": {
-			topic:  Topic{Format: JSON, Mapping: &Mapping{Type: "page", User: "u", Time: Time{Field: "at", Format: "02.01.2006 15:04"}}},
+			topic:  Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "page", User: "u", Time: policy.RecordTime{Field: "at", Format: "02.01.2006 15:04"}})},
 			record: record{value: []byte(`{"u":"1","at":"24.12.2025 18:30"}`)},
 			want:   `{"type":"page","userId":"1","timestamp":"2025-12-24T18:30:00.000Z","properties":{"u":"1","at":"24.12.2025 18:30"}}`, id: "kafka/t/3/0", at: "2025-12-24T18:30:00.000Z", kind: domain.Page,
 		},
 		"JSON, unix_ms as text": {
-			topic:  Topic{Format: JSON, Mapping: &Mapping{Type: "page", User: "u", Time: Time{Field: "at", Format: "unix_ms"}, Properties: Fields{"x": {Value: 1}}}},
+			topic:  Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "page", User: "u", Time: policy.RecordTime{Field: "at", Format: "unix_ms"}, Properties: map[string]policy.RecordField{"x": {Value: 1}}})},
 			record: record{value: []byte(`{"u":"1","at":"1770000000123"}`)},
 			want:   `{"type":"page","userId":"1","timestamp":"2026-02-02T02:40:00.123Z","properties":{"x":1}}`, id: "kafka/t/3/0", at: "2026-02-02T02:40:00.123Z", kind: domain.Page,
 		},
 		"JSON, a time that is none": {
-			topic:  Topic{Format: JSON, Mapping: &Mapping{Type: "page", User: "u", Time: Time{Field: "at", Format: "unix"}}},
+			topic:  Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "page", User: "u", Time: policy.RecordTime{Field: "at", Format: "unix"}})},
 			record: record{value: []byte(`{"u":"1","at":"soon"}`)}, reject: "bad_time",
 		},
-		"JSON, of nobody":     {topic: Topic{Format: JSON, Mapping: &orders}, record: record{value: []byte(`{"sum":1}`)}, reject: "no_id"},
-		"JSON that is none":   {topic: Topic{Format: JSON, Mapping: &orders}, record: record{value: []byte(`{"sum":1`)}, reject: "the value is not valid JSON"},
-		"JSON, no UTF-8 key":  {topic: Topic{Format: JSON, Mapping: &Mapping{Type: "page", User: "$key"}}, record: record{key: []byte{0xff}, value: []byte(`{}`)}, want: `{"type":"page","userId":"/w==","timestamp":"2026-02-03T04:05:06.789Z","properties":{}}`, id: "kafka/t/3/0", kind: domain.Page},
-		"JSON, a null value":  {topic: Topic{Format: JSON, Mapping: &Mapping{Type: "page", User: "$key"}}, record: record{key: []byte("u")}, want: `{"type":"page","userId":"u","timestamp":"2026-02-03T04:05:06.789Z","properties":{}}`, id: "kafka/t/3/0", kind: domain.Page},
-		"JSON, no key at all": {topic: Topic{Format: JSON, Mapping: &Mapping{Type: "page", User: "$key"}}, record: record{value: []byte(`{}`)}, reject: "no_id"},
+		"JSON, of nobody":     {topic: Topic{Format: JSON, Mapping: own(orders)}, record: record{value: []byte(`{"sum":1}`)}, reject: "no_id"},
+		"JSON that is none":   {topic: Topic{Format: JSON, Mapping: own(orders)}, record: record{value: []byte(`{"sum":1`)}, reject: "the value is not valid JSON"},
+		"JSON, no UTF-8 key":  {topic: Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "page", User: "$key"})}, record: record{key: []byte{0xff}, value: []byte(`{}`)}, want: `{"type":"page","userId":"/w==","timestamp":"2026-02-03T04:05:06.789Z","properties":{}}`, id: "kafka/t/3/0", kind: domain.Page},
+		"JSON, a null value":  {topic: Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "page", User: "$key"})}, record: record{key: []byte("u")}, want: `{"type":"page","userId":"u","timestamp":"2026-02-03T04:05:06.789Z","properties":{}}`, id: "kafka/t/3/0", kind: domain.Page},
+		"JSON, no key at all": {topic: Topic{Format: JSON, Mapping: own(policy.RecordMapping{Type: "page", User: "$key"})}, record: record{value: []byte(`{}`)}, reject: "no_id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.topic.Name, c.topic.Source = "t", "shop"
 			if ps := c.topic.problems(); len(ps) > 0 {
 				t.Fatal(ps)
 			}
-			made, err := newTopic(&c.topic)
+			made, err := newTopic(&c.topic, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -266,7 +267,7 @@ func generic(t *testing.T, b []byte) (v any) {
 // compressed well may be far larger than that.
 func TestLargeFetch(t *testing.T) {
 	e := ingesttest.Start(t)
-	made, err := newTopic(&Topic{Name: "t", Source: "shop"})
+	made, err := newTopic(&Topic{Name: "t", Source: "shop"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

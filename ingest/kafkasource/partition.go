@@ -148,9 +148,9 @@ const maxValue = 4 << 20
 // side.
 const maxRefusals = 64
 
-// parse reads the messages of a fetch.
+// parse reads the messages of a fetch, all by one mapping.
 func (p *partition) parse(f *fetched) (messages []ingest.Message, refusals []ingest.Refusal) {
-	now := p.source.service.Now()
+	now, by := p.source.service.Now(), p.reading()
 	messages = make([]ingest.Message, 0, len(f.records))
 	for i := range f.records {
 		r := &f.records[i]
@@ -171,7 +171,7 @@ func (p *partition) parse(f *fetched) (messages []ingest.Message, refusals []ing
 			}
 			continue
 		}
-		m := p.message(r, p.id)
+		m := p.message(r, p.id, by)
 		m.ReceivedAt = at
 		messages = append(messages, m)
 	}

@@ -2,10 +2,12 @@ package kafkasource
 
 import (
 	"encoding/json"
+	"log/slog"
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
 
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 )
 
@@ -39,12 +41,13 @@ func (t *topic) from(r *record, partition int) []byte {
 }
 
 // Remake makes messages of rejects that came from these topics, by the mapping
-// that each has; it is ingest.Config.Remake. Topics that cannot be read are left
-// out: New says what is wrong with them.
-func Remake(topics []Topic) func(from, raw []byte) (ingest.Message, bool) {
+// that each has when it is asked; it is ingest.Config.Remake. inForce is
+// Config.Policy. Topics that cannot be read are left out: New says what is wrong
+// with them.
+func Remake(topics []Topic, inForce func() *policy.Compiled) func(from, raw []byte) (ingest.Message, bool) {
 	byName := make(map[string]*topic)
 	for i := range topics {
-		if t, err := newTopic(&topics[i]); err == nil && t.mapper != nil {
+		if t, err := newTopic(&topics[i], inForce, slog.New(slog.DiscardHandler)); err == nil && t.keepsRecords() {
 			byName[t.Name] = t
 		}
 	}
@@ -63,6 +66,7 @@ func Remake(topics []Topic) func(from, raw []byte) (ingest.Message, bool) {
 		for _, h := range o.Headers {
 			r.headers = append(r.headers, protocol.Header{Key: h.Name, Value: h.Value})
 		}
-		return byName[o.Topic].message(r, o.Partition), true
+		t := byName[o.Topic]
+		return t.message(r, o.Partition, t.reading()), true
 	}
 }

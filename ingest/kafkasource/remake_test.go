@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"sojourn/domain"
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 	"sojourn/ingest/internal/ingesttest"
 )
@@ -17,19 +18,19 @@ func TestReplayThroughAnotherMapping(t *testing.T) {
 	b := newBroker(t, []string{"orders", "events"})
 	topics := func(user, event string) []Topic {
 		return []Topic{
-			{Name: "orders", Source: "erp", Format: JSON, Mapping: &Mapping{
-				User: user, Event: Field{Value: "Order Completed"}, Identity: []string{"no"},
-				Properties: Fields{"total": {Field: "sum"}, "tenant": {Field: "$header.tenant"}, "key": {Field: "$key"}},
-			}},
-			{Name: "events", Source: "app", Format: CloudEvents, Mapping: &Mapping{User: "$attribute.who", Event: Field{Field: event}}},
+			{Name: "orders", Source: "erp", Format: JSON, Mapping: own(policy.RecordMapping{
+				User: user, Event: policy.RecordField{Value: "Order Completed"}, Identity: []string{"no"},
+				Properties: map[string]policy.RecordField{"total": {Field: "sum"}, "tenant": {Field: "$header.tenant"}, "key": {Field: "$key"}},
+			})},
+			{Name: "events", Source: "app", Format: CloudEvents, Mapping: own(policy.RecordMapping{User: "$attribute.who", Event: policy.RecordField{Field: event}})},
 		}
 	}
-	right := Remake(topics("customer.id", "$attribute.type"))
+	right := Remake(topics("customer.id", "$attribute.type"), nil)
 	cured := false
 	e := ingesttest.Start(t, func(c *ingest.Config) {
 		c.Remake = func(from, raw []byte) (ingest.Message, bool) {
 			if !cured {
-				return Remake(topics("customer.nr", "nothing"))(from, raw)
+				return Remake(topics("customer.nr", "nothing"), nil)(from, raw)
 			}
 			return right(from, raw)
 		}

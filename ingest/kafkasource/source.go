@@ -26,6 +26,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/sasl"
 
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 )
 
@@ -38,6 +39,10 @@ type Config struct {
 	// Group is the consumer group; its members share the partitions.
 	Group  string
 	Topics []Topic
+	// Policy is the policy in force, with the mappings that topics name; required
+	// where one does. It is asked at each fetch, so it must be cheap, and give the
+	// same pointer until the policy is another. A fetch is read by one of them.
+	Policy func() *policy.Compiled
 	// FromEnd begins with what is written from now on where the group has no
 	// offset of a partition; else it begins with the oldest message.
 	FromEnd bool
@@ -132,7 +137,10 @@ func New(c Config) (*Source, error) {
 		topics: make(map[string]*topic), addr: kafka.TCP(c.Brokers...),
 	}
 	for i := range c.Topics {
-		t, err := newTopic(&c.Topics[i])
+		if c.Policy == nil && c.Topics[i].named() != "" {
+			return nil, fmt.Errorf("kafka.topics[%d].mapping: a Kafka source with mappings of the policy needs the policy", i)
+		}
+		t, err := newTopic(&c.Topics[i], c.Policy, c.Logger)
 		if err != nil {
 			return nil, err
 		}

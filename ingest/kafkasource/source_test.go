@@ -21,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"sojourn/domain"
+	"sojourn/domain/policy"
 	"sojourn/eventstore"
 	"sojourn/ingest"
 	"sojourn/ingest/internal/ingesttest"
@@ -606,17 +607,23 @@ func TestValidate(t *testing.T) {
 		"topics[0].source":                             func(c *Config) { c.Topics = []Topic{{Name: "a", Source: "a b"}} },
 		`topics[0].format: "avro"`:                     func(c *Config) { c.Topics = []Topic{{Name: "a", Source: "a", Format: "avro"}} },
 		"topics[0].mapping: JSON needs one":            func(c *Config) { c.Topics = []Topic{{Name: "a", Source: "a", Format: JSON}} },
-		"topics[0].mapping: a Segment message needs":   func(c *Config) { c.Topics = []Topic{{Name: "a", Source: "a", Mapping: &Mapping{}}} },
-		"mapping.user: name the path":                  mapped(Mapping{}),
-		"mapping.event: a track message needs a name":  mapped(Mapping{User: "u"}),
-		`mapping.type: "buy"`:                          mapped(Mapping{User: "u", Type: "buy"}),
-		`mapping.user: "$hdr.x" is none of`:            mapped(Mapping{User: "$hdr.x"}),
-		`mapping.user: "$attribute.id" is none of`:     mapped(Mapping{User: "$attribute.id"}),
-		"mapping.time.format":                          mapped(Mapping{User: "u", Time: Time{Format: "whenever"}}),
-		"mapping.identity[0]: an empty path":           mapped(Mapping{User: "u", Identity: []string{""}}),
-		"mapping.properties.a: write field: or value:": mapped(Mapping{User: "u", Properties: Fields{"a": {}}}),
-		"mapping.traits.a.kind":                        mapped(Mapping{User: "u", Traits: Fields{"a": {Field: "x", Kind: "float"}}}),
-		"mapping.event.value: the name must be text":   mapped(Mapping{User: "u", Event: Field{Value: 3}}),
+		"topics[0].mapping: a Segment message needs":   func(c *Config) { c.Topics = []Topic{{Name: "a", Source: "a", Mapping: own(policy.RecordMapping{})}} },
+		"mapping.user: name the path":                  mapped(policy.RecordMapping{}),
+		"mapping.event: a track message needs a name":  mapped(policy.RecordMapping{User: "u"}),
+		`mapping.type: "buy"`:                          mapped(policy.RecordMapping{User: "u", Type: "buy"}),
+		`mapping.user: "$hdr.x" is none of`:            mapped(policy.RecordMapping{User: "$hdr.x"}),
+		`mapping.user: "$attribute.id" is none of`:     mapped(policy.RecordMapping{User: "$attribute.id"}),
+		"mapping.time.format":                          mapped(policy.RecordMapping{User: "u", Time: policy.RecordTime{Format: "whenever"}}),
+		"mapping.identity[0]: an empty path":           mapped(policy.RecordMapping{User: "u", Identity: []string{""}}),
+		"mapping.properties.a: write field: or value:": mapped(policy.RecordMapping{User: "u", Properties: map[string]policy.RecordField{"a": {}}}),
+		"mapping.traits.a.kind":                        mapped(policy.RecordMapping{User: "u", Traits: map[string]policy.RecordField{"a": {Field: "x", Kind: "float"}}}),
+		`topics[0].mapping: "ERP" is no name`: func(c *Config) {
+			c.Topics = []Topic{{Name: "a", Source: "a", Format: JSON, Mapping: &Mapping{Name: "ERP"}}}
+		},
+		"topics[0].mapping: a Kafka source with": func(c *Config) {
+			c.Topics = []Topic{{Name: "a", Source: "a", Format: JSON, Mapping: &Mapping{Name: "erp"}}}
+		},
+		"mapping.event.value: the name must be text": mapped(policy.RecordMapping{User: "u", Event: policy.RecordField{Value: 3}}),
 	} {
 		c := good
 		change(&c)
@@ -626,6 +633,6 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func mapped(m Mapping) func(*Config) {
-	return func(c *Config) { c.Topics = []Topic{{Name: "a", Source: "a", Format: JSON, Mapping: &m}} }
+func mapped(m policy.RecordMapping) func(*Config) {
+	return func(c *Config) { c.Topics = []Topic{{Name: "a", Source: "a", Format: JSON, Mapping: own(m)}} }
 }

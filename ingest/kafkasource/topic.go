@@ -2,9 +2,12 @@ package kafkasource
 
 import (
 	"fmt"
+	"log/slog"
 	"strconv"
+	"sync/atomic"
 
 	"sojourn/domain"
+	"sojourn/domain/policy"
 	"sojourn/ingest"
 )
 
@@ -33,7 +36,8 @@ type Topic struct {
 	// Format is Segment where it is empty.
 	Format Format `yaml:"format"`
 	// Mapping makes messages of what is not one: needed with JSON; with
-	// CloudEvents it goes before what is read otherwise.
+	// CloudEvents it goes before what is read otherwise. One of the policy's that the
+	// policy in force does not have, or not for JSON, makes a reject of each message.
 	Mapping *Mapping `yaml:"mapping"`
 }
 
@@ -70,42 +74,111 @@ func (t *Topic) problems() (ps []string) {
 		bad("format: %q is not segment, cloudevents or json", t.Format)
 	}
 	if t.Mapping != nil {
-		for _, p := range t.Mapping.problems(t.format()) {
-			bad("mapping.%s", p)
-		}
+		ps = append(ps, t.Mapping.problems(t.format())...)
 	}
 	return ps
+}
+
+// named is the name of the policy's mapping that the topic goes by, empty for none.
+func (t *Topic) named() string {
+	if t.Mapping == nil {
+		return ""
+	}
+	return t.Mapping.Name
 }
 
 // topic is a Topic ready to read.
 type topic struct {
 	Topic
-	mapper *mapper // nil for Segment
+	policy func() *policy.Compiled
+	logger *slog.Logger
+	last   atomic.Pointer[reading]
 }
 
-func newTopic(c *Topic) (*topic, error) {
-	t := &topic{Topic: *c}
+// reading is how the records of a topic are read, under one policy where that has
+// the mapping. It does not change.
+type reading struct {
+	policy *policy.Compiled
+	mapper *mapper // nil for Segment, and where there is none
+	// missing says why there is none, where there should be.
+	missing string
+}
+
+func newTopic(c *Topic, inForce func() *policy.Compiled, logger *slog.Logger) (*topic, error) {
+	t := &topic{Topic: *c, policy: inForce, logger: logger}
+	if t.named() != "" {
+		t.reading() // what is missing is said at once
+		return t, nil
+	}
+	r := &reading{}
+	t.last.Store(r)
 	if f := t.format(); f == Segment || f == Collected {
 		return t, nil
 	}
-	m := c.Mapping
-	if m == nil {
-		m = &Mapping{}
+	m := &policy.RecordMapping{}
+	if c.Mapping != nil {
+		m = &c.Mapping.Own
 	}
 	var err error
-	t.mapper, err = newMapper(m, t.Name, t.format())
+	r.mapper, err = newMapper(m, t.Name, t.format())
 	return t, err
 }
 
+// reading is how records are read now. It is made once under each policy.
+func (t *topic) reading() *reading {
+	last := t.last.Load()
+	if t.named() == "" {
+		return last
+	}
+	inForce := t.policy()
+	if last != nil && last.policy == inForce {
+		return last
+	}
+	r := t.under(inForce)
+	// Another partition may have made it, or one under a later policy.
+	if t.last.CompareAndSwap(last, r) && r.missing != "" {
+		t.logger.Warn("a kafka topic has no mapping: its messages go to the rejects until a policy with it is applied",
+			slog.String("topic", t.Name), slog.String("mapping", t.named()), slog.String("reason", r.missing))
+	}
+	return r
+}
+
+// under is how records are read by the named mapping of a policy.
+func (t *topic) under(inForce *policy.Compiled) *reading {
+	r := &reading{policy: inForce}
+	m, ok := inForce.Policy().Mappings[t.named()]
+	if !ok {
+		r.missing = fmt.Sprintf("the policy in force has no mapping %s", t.named())
+		return r
+	}
+	if t.format() == JSON {
+		if ps := m.JSONProblems(); len(ps) > 0 {
+			r.missing = fmt.Sprintf("the mapping %s of the policy in force is not for JSON: %s", t.named(), ps[0].Error())
+			return r
+		}
+	}
+	var err error
+	if r.mapper, err = newMapper(&m, t.Name, t.format()); err != nil {
+		r.mapper, r.missing = nil, fmt.Sprintf("the mapping %s of the policy in force cannot be used: %s", t.named(), err)
+	}
+	return r
+}
+
+// keepsRecords reports whether messages are made of records, so that rejects keep
+// those.
+func (t *topic) keepsRecords() bool { return t.format() == CloudEvents || t.format() == JSON }
+
 // message reads a record. One that is no message goes to the rejects, whole.
-func (t *topic) message(r *record, partition int) ingest.Message {
+func (t *topic) message(r *record, partition int, by *reading) ingest.Message {
 	var m ingest.Message
 	refused := ""
-	switch t.format() {
-	case CloudEvents:
-		m, refused = t.mapper.cloudEvent(r)
-	case JSON:
-		m, refused = t.mapper.json(r)
+	switch {
+	case by.missing != "":
+		m = ingest.Unusable(r.value, ingest.CodeNoMapping, by.missing)
+	case t.format() == CloudEvents:
+		m, refused = by.mapper.cloudEvent(r)
+	case t.format() == JSON:
+		m, refused = by.mapper.json(r)
 	default:
 		var err error
 		if m, err = ingest.ParseMessage(r.value); err != nil {
@@ -118,7 +191,7 @@ func (t *topic) message(r *record, partition int) ingest.Message {
 	if m.DefaultID == "" {
 		m.DefaultID = placeID(t.Name, partition, r.offset)
 	}
-	if t.mapper != nil {
+	if t.keepsRecords() {
 		m.Origin = func() (raw, from []byte) { return r.value, t.from(r, partition) }
 	}
 	return m

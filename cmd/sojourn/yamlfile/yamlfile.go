@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"strconv"
@@ -245,8 +246,14 @@ func fieldsOf(t reflect.Type) fields {
 		if tag == "" {
 			tag = sf.Tag.Get("json")
 		}
-		name, _, _ := strings.Cut(tag, ",")
+		name, options, _ := strings.Cut(tag, ",")
 		if name == "-" || !sf.IsExported() {
+			continue
+		}
+		if options == "inline" {
+			inner := fieldsOf(sf.Type)
+			f.names = append(f.names, inner.names...)
+			maps.Copy(f.types, inner.types)
 			continue
 		}
 		if name == "" {
