@@ -46,9 +46,11 @@ func (o *output) String() string {
 }
 
 // environment is that of the processes: none of the settings of who runs the
-// tests, and those given.
+// tests, nor of how the tests collect their garbage, and those given.
 func environment(extra ...string) []string {
-	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "SOJOURN_") })
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, "SOJOURN_") || strings.HasPrefix(kv, "GOGC=") || strings.HasPrefix(kv, "GOMEMLIMIT=")
+	})
 	return append(env, extra...)
 }
 

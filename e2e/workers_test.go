@@ -23,6 +23,7 @@ import (
 //
 // SOJOURN_TEST_TOUCHPOINTS=2000000 go test ./e2e -run TestWorkers -timeout 60m
 func TestWorkers(t *testing.T) {
+	t.Parallel()
 	touchpoints := 60_000
 	if n, err := strconv.Atoi(os.Getenv("SOJOURN_TEST_TOUCHPOINTS")); err == nil {
 		touchpoints = n

@@ -266,7 +266,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 				c.arrivals = c.arrivals[:0]
 				return c
 			default:
-				return &chunk{arrivals: make([]arrival, 0, chunkEvents)}
+				return new(chunk) // most reads are of a few events
 			}
 		})
 	}()

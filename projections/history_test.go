@@ -119,7 +119,7 @@ type tb interface {
 
 func openStore(t tb, c *clock) *pebblestore.Store {
 	t.Helper()
-	s, err := pebblestore.Open("log", pebblestore.Options{FS: vfs.NewMem(), Now: c.now, CacheBytes: 1 << 20, MemTableBytes: 1 << 20})
+	s, err := pebblestore.Open("log", pebblestore.Options{FS: vfs.NewMem(), Now: c.now, CacheBytes: 1 << 20, MemTableBytes: 1 << 20, SegmentEvents: 1 << 16})
 	if err != nil {
 		t.Fatalf("open the store: %v", err)
 	}

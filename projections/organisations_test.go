@@ -32,6 +32,7 @@ import (
 //
 // SOJOURN_SEED=n replays one town; SOJOURN_SOAK=10m goes on for that long.
 func TestOrganisations(t *testing.T) {
+	t.Parallel()
 	seed, towns := 0, plans // one of each, and the same at each run
 	if os.Getenv("SOJOURN_SOAK") != "" {
 		seed = int(time.Now().UnixNano()%1_000_000) * plans

@@ -178,7 +178,7 @@ func openTown(ctx context.Context, db *warehouse.DB, dir string, seed int, plan 
 }
 
 func (w *town) openLog() (err error) {
-	w.log, err = pebblestore.Open("log", pebblestore.Options{FS: w.logFS, Now: w.clock.now, CacheBytes: 32 << 20, MemTableBytes: 1 << 20})
+	w.log, err = pebblestore.Open("log", pebblestore.Options{FS: w.logFS, Now: w.clock.now, CacheBytes: 32 << 20, MemTableBytes: 1 << 20, SegmentEvents: 1 << 16})
 	w.gate = &gate{Store: w.log, fault: w.fault}
 	return err
 }

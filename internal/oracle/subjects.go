@@ -83,7 +83,7 @@ func normal(kind domain.SubjectKind, value string) string {
 		return address
 	case phone:
 		value = strings.Replace(value, "(0)", "", 1)
-		digits := strings.NewReplacer(" ", "", "-", "", ".", "", "/", "", "(", "", ")", "").Replace(strings.TrimSpace(value))
+		digits := separators.Replace(strings.TrimSpace(value))
 		if rest, ok := strings.CutPrefix(digits, "00"); ok {
 			digits = "+" + rest
 		}
@@ -94,6 +94,9 @@ func normal(kind domain.SubjectKind, value string) string {
 	}
 	return value
 }
+
+// separators are what may stand between the digits of a telephone number.
+var separators = strings.NewReplacer(" ", "", "-", "", ".", "", "/", "", "(", "", ")", "")
 
 var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 

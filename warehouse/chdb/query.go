@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -290,6 +291,8 @@ func (r result) stats() stats {
 // insertPart is how much of an INSERT's data goes to the engine at once.
 const insertPart = 1 << 20
 
+var insertParts = sync.Pool{New: func() any { return new([insertPart]byte) }}
+
 // insert runs an INSERT and feeds it the data, in the format. Where reading
 // fails nothing is committed.
 func (e *engine) insert(ctx context.Context, s *statement, data io.Reader) (stats, error) {
@@ -310,7 +313,9 @@ func (e *engine) insert(ctx context.Context, s *statement, data io.Reader) (stat
 	if err := failed(); err != nil {
 		return stats{}, err
 	}
-	buf := make([]byte, insertPart)
+	part := insertParts.Get().(*[insertPart]byte)
+	defer insertParts.Put(part)
+	buf := part[:]
 	for end := false; !end; {
 		n, rerr := fill(data, buf)
 		if rerr != nil && !errors.Is(rerr, io.EOF) {

@@ -249,4 +249,4 @@ func pace(ctx context.Context, addr string, connections int, calls []call, rate 
 	return took, err
 }
 
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
