@@ -96,12 +96,9 @@ func (s *dryTicks) known(ctx context.Context, d *dry, at domain.Millis) error {
 		if place[0] != 0 {
 			return nil
 		}
-		if err := d.due(ctx, c.At, c.At); err != nil {
-			return err
-		}
 		for _, customer := range customers {
 			o := &offered{Offer: trigger.Offer{Change: *c, Customer: customer, Found: uint64(s.read)}, triggers: []inForce{s.trigger}}
-			if err := d.decide(ctx, o, c.At); err != nil {
+			if err := d.offer(ctx, o, c.At); err != nil {
 				return err
 			}
 		}

@@ -125,7 +125,7 @@ func (e *Engine) stands(ctx context.Context, customer uuid.UUID, c *fact.Change,
 
 // foundBefore reports whether a change was said of a customer by a place in the log.
 func (e *Engine) foundBefore(ctx context.Context, customer uuid.UUID, c *fact.Change, place eventstore.Position) (bool, error) {
-	if c.Type == "touchpoint" || c.Shared() {
+	if c.Type == "touchpoint" || c.Shared() || place == 0 {
 		return false, nil
 	}
 	all, err := e.said(ctx, customer)
