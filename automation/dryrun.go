@@ -81,6 +81,8 @@ type dry struct {
 	facts    map[string][]eventstore.Recorded
 	payloads map[string][]eventstore.Recorded
 	ids      map[uuid.UUID]bool
+	// standing are the changes that stand today, and of whom: of a run as occurred.
+	standing map[string]uuid.UUID
 	deliver  []*dryDelivery
 	byID     map[uuid.UUID]*dryDelivery
 	seq      eventstore.Position
@@ -129,6 +131,7 @@ func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 	d := &dry{
 		Log: e.cfg.Store, run: run, past: past, facts: map[string][]eventstore.Recorded{}, payloads: map[string][]eventstore.Recorded{},
 		ids: map[uuid.UUID]bool{}, byID: map[uuid.UUID]*dryDelivery{}, clock: run.From, trigger: t,
+		standing: map[string]uuid.UUID{},
 	}
 	if t.Condition != nil {
 		d.needs = *t.Condition.Needs()
@@ -346,11 +349,19 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 		if f.withdrawn {
 			continue
 		}
+		d.standing[f.Key()] = f.Customer
 		if err := d.offer(ctx, f.offered, f.At); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stands reports whether a change is known to be said of a customer today, without a
+// look at what was said.
+func (d *dry) stands(customer uuid.UUID, c *fact.Change) bool {
+	of, ok := d.standing[c.Key()]
+	return ok && of == customer
 }
 
 // due attempts what is due before an instant. now bounds the clock: what is planned

@@ -30,6 +30,8 @@ type lookahead struct {
 	ready     *window
 	// known are the answers of the windows up to the one that is decided on.
 	known map[instant]*answer
+	// events are those behind the causes of the window that is decided on.
+	events map[uuid.UUID]eventstore.Recorded
 }
 
 // cause is an offer and when it is decided on.
@@ -56,8 +58,9 @@ type window struct {
 	done   chan struct{}
 	err    error
 
-	mu    sync.Mutex
-	known map[instant]*answer
+	mu     sync.Mutex
+	known  map[instant]*answer
+	events map[uuid.UUID]eventstore.Recorded
 }
 
 // wait returns when nothing is read any more.
@@ -91,7 +94,7 @@ func (d *dry) turn(ctx context.Context) error {
 	l := &d.ahead
 	var next *window
 	if len(l.gathering) > 0 {
-		next = &window{causes: l.gathering, done: make(chan struct{}), known: map[instant]*answer{}}
+		next = &window{causes: l.gathering, done: make(chan struct{}), known: map[instant]*answer{}, events: map[uuid.UUID]eventstore.Recorded{}}
 		l.gathering = nil
 	}
 	w := l.ready
@@ -113,6 +116,7 @@ func (d *dry) turn(ctx context.Context) error {
 	}
 	maps.DeleteFunc(l.known, func(i instant, _ *answer) bool { return i.at < d.clock })
 	maps.Copy(l.known, w.known)
+	l.events = w.events
 	for _, c := range w.causes {
 		if err := d.due(ctx, c.at, c.at); err != nil {
 			return err
@@ -148,7 +152,7 @@ func (d *dry) readCustomer(ctx context.Context, w *window, causes []cause) error
 	var subjects []uuid.UUID
 	times := map[uuid.UUID][]domain.Millis{}
 	for _, c := range causes {
-		if err := d.find(ctx, c.offered); err != nil {
+		if err := d.find(ctx, w, c.offered); err != nil {
 			return err
 		}
 		if times[c.Subject] == nil {
@@ -195,9 +199,25 @@ func keep(known map[instant]*answer, id uuid.UUID, at domain.Millis, a *answer) 
 }
 
 // find finds what is behind an offer.
-func (d *dry) find(ctx context.Context, o *offered) error {
+func (d *dry) find(ctx context.Context, w *window, o *offered) error {
+	if o.Subject == uuid.Nil {
+		var r eventstore.Recorded
+		id, ok := o.Touchpoint()
+		if ok {
+			var err error
+			if r, ok, err = d.engine.look(ctx, id); err != nil {
+				return err
+			}
+		}
+		if d.engine.traceTo(o, &r, ok); ok {
+			w.mu.Lock()
+			w.events[id] = r
+			w.mu.Unlock()
+		}
+		return nil
+	}
 	if o.Type != "touchpoint" || o.event != nil {
-		return d.engine.trace(ctx, o)
+		return nil
 	}
 	for r, err := range d.Log.ReadAll(ctx, eventstore.Position(o.Found)-1) {
 		if err != nil {

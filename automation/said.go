@@ -110,6 +110,9 @@ func (e *Engine) stands(ctx context.Context, customer uuid.UUID, c *fact.Change,
 	default:
 		return true, nil
 	}
+	if e.dry != nil && e.dry.stands(customer, c) {
+		return true, nil
+	}
 	all, err := e.said(ctx, customer)
 	if err != nil {
 		return false, err
