@@ -134,9 +134,12 @@ func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 		standing: map[string]uuid.UUID{},
 	}
 	if t.Condition != nil {
-		d.needs = *t.Condition.Needs()
+		d.needs.Add(t.Condition.Needs())
 	}
 	d.needs.Accounts = true // of the message
+	if x, ok := t.Expiring(); ok {
+		d.needs.Add(&condition.Needs{Expiring: []condition.Expiring{x}})
+	}
 	d.ahead.known = map[instant]*answer{}
 	if run.Workers == 0 {
 		run.Workers = runtime.GOMAXPROCS(0)

@@ -128,6 +128,7 @@ func (w *world) dryRunBy(run *DryRun) (all []*fact.Delivery, messages []string) 
 // says the same anew, consent given and taken, runs live; then a dry run of each
 // trigger goes through it.
 func TestADryRunSaysWhatWasDone(t *testing.T) {
+	sent := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(t)
 		defer func() { _ = w.engine.Stop() }()
@@ -143,6 +144,9 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 			{ID: "there", On: on, WhileThere: true, Limits: trigger.Limits{QuietHours: &trigger.Hours{From: "18:00", To: "08:00"}}, Do: hook},
 			{ID: "daily", On: trigger.On{Schedule: &trigger.Schedule{Cron: "0 9 * * *", Segment: "vip"}}, Limits: trigger.Limits{
 				AtMost: &trigger.Count{Times: 3, Per: "10d"}, QuietHours: &trigger.Hours{From: "08:00", To: "10:00"},
+			}, Do: hook},
+			{ID: "soon", On: trigger.On{PointsExpiring: &trigger.PointsExpiring{Programme: "club", Within: "7d", At: "20:30", TimeZone: "Europe/Berlin"}}, Limits: trigger.Limits{
+				CoolDown: "2d", Window: &trigger.Window{From: "08:00", To: "19:00"},
 			}, Do: hook},
 		}
 		for _, d := range triggers {
@@ -196,10 +200,11 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 					}
 				}
 			case 7, 8:
-				if len(p.Data.Segments) > 0 {
-					w.leaves(p, "vip")
+				segment := rapid.SampledFrom([]string{"vip", "trigger.soon"}).Draw(rt, "segment")
+				if slices.Contains(p.Data.Segments, segment) {
+					w.leaves(p, segment)
 				} else {
-					w.joins(p, "vip")
+					w.joins(p, segment)
 				}
 			case 6:
 				q := people[rapid.IntRange(0, 3).Draw(rt, "with whom")]
@@ -227,6 +232,11 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 		w.wake(w.clock)
 		for _, d := range triggers {
 			live := slices.DeleteFunc(w.live(d.ID), func(d *fact.Delivery) bool { return d.First.At >= to })
+			for _, x := range live {
+				if x.State == fact.StateDelivered {
+					sent[d.ID]++
+				}
+			}
 			want, got := planned(live), planned(w.dryRun(d.ID, from, to, true))
 			if !slices.Equal(want, got) {
 				rt.Fatalf("trigger %s: live\n  %s\ndry\n  %s", d.ID, strings.Join(want, "\n  "), strings.Join(got, "\n  "))
@@ -245,6 +255,11 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 			}
 		}
 	})
+	for _, id := range []string{"plain", "careful", "there", "daily", "soon"} {
+		if sent[id] == 0 {
+			t.Errorf("the trigger %s has sent nothing in any month", id)
+		}
+	}
 }
 
 // As it occurred, what came late is taken when it happened, and what holds no more
