@@ -301,6 +301,11 @@ func (e *Engine) data(ctx context.Context, r *ready) (*delivery.Data, error) {
 	if m.Properties == nil {
 		m.Properties = m.Traits
 	}
+	for _, part := range []*json.RawMessage{&m.Properties, &m.Context} {
+		if string(*part) == "null" {
+			*part = nil
+		}
+	}
 	d.Event = &delivery.EventData{
 		ID: id.String(), Name: h.Name, Meaning: meaning, OccurredAt: h.OccurredAt.Time(),
 		Properties: m.Properties, Context: m.Context,
