@@ -105,7 +105,7 @@ var ErrNoPast = errors.New("the views answer about the present only")
 // facts from before the period and those of other triggers, and in place of its own
 // within it what it plans. It appends nothing.
 //
-// It holds in memory what it would have recorded, one or two KB for each cause, as
+// It holds in memory what it would have recorded, some KB for each cause, as
 // its limits are asked about all of it; as occurred also each cause of the period from
 // the beginning on, some hundred bytes. What it reads of customers it holds for two
 // windows of causes (windowCauses) and for what is planned behind them, and of
