@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -169,8 +170,15 @@ func (e *Engine) Test(ctx context.Context, id string, customer uuid.UUID) (*Test
 	return out, nil
 }
 
-// lastChange is the last change of a customer that a trigger is about.
+// lastChange is the last change of a customer that a trigger is about: of one at times
+// by the clock, as if such a time were this moment.
 func (e *Engine) lastChange(ctx context.Context, t *trigger.Trigger, c *Customer) (*offered, error) {
+	if segment, ok := t.Ticks(); ok {
+		if !slices.Contains(c.Data.Segments, segment) {
+			return nil, ErrNoChange
+		}
+		return &offered{Offer: trigger.Offer{Change: t.Tick(e.now())}}, nil
+	}
 	var last *offered
 	for r, err := range e.cfg.Store.ReadStream(ctx, domain.StatementStream(c.ID), 0, eventstore.Forwards) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {

@@ -2,6 +2,7 @@ package automation
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -353,6 +354,12 @@ func TestPointsExpiring(t *testing.T) {
 	}
 	if !slices.ContainsFunc(w.sent, func(s sending) bool { return strings.Contains(s.body, `"after":{"points":120,"programme":"club"}`) }) {
 		t.Errorf("nobody is told how many: %s", w.sent[0].body)
+	}
+	if tested, err := w.engine.Test(t.Context(), "soon", p.ID); err != nil || tested.Suppress != "" || !strings.Contains(string(tested.Message.Body), `"points":120`) {
+		t.Errorf("tried on p: %+v, %v", tested, err)
+	}
+	if _, err := w.engine.Test(t.Context(), "soon", r.ID); !errors.Is(err, ErrNoChange) {
+		t.Errorf("tried on r: %v", err)
 	}
 	// Another time of the same day is no other cause, for whoever was there.
 	w.crash()
