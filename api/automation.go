@@ -98,7 +98,7 @@ type DeliveryBody struct {
 	Version     int        `json:"version"`
 	Action      string     `json:"action"`
 	Destination string     `json:"destination,omitempty"`
-	Change      string     `json:"change" doc:"stage.entered, tier.entered, satisfaction.entered, segment.entered, segment.left, touchpoint or schedule."`
+	Change      string     `json:"change" doc:"stage.entered, tier.entered, satisfaction.entered, segment.entered, segment.left, touchpoint, schedule or points.expiring."`
 	Programme   string     `json:"programme,omitempty" doc:"Of a tier; of a segment its name."`
 	From        string     `json:"from,omitempty"`
 	To          string     `json:"to,omitempty"`

@@ -54,16 +54,13 @@ func (a *API) dryRunOperations() {
 		}
 		return a.stream(func(ctx context.Context, send func(any) error) {
 			gone := errors.New("the client has left")
-			messages := 0
 			r, err := a.cfg.Automation.Engine.DryRun(ctx, &automation.DryRun{
 				Trigger: in.ID, From: domain.MillisOf(in.Body.From), To: domain.MillisOf(to), Known: in.Body.As == "known",
+				Messages: dryMessages,
 				Progress: func(done, total uint64) {
 					_ = send(DryRunLine{Done: done, Total: total})
 				},
 				Each: func(d *fact.Delivery, m *delivery.Message) error {
-					if messages++; messages > dryMessages {
-						m = nil
-					}
 					if send(DryRunLine{Delivery: deliveryOf(d), Message: m}) != nil {
 						return gone
 					}

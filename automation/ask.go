@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -74,12 +76,23 @@ type Tested struct {
 	// Where says whether the condition holds; nothing is decided where it does not.
 	Where bool `json:"where"`
 	// Change is the one that it was tried with.
-	Change   fact.Change       `json:"change"`
+	Change   TestedChange      `json:"change"`
 	Suppress fact.Reason       `json:"suppress,omitempty"`
 	SendAt   string            `json:"send_at,omitempty"`
 	Arm      fact.Arm          `json:"arm,omitempty"`
 	Message  *delivery.Message `json:"message,omitempty"`
 	Error    string            `json:"error,omitempty"`
+}
+
+// TestedChange is a change as fact.Change has it, with its time in RFC 3339.
+type TestedChange struct {
+	Type      string    `json:"type"`
+	Programme string    `json:"programme,omitempty"`
+	From      string    `json:"from,omitempty"`
+	To        string    `json:"to,omitempty"`
+	At        time.Time `json:"at"`
+	Reason    string    `json:"reason,omitempty"`
+	Cause     string    `json:"cause"`
 }
 
 // ErrNoChange is answered where a customer has had no change that a trigger is about.
@@ -112,7 +125,9 @@ func (e *Engine) Test(ctx context.Context, id string, customer uuid.UUID) (*Test
 	if err := e.trace(ctx, o); err != nil {
 		return nil, err
 	}
-	out := &Tested{Change: o.Change, Where: true}
+	out := &Tested{Where: true, Change: TestedChange{
+		o.Type, o.Programme, o.From, o.To, o.At.Time(), o.Reason, o.Cause,
+	}}
 	if t.Condition != nil {
 		if c, err = e.customer(ctx, customer, t.Condition.Needs()); err != nil {
 			return nil, err
@@ -155,8 +170,15 @@ func (e *Engine) Test(ctx context.Context, id string, customer uuid.UUID) (*Test
 	return out, nil
 }
 
-// lastChange is the last change of a customer that a trigger is about.
+// lastChange is the last change of a customer that a trigger is about: of one at times
+// by the clock, as if such a time were this moment.
 func (e *Engine) lastChange(ctx context.Context, t *trigger.Trigger, c *Customer) (*offered, error) {
+	if segment, ok := t.Ticks(); ok {
+		if !slices.Contains(c.Data.Segments, segment) {
+			return nil, ErrNoChange
+		}
+		return &offered{Offer: trigger.Offer{Change: t.Tick(e.now())}}, nil
+	}
 	var last *offered
 	for r, err := range e.cfg.Store.ReadStream(ctx, domain.StatementStream(c.ID), 0, eventstore.Forwards) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {

@@ -136,7 +136,7 @@ func there(ch *fact.Change, c *Customer) bool {
 		return c.Data.Tiers[ch.Programme] == ch.To
 	case "satisfaction.entered":
 		return c.Data.Status == ch.To
-	case "segment.entered", trigger.TypeSchedule:
+	case "segment.entered", trigger.TypeSchedule, trigger.TypeExpiring:
 		return in
 	case "segment.left":
 		return !in
@@ -255,7 +255,12 @@ func (e *Engine) data(ctx context.Context, r *ready) (*delivery.Data, error) {
 		Type:     ch.Type, At: ch.At.Time(), Customer: r.customer.Data, Reason: ch.Reason,
 	}
 	d.Before, d.After = sides(ch)
-	member, err := e.customer(ctx, r.customer.ID, &condition.Needs{Accounts: true})
+	needs := &condition.Needs{Accounts: true}
+	expiring, isExpiring := r.trigger.Expiring()
+	if isExpiring {
+		needs.Expiring = []condition.Expiring{expiring}
+	}
+	member, err := e.customer(ctx, r.customer.ID, needs)
 	if err == nil && member.Facts != nil {
 		for id, since := range member.Facts.Accounts {
 			if since.At <= e.now() {
@@ -263,6 +268,10 @@ func (e *Engine) data(ctx context.Context, r *ready) (*delivery.Data, error) {
 			}
 		}
 		slices.Sort(d.Customer.Accounts)
+		if isExpiring && ch.Type == trigger.TypeExpiring {
+			d.Before = map[string]any{}
+			d.After = map[string]any{"programme": expiring.Programme, "points": member.Facts.ExpiringAt(expiring, ch.At)}
+		}
 	}
 	if err != nil && !errors.Is(err, ErrNoCustomer) {
 		return nil, err
@@ -291,6 +300,11 @@ func (e *Engine) data(ctx context.Context, r *ready) (*delivery.Data, error) {
 	}
 	if m.Properties == nil {
 		m.Properties = m.Traits
+	}
+	for _, part := range []*json.RawMessage{&m.Properties, &m.Context} {
+		if string(*part) == "null" {
+			*part = nil
+		}
 	}
 	d.Event = &delivery.EventData{
 		ID: id.String(), Name: h.Name, Meaning: meaning, OccurredAt: h.OccurredAt.Time(),

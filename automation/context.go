@@ -39,10 +39,10 @@ func (n *newest) see(at domain.Millis, id uuid.UUID, v gjson.Result) {
 
 // contexts reads from the touchpoints of a customer, up to an instant, what their
 // context says of its consent to a category and of its zone.
-func (e *Engine) contexts(ctx context.Context, c *Customer, category string, at domain.Millis) (a answers, err error) {
+func contexts(ctx context.Context, log streams, c *Customer, category string, at domain.Millis) (a answers, err error) {
 	var consent, zone newest
 	for _, s := range c.Subjects {
-		for r, err := range e.cfg.Store.ReadStream(ctx, s.Stream, 0, eventstore.Forwards) {
+		for r, err := range log.ReadStream(ctx, s.Stream, 0, eventstore.Forwards) {
 			if errors.Is(err, eventstore.ErrStreamNotFound) {
 				break
 			}

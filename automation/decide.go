@@ -16,11 +16,10 @@ import (
 )
 
 func (e *Engine) customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*Customer, error) {
-	views := e.cfg.Views
 	if e.dry != nil {
-		views = e.dry.past.At(e.dry.clock, e.dry.run.Known)
+		return e.dry.customer(ctx, id)
 	}
-	c, err := views.Customer(ctx, id, needs)
+	c, err := e.cfg.Views.Customer(ctx, id, needs)
 	if err != nil && !errors.Is(err, ErrNoCustomer) {
 		return nil, fmt.Errorf("ask for a customer: %w", err)
 	}
@@ -251,8 +250,20 @@ type answers struct {
 	zone    string
 }
 
-// says reads consent and zone of a customer, where a trigger asks for them.
-func (e *Engine) says(ctx context.Context, t *trigger.Trigger, c *Customer, at domain.Millis) (a answers, err error) {
+// says is what a customer has said by an instant of consent and zone, where a trigger asks
+// for them.
+func (e *Engine) says(ctx context.Context, t *trigger.Trigger, c *Customer, at domain.Millis) (answers, error) {
+	if e.dry != nil {
+		a, err := e.dry.answer(ctx, c.ID)
+		if err != nil {
+			return answers{}, err
+		}
+		return a.said, nil
+	}
+	return e.saysBy(ctx, e.cfg.Store, t, c, at)
+}
+
+func (e *Engine) saysBy(ctx context.Context, log streams, t *trigger.Trigger, c *Customer, at domain.Millis) (a answers, err error) {
 	zoned := t.Limits.Window != nil || t.Limits.QuietHours != nil
 	if zoned {
 		a.zone = textTrait(c, "timezone")
@@ -270,7 +281,7 @@ func (e *Engine) says(ctx context.Context, t *trigger.Trigger, c *Customer, at d
 	if category == "" && (!zoned || a.zone != "") {
 		return a, nil
 	}
-	said, err := e.contexts(ctx, c, category, at)
+	said, err := contexts(ctx, log, c, category, at)
 	if err != nil {
 		return a, err
 	}

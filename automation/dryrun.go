@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
 	"time"
 
@@ -14,16 +15,19 @@ import (
 
 	"sojourn/automation/delivery"
 	"sojourn/automation/trigger"
+	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/fact"
 	"sojourn/eventstore"
 )
 
-// Past answers as of an earlier time.
+// Past answers about earlier times. It may be called concurrently.
 type Past interface {
-	// At answers by what was known at a time; where known is false, by all that is
-	// known today, as of that time.
-	At(t domain.Millis, known bool) Views
+	// Then answers about the customer that an id belongs to, as of each of some times:
+	// by what was known at each, or where known is false by all that is known today. An
+	// answer is as that of Views.Customer, nil where nobody bore the id. What it reads
+	// of the log it reads from log, if it can: each stream from its beginning.
+	Then(ctx context.Context, log eventstore.Store, id uuid.UUID, at []domain.Millis, known bool, needs *condition.Needs) ([]*Customer, error)
 }
 
 // DryRun asks what a trigger would have done over a past period.
@@ -35,6 +39,13 @@ type DryRun struct {
 	// Known follows the log as it was learnt, statement by statement; else each change
 	// is taken as known when it happened, by all that is known today.
 	Known bool
+	// Workers is how many customers are read at the same time; default one for each
+	// processor. What the run finds does not depend on it.
+	Workers int
+	// Messages is how many messages are kept for Each, those of the first.
+	Messages int
+	// window is how many causes are read ahead together; default windowCauses.
+	window int
 	// Progress is told how much of the log has been gone through; may be nil.
 	Progress func(done, total uint64)
 	// Each is given what the trigger would have done about each cause, in the order of
@@ -60,16 +71,22 @@ type dry struct {
 	// deciding says that causes are decided on, else attempts are made.
 	deciding bool
 	past     Past
+	trigger  inForce
+	needs    condition.Needs
 	engine   *Engine
+	ahead    lookahead
 	jobs     dueHeap
 	// facts are those of the run by subject; own are the deliveries of the trigger that
 	// the log has from within the period.
 	facts    map[string][]eventstore.Recorded
 	payloads map[string][]eventstore.Recorded
 	ids      map[uuid.UUID]bool
+	// standing are the changes that stand today, and of whom: of a run as occurred.
+	standing map[string]uuid.UUID
 	deliver  []*dryDelivery
 	byID     map[uuid.UUID]*dryDelivery
 	seq      eventstore.Position
+	messages int
 }
 
 type dryDelivery struct {
@@ -87,6 +104,12 @@ var ErrNoPast = errors.New("the views answer about the present only")
 // as if it had been applied and not paused all the while. In its limits count the
 // facts from before the period and those of other triggers, and in place of its own
 // within it what it plans. It appends nothing.
+//
+// It holds in memory what it would have recorded, some KB for each cause, as
+// its limits are asked about all of it; as occurred also each cause of the period from
+// the beginning on, some hundred bytes. What it reads of customers it holds for two
+// windows of causes (windowCauses) and for what is planned behind them, and of
+// touchpoints those of one customer for each worker.
 func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 	past, ok := e.cfg.Views.(Past)
 	if !ok {
@@ -107,8 +130,28 @@ func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 	t := inForce{Trigger: s.last().compiled}
 	d := &dry{
 		Log: e.cfg.Store, run: run, past: past, facts: map[string][]eventstore.Recorded{}, payloads: map[string][]eventstore.Recorded{},
-		ids: map[uuid.UUID]bool{}, byID: map[uuid.UUID]*dryDelivery{}, clock: run.From,
+		ids: map[uuid.UUID]bool{}, byID: map[uuid.UUID]*dryDelivery{}, clock: run.From, trigger: t,
+		standing: map[string]uuid.UUID{},
 	}
+	if t.Condition != nil {
+		d.needs.Add(t.Condition.Needs())
+	}
+	d.needs.Accounts = true // of the message
+	if x, ok := t.Expiring(); ok {
+		d.needs.Add(&condition.Needs{Expiring: []condition.Expiring{x}})
+	}
+	d.ahead.known = map[instant]*answer{}
+	if run.Workers == 0 {
+		run.Workers = runtime.GOMAXPROCS(0)
+	}
+	if run.window == 0 {
+		run.window = windowCauses
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		d.ahead.wait()
+	}()
 	d.engine = &Engine{
 		cfg: e.cfg, id: uuid.New(), dry: d, acting: true, registry: registry,
 		waiting: map[uuid.UUID]*pending{}, sent: map[string]map[uuid.UUID]domain.Millis{},
@@ -123,6 +166,9 @@ func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 		err = d.asKnown(ctx, t, head, e.now())
 	} else {
 		err = d.asOccurred(ctx, t, head, e.now())
+	}
+	if err == nil {
+		err = d.settle(ctx)
 	}
 	if err == nil {
 		err = d.due(ctx, domain.MaxTime, domain.MillisOf(e.cfg.Now()))
@@ -188,14 +234,8 @@ func (d *dry) asKnown(ctx context.Context, t inForce, head eventstore.Position, 
 		if err != nil {
 			return err
 		}
-		if len(offers) == 0 {
-			continue
-		}
-		if err := d.due(ctx, at, at); err != nil {
-			return err
-		}
 		for _, o := range offers {
-			if err := d.decide(ctx, o, at); err != nil {
+			if err := d.offer(ctx, o, at); err != nil {
 				return err
 			}
 		}
@@ -284,6 +324,8 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 			if o.At < d.run.From || o.At >= d.run.To {
 				continue
 			}
+			// What it holds is read again when its turn comes.
+			o.event, o.Chain = nil, nil
 			f := &found{offered: o}
 			all = append(all, f)
 			if o.Type != "touchpoint" && !o.Shared() {
@@ -310,14 +352,19 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 		if f.withdrawn {
 			continue
 		}
-		if err := d.due(ctx, f.At, f.At); err != nil {
-			return err
-		}
-		if err := d.decide(ctx, f.offered, f.At); err != nil {
+		d.standing[f.Key()] = f.Customer
+		if err := d.offer(ctx, f.offered, f.At); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stands reports whether a change is known to be said of a customer today, without a
+// look at what was said.
+func (d *dry) stands(customer uuid.UUID, c *fact.Change) bool {
+	of, ok := d.standing[c.Key()]
+	return ok && of == customer
 }
 
 // due attempts what is due before an instant. now bounds the clock: what is planned
@@ -346,7 +393,9 @@ func (d *dry) due(ctx context.Context, until, now domain.Millis) error {
 			if err != nil {
 				return err
 			}
-			x.message = &m
+			if d.messages++; d.messages <= d.run.Messages {
+				x.message = &m
+			}
 		}
 		delete(d.payloads, fact.PayloadStream(j.ID))
 		f := &fact.Fact{Kind: fact.Delivered, Delivery: j.ID, Round: r.Round, Number: 1, At: domain.MillisOf(j.Due)}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,13 +18,8 @@ import (
 	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/fact"
+	"sojourn/eventstore"
 )
-
-// pastViews answers a dry run from what the world was at each change of it.
-type pastViews struct {
-	*world
-	at domain.Millis
-}
 
 // moment is what there was from an instant on.
 type moment struct {
@@ -45,29 +41,30 @@ func (w *world) remember() {
 	w.moments = append(w.moments, m)
 }
 
-// At answers as of an instant; the fake knows no other past than that.
-func (w *world) At(t domain.Millis, _ bool) Views { return &pastViews{w, t} }
-
-func (p *pastViews) Customer(_ context.Context, id uuid.UUID, _ *condition.Needs) (*Customer, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var last *moment
-	for i := range p.moments {
-		if p.moments[i].at <= p.at {
-			last = &p.moments[i]
+// Then answers as of some times; the fake knows no other past than what it remembers.
+func (w *world) Then(_ context.Context, _ eventstore.Store, id uuid.UUID, at []domain.Millis, _ bool, _ *condition.Needs) ([]*Customer, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make([]*Customer, len(at))
+	for i := range at {
+		var last *moment
+		for j := range w.moments {
+			if w.moments[j].at <= at[i] {
+				last = &w.moments[j]
+			}
+		}
+		if last == nil {
+			continue
+		}
+		of := id
+		for to, ok := last.owner[of]; ok; to, ok = last.owner[of] {
+			of = to
+		}
+		if c, ok := last.people[of]; ok {
+			all[i] = &c
 		}
 	}
-	if last == nil {
-		return nil, ErrNoCustomer
-	}
-	for to, ok := last.owner[id]; ok; to, ok = last.owner[id] {
-		id = to
-	}
-	c, ok := last.people[id]
-	if !ok {
-		return nil, ErrNoCustomer
-	}
-	return &c, nil
+	return all, nil
 }
 
 // planned is what became of each delivery of a trigger, in words: when it was
@@ -102,27 +99,36 @@ func (w *world) entries() []fact.Entry { return w.facts() }
 
 func (w *world) dryRun(id string, from, to domain.Millis, known bool) []*fact.Delivery {
 	w.t.Helper()
+	all, _ := w.dryRunBy(&DryRun{Trigger: id, From: from, To: to, Known: known})
+	return all
+}
+
+// dryRunBy is a dry run with its messages, in the order of its decisions.
+func (w *world) dryRunBy(run *DryRun) (all []*fact.Delivery, messages []string) {
+	w.t.Helper()
 	before := len(w.facts())
-	var all []*fact.Delivery
-	if _, err := w.engine.DryRun(w.t.Context(), &DryRun{
-		Trigger: id, From: from, To: to, Known: known,
-		Each: func(d *fact.Delivery, _ *delivery.Message) error {
-			all = append(all, d)
-			return nil
-		},
-	}); err != nil {
+	run.Messages = 1000
+	run.Each = func(d *fact.Delivery, m *delivery.Message) error {
+		all = append(all, d)
+		if m != nil {
+			messages = append(messages, string(m.Body))
+		}
+		return nil
+	}
+	if _, err := w.engine.DryRun(w.t.Context(), run); err != nil {
 		w.t.Fatal(err)
 	}
 	if after := len(w.facts()); after != before {
 		w.t.Fatalf("the dry run has appended: %d facts, then %d", before, after)
 	}
-	return all
+	return all, messages
 }
 
 // A month of purchases, late ones too, with merges, withdrawals, another policy that
 // says the same anew, consent given and taken, runs live; then a dry run of each
 // trigger goes through it.
 func TestADryRunSaysWhatWasDone(t *testing.T) {
+	sent := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(t)
 		defer func() { _ = w.engine.Stop() }()
@@ -138,6 +144,9 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 			{ID: "there", On: on, WhileThere: true, Limits: trigger.Limits{QuietHours: &trigger.Hours{From: "18:00", To: "08:00"}}, Do: hook},
 			{ID: "daily", On: trigger.On{Schedule: &trigger.Schedule{Cron: "0 9 * * *", Segment: "vip"}}, Limits: trigger.Limits{
 				AtMost: &trigger.Count{Times: 3, Per: "10d"}, QuietHours: &trigger.Hours{From: "08:00", To: "10:00"},
+			}, Do: hook},
+			{ID: "soon", On: trigger.On{PointsExpiring: &trigger.PointsExpiring{Programme: "club", Within: "7d", At: "20:30", TimeZone: "Europe/Berlin"}}, Limits: trigger.Limits{
+				CoolDown: "2d", Window: &trigger.Window{From: "08:00", To: "19:00"},
 			}, Do: hook},
 		}
 		for _, d := range triggers {
@@ -191,10 +200,11 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 					}
 				}
 			case 7, 8:
-				if len(p.Data.Segments) > 0 {
-					w.leaves(p, "vip")
+				segment := rapid.SampledFrom([]string{"vip", "trigger.soon"}).Draw(rt, "segment")
+				if slices.Contains(p.Data.Segments, segment) {
+					w.leaves(p, segment)
 				} else {
-					w.joins(p, "vip")
+					w.joins(p, segment)
 				}
 			case 6:
 				q := people[rapid.IntRange(0, 3).Draw(rt, "with whom")]
@@ -222,12 +232,34 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 		w.wake(w.clock)
 		for _, d := range triggers {
 			live := slices.DeleteFunc(w.live(d.ID), func(d *fact.Delivery) bool { return d.First.At >= to })
+			for _, x := range live {
+				if x.State == fact.StateDelivered {
+					sent[d.ID]++
+				}
+			}
 			want, got := planned(live), planned(w.dryRun(d.ID, from, to, true))
 			if !slices.Equal(want, got) {
 				rt.Fatalf("trigger %s: live\n  %s\ndry\n  %s", d.ID, strings.Join(want, "\n  "), strings.Join(got, "\n  "))
 			}
+			// However many read, and however far ahead, what is found is the same, in the
+			// same order.
+			for _, known := range []bool{true, false} {
+				one, said := w.dryRunBy(&DryRun{Trigger: d.ID, From: from, To: to, Known: known, Workers: 1, window: 1})
+				many, saidToo := w.dryRunBy(&DryRun{
+					Trigger: d.ID, From: from, To: to, Known: known,
+					Workers: rapid.IntRange(2, 8).Draw(rt, "workers"), window: rapid.SampledFrom([]int{2, 3, 7, windowCauses}).Draw(rt, "window"),
+				})
+				if !reflect.DeepEqual(one, many) || !slices.Equal(said, saidToo) {
+					rt.Fatalf("trigger %s: one at a time\n  %s\nmany\n  %s", d.ID, strings.Join(planned(one), "\n  "), strings.Join(planned(many), "\n  "))
+				}
+			}
 		}
 	})
+	for _, id := range []string{"plain", "careful", "there", "daily", "soon"} {
+		if sent[id] == 0 {
+			t.Errorf("the trigger %s has sent nothing in any month", id)
+		}
+	}
 }
 
 // As it occurred, what came late is taken when it happened, and what holds no more
@@ -245,6 +277,9 @@ func TestADryRunAsItOccurred(t *testing.T) {
 	all := w.dryRun("welcome", w.clock-10*domain.Day, w.clock+1, false)
 	if len(all) != 1 || all[0].State != fact.StateDelivered || all[0].PlannedAt != w.clock-5*domain.Day {
 		t.Errorf("%d: %v", len(all), planned(all))
+	}
+	if _, said := w.dryRunBy(&DryRun{Trigger: "welcome", From: w.clock - 10*domain.Day, To: w.clock + 1}); len(said) != 1 || !strings.Contains(said[0], p.ID.String()) {
+		t.Errorf("messages %q", said)
 	}
 	// As known it is stale, and what was said and withdrawn was sent.
 	all = w.dryRun("welcome", w.clock-10*domain.Day, w.clock+1, true)

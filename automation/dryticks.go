@@ -15,10 +15,11 @@ import (
 	"sojourn/eventstore"
 )
 
-// dryTicks are the ticks of a schedule in a dry run, for those who were in its
+// dryTicks are the ticks of a schedule, or the days of points that expire, in a dry run, for those who were in its
 // segment by the statements of the log. It is nil for other triggers.
 type dryTicks struct {
 	trigger  inForce
+	segment  string
 	next     domain.Millis
 	until    domain.Millis // left out
 	byStream map[string]*stays
@@ -27,10 +28,11 @@ type dryTicks struct {
 
 // ticks are those in the period of the run, and not in the future.
 func (d *dry) ticks(t inForce, now domain.Millis) *dryTicks {
-	if t.On.Schedule == nil {
+	segment, ok := t.Ticks()
+	if !ok {
 		return nil
 	}
-	s := &dryTicks{trigger: t, until: min(d.run.To, now+1), byStream: map[string]*stays{}}
+	s := &dryTicks{trigger: t, segment: segment, until: min(d.run.To, now+1), byStream: map[string]*stays{}}
 	s.advance(d.run.From - 1)
 	return s
 }
@@ -58,7 +60,7 @@ func (s *dryTicks) hear(r *eventstore.Recorded) error {
 		all = &stays{}
 		s.byStream[strings.Clone(r.Stream)] = all
 	}
-	return all.hear(r, s.trigger.On.Schedule.Segment)
+	return all.hear(r, s.segment)
 }
 
 // before gives the ticks before an instant, each with who was in the segment by what
@@ -68,7 +70,7 @@ func (s *dryTicks) before(at domain.Millis, each func(c *fact.Change, customers 
 		return nil
 	}
 	for s.next < at {
-		c := tickOf(s.trigger.Trigger, s.next)
+		c := s.trigger.Tick(s.next)
 		var customers []uuid.UUID
 		for _, x := range s.byStream {
 			if x.in(c.At) {
@@ -96,12 +98,9 @@ func (s *dryTicks) known(ctx context.Context, d *dry, at domain.Millis) error {
 		if place[0] != 0 {
 			return nil
 		}
-		if err := d.due(ctx, c.At, c.At); err != nil {
-			return err
-		}
 		for _, customer := range customers {
 			o := &offered{Offer: trigger.Offer{Change: *c, Customer: customer, Found: uint64(s.read)}, triggers: []inForce{s.trigger}}
-			if err := d.decide(ctx, o, c.At); err != nil {
+			if err := d.offer(ctx, o, c.At); err != nil {
 				return err
 			}
 		}
@@ -112,7 +111,7 @@ func (s *dryTicks) known(ctx context.Context, d *dry, at domain.Millis) error {
 // ticked reports whether an event of the log is one that the trigger of the run would
 // have had: of its schedule as it is, or of those it was asked to begin with.
 func (d *dry) ticked(t inForce, o *trigger.Offer) bool {
-	if t.On.Schedule == nil {
+	if _, ok := t.Ticks(); !ok {
 		return true
 	}
 	at, ok := t.NextTick(o.At - 1)

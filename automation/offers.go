@@ -197,6 +197,15 @@ func (b *batch) run(ctx context.Context) error {
 
 // find reads the event of an id from the log.
 func (e *Engine) find(ctx context.Context, id uuid.UUID) (r eventstore.Recorded, ok bool, err error) {
+	if e.dry != nil {
+		if r, ok := e.dry.ahead.events[id]; ok {
+			return r, true, nil
+		}
+	}
+	return e.look(ctx, id)
+}
+
+func (e *Engine) look(ctx context.Context, id uuid.UUID) (r eventstore.Recorded, ok bool, err error) {
 	var at [1]eventstore.Position
 	if err := e.cfg.Store.Lookup(ctx, []uuid.UUID{id}, at[:]); err != nil {
 		return r, false, fmt.Errorf("find a touchpoint: %w", err)
@@ -219,17 +228,25 @@ func (e *Engine) trace(ctx context.Context, o *offered) error {
 	if o.Subject != uuid.Nil {
 		return nil
 	}
-	o.Subject = o.Customer
-	o.event = &condition.Event{Type: o.Type}
+	var r eventstore.Recorded
 	id, ok := o.Touchpoint()
 	if ok {
-		r, ok, err := e.find(ctx, id)
-		if err != nil {
+		var err error
+		if r, ok, err = e.find(ctx, id); err != nil {
 			return err
 		}
+	}
+	e.traceTo(o, &r, ok)
+	return nil
+}
+
+// traceTo takes what is behind a change from an event, where there is one.
+func (e *Engine) traceTo(o *offered, r *eventstore.Recorded, ok bool) {
+	o.Subject = o.Customer
+	o.event = &condition.Event{Type: o.Type}
+	if ok {
 		customer, guarded := domain.GuardCustomer(r.Stream)
 		switch {
-		case !ok:
 		case guarded:
 			o.Subject, o.Chain = customer, chainOfCommand(r.Data)
 			if stream := gjson.GetBytes(r.Data, "subject").Str; stream != "" {
@@ -246,7 +263,6 @@ func (e *Engine) trace(ctx context.Context, o *offered) error {
 		}
 	}
 	o.event.From, o.event.To, o.event.Programme = o.From, o.To, o.Programme
-	return nil
 }
 
 // eventOf is a touchpoint as conditions see it.

@@ -167,7 +167,7 @@ type inForce struct {
 	*trigger.Trigger
 	paused   bool
 	position eventstore.Position
-	// since is when the schedule that it has was put in force.
+	// since is when the times by the clock that it has were put in force.
 	since    domain.Millis
 	existing *SegmentChange
 }
@@ -187,16 +187,18 @@ func (r *registry) all() []inForce {
 	return all
 }
 
-// scheduled is when the schedule in force was first applied.
+// scheduled is when the times by the clock that are in force were first applied.
 func (s *Status) scheduled() domain.Millis {
 	last := s.last()
 	at := domain.MillisOf(last.AppliedAt)
-	if last.Document.On.Schedule == nil {
+	s1, x1 := last.Document.On.Schedule, last.Document.On.PointsExpiring
+	if s1 == nil && x1 == nil {
 		return at
 	}
 	for i := len(s.Versions) - 1; i >= 0; i-- {
 		v := &s.Versions[i]
-		if v.Document.On.Schedule == nil || *v.Document.On.Schedule != *last.Document.On.Schedule {
+		s2, x2 := v.Document.On.Schedule, v.Document.On.PointsExpiring
+		if (s1 == nil) != (s2 == nil) || s1 != nil && *s1 != *s2 || (x1 == nil) != (x2 == nil) || x1 != nil && *x1 != *x2 {
 			break
 		}
 		at = domain.MillisOf(v.AppliedAt)

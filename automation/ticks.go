@@ -51,14 +51,6 @@ type SegmentChange struct {
 	Position eventstore.Position `json:"position"`
 }
 
-// tickOf is the change that a tick of a schedule is.
-func tickOf(t *trigger.Trigger, at domain.Millis) fact.Change {
-	return fact.Change{
-		Type: trigger.TypeSchedule, Programme: t.On.Schedule.Segment, At: at,
-		Reason: "schedule " + t.On.Schedule.Cron, Cause: "tick:" + at.String(),
-	}
-}
-
 // existingOf is the change by which those enter who are in a segment by its change.
 func existingOf(segment string, c *SegmentChange) fact.Change {
 	return fact.Change{
@@ -68,9 +60,14 @@ func existingOf(segment string, c *SegmentChange) fact.Change {
 }
 
 // tickEvent is the id of an event about a change: it holds no version, so that of two
-// engines, and before and after a crash, it is one.
+// engines, and before and after a crash, it is one. A day may have more than one, where
+// the trigger's time of the day has changed.
 func tickEvent(stream string, c *fact.Change, part int) uuid.UUID {
-	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "%s\x00%s\x00%d", stream, c.Key(), part))
+	name := fmt.Appendf(nil, "%s\x00%s\x00%d", stream, c.Key(), part)
+	if c.Type == trigger.TypeExpiring {
+		name = fmt.Appendf(name, "\x00%d", c.At)
+	}
+	return uuid.NewSHA1(uuid.NameSpaceOID, name)
 }
 
 // ticked is where a stream of ticks ends.
@@ -145,8 +142,9 @@ func (e *Engine) ticks(ctx context.Context) (moved bool, next domain.Millis, err
 
 // dueTick is what a trigger takes next, and when; domain.MaxTime for never.
 func (e *Engine) dueTick(ctx context.Context, t *inForce, now domain.Millis) (stream string, c fact.Change, due domain.Millis, err error) {
+	_, ticks := t.Ticks()
 	switch {
-	case t.On.Schedule != nil:
+	case ticks:
 		stream = tickStreams + t.ID
 		s, err := e.lastTick(ctx, stream)
 		if err != nil {
@@ -161,9 +159,9 @@ func (e *Engine) dueTick(ctx context.Context, t *inForce, now domain.Millis) (st
 		}
 		at, ok := t.NextTick(after)
 		if !ok {
-			at = domain.MaxTime
+			return stream, c, domain.MaxTime, nil
 		}
-		return stream, tickOf(t.Trigger, at), at, nil
+		return stream, t.Tick(at), at, nil
 	case t.On.Segment != nil && t.On.Segment.Entered != "":
 		stream = existingStreams + t.ID
 		s, err := e.lastTick(ctx, stream)

@@ -2,6 +2,7 @@ package automation
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/automation/trigger"
+	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/fact"
 	"sojourn/eventstore"
@@ -28,7 +30,7 @@ func daily(limits trigger.Limits) trigger.Document {
 func (w *world) joins(c *Customer, segment string) uint64 {
 	w.t.Helper()
 	w.mu.Lock()
-	c.Data.Segments = append(c.Data.Segments, segment)
+	c.Data.Segments = append(slices.Clone(c.Data.Segments), segment)
 	at := w.clock
 	w.mu.Unlock()
 	return w.say(c, domain.TypeSegmentEntered, map[string]any{
@@ -39,7 +41,7 @@ func (w *world) joins(c *Customer, segment string) uint64 {
 func (w *world) leaves(c *Customer, segment string) {
 	w.t.Helper()
 	w.mu.Lock()
-	c.Data.Segments = nil
+	c.Data.Segments = slices.DeleteFunc(slices.Clone(c.Data.Segments), func(s string) bool { return s == segment })
 	at := w.clock
 	w.mu.Unlock()
 	w.say(c, domain.TypeSegmentLeft, map[string]any{
@@ -170,7 +172,7 @@ func TestATickIsFinished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := json.Marshal(tick{Change: tickOf(compiled, at), Part: 1, Customers: some})
+	data, err := json.Marshal(tick{Change: compiled.Tick(at), Part: 1, Customers: some})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,5 +320,67 @@ func TestADryRunOfASchedule(t *testing.T) {
 	all := w.dryRun("ten", from, to, true)
 	if len(all) != 4 || all[0].PlannedAt != from+nine+domain.Day/24 {
 		t.Errorf("at ten: %v", planned(all))
+	}
+}
+
+// soon calls the shop at nine about everybody whose points expire soon.
+func soon(at string) trigger.Document {
+	return trigger.Document{
+		ID: "soon", On: trigger.On{PointsExpiring: &trigger.PointsExpiring{Programme: "club", Within: "14d", AtLeast: 100, At: at}},
+		Do: trigger.Do{Webhook: &trigger.Webhook{Destination: "shop"}},
+	}
+}
+
+// One delivery a customer and day, whatever crashes, who merges and when the trigger is
+// edited; who has spent the points before the send gets none.
+func TestPointsExpiring(t *testing.T) {
+	w := newWorld(t)
+	p, q, r := w.person("p"), w.person("q"), w.person("r")
+	expiring := condition.Expiring{Programme: "club", Within: 14 * domain.Day}
+	p.Facts.Expiring = map[condition.Expiring][]condition.Step[int64]{expiring: {{At: day0, Value: 120}, {At: day0 + 2*domain.Day, Value: 0}}}
+	w.joins(p, "trigger.soon")
+	w.joins(q, "trigger.soon")
+	w.apply(soon(""))
+	w.wake(day0 + nine - 1)
+	w.expect("")
+	w.wake(day0 + nine)
+	if got := w.counts(); got != "map[planned:2]" || len(w.sent) != 2 {
+		t.Fatalf("at nine: %s, %d sent", got, len(w.sent))
+	}
+	for _, f := range w.facts() {
+		if f.Change != nil && (f.Change.Type != "points.expiring" || f.Change.At != day0+nine || f.Change.Cause != "day:2026-03-03") {
+			t.Errorf("the change is %+v", f.Change)
+		}
+	}
+	if !slices.ContainsFunc(w.sent, func(s sending) bool { return strings.Contains(s.body, `"after":{"points":120,"programme":"club"}`) }) {
+		t.Errorf("nobody is told how many: %s", w.sent[0].body)
+	}
+	if tested, err := w.engine.Test(t.Context(), "soon", p.ID); err != nil || tested.Suppress != "" || !strings.Contains(string(tested.Message.Body), `"points":120`) {
+		t.Errorf("tried on p: %+v, %v", tested, err)
+	}
+	if _, err := w.engine.Test(t.Context(), "soon", r.ID); !errors.Is(err, ErrNoChange) {
+		t.Errorf("tried on r: %v", err)
+	}
+	// Another time of the same day is no other cause, for whoever was there.
+	w.crash()
+	w.merge(p, q)
+	w.joins(r, "trigger.soon")
+	w.apply(soon("21:00"))
+	w.wake(day0 + nine + domain.Day/2)
+	if got := w.counts(); got != "map[planned:3]" {
+		t.Fatalf("in the evening: %s", got)
+	}
+	// The next day, p for both; r has spent the points while the call waits.
+	d := soon("21:00")
+	d.Limits.QuietHours = &trigger.Hours{From: "20:00", To: "22:00"}
+	w.apply(d)
+	w.wake(day0 + nine + domain.Day/2 + domain.Day)
+	if got := w.counts(); got != "map[planned:5]" || len(w.sent) != 3 {
+		t.Fatalf("the next evening: %s, %d sent", got, len(w.sent))
+	}
+	w.say(r, domain.TypeSegmentWithdrawn, map[string]any{"customer": r.ID, "revisions": []uint64{0}})
+	w.wake(day0 + nine + domain.Day/2 + domain.Day + domain.Day/24)
+	if got := w.counts(); got != "map[planned:5 suppressedwithdrawn:1]" || len(w.sent) != 4 {
+		t.Fatalf("at ten: %s, %d sent", got, len(w.sent))
 	}
 }

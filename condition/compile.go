@@ -56,6 +56,7 @@ const (
 	opTier
 	opTierSince
 	opPoints
+	opExpiring
 	opInAccount
 	opInSegment
 	opCount
@@ -357,6 +358,8 @@ func (w *walker) call(e ast.Expr) (*node, error) {
 		return w.instant(args[0])
 	case "tier", "tier_since", "points":
 		return w.programme(name, args[0])
+	case "expiring":
+		return w.expiring(e, args)
 	case "in_account":
 		return w.named(&node{op: opInAccount, kind: kindBool}, args[0], "account", nil)
 	case "in_segment":
@@ -548,6 +551,7 @@ func (w *walker) programme(name string, e ast.Expr) (*node, error) {
 		"tier":       {op: opTier, kind: kindText},
 		"tier_since": {op: opTierSince, kind: kindInstant},
 		"points":     {op: opPoints, kind: kindNumber},
+		"expiring":   {op: opExpiring, kind: kindNumber},
 	}[name]
 	var names []string
 	if w.env.Programmes != nil {
@@ -557,6 +561,29 @@ func (w *walker) programme(name string, e ast.Expr) (*node, error) {
 		}
 	}
 	return w.named(&n, e, "programme", names)
+}
+
+func (w *walker) expiring(e ast.Expr, args []ast.Expr) (*node, error) {
+	if w.env.Tables {
+		return nil, w.refuse(e, "no table holds when which points expire, so no segment can ask for it; a trigger can, by on: points_expiring and in where")
+	}
+	n, err := w.programme("expiring", args[0])
+	if err == nil {
+		n.window, err = w.length(args[1])
+	}
+	return n, err
+}
+
+// length is a window that is written out.
+func (w *walker) length(e ast.Expr) (domain.Millis, error) {
+	d, err := w.node(e)
+	if err != nil {
+		return 0, err
+	}
+	if d.op != opConst || d.at == 0 {
+		return 0, w.refuse(e, "a window must be written out and longer than nothing, as in duration(\"30d\")")
+	}
+	return d.at, nil
 }
 
 func (w *walker) touchpoints(name string, args []ast.Expr) (*node, error) {
@@ -590,14 +617,9 @@ func (w *walker) touchpoints(name string, args []ast.Expr) (*node, error) {
 		args = args[1:]
 	}
 	if len(args) > 0 {
-		d, err := w.node(args[0])
-		if err != nil {
+		if n.window, err = w.length(args[0]); err != nil {
 			return nil, err
 		}
-		if d.op != opConst || d.at == 0 {
-			return nil, w.refuse(args[0], "a window must be written out and longer than nothing, as in duration(\"30d\")")
-		}
-		n.window = d.at
 	}
 	return &n, nil
 }
@@ -677,6 +699,8 @@ func (need *Needs) gather(n *node) {
 		need.Tiers = append(need.Tiers, n.text)
 	case opPoints:
 		need.Points = append(need.Points, n.text)
+	case opExpiring:
+		need.Expiring = append(need.Expiring, Expiring{n.text, n.window})
 	case opInAccount:
 		need.Accounts = true
 	case opInSegment:
@@ -705,6 +729,7 @@ func (need *Needs) Add(o *Needs) {
 	need.Traits = append(need.Traits, o.Traits...)
 	need.Segments = append(need.Segments, o.Segments...)
 	need.Touchpoints = append(need.Touchpoints, o.Touchpoints...)
+	need.Expiring = append(need.Expiring, o.Expiring...)
 	need.tidy()
 }
 
@@ -731,4 +756,8 @@ func (need *Needs) tidy() {
 		list = append(list, t)
 	}
 	need.Touchpoints = list
+	slices.SortFunc(need.Expiring, func(a, b Expiring) int {
+		return cmp.Or(strings.Compare(a.Programme, b.Programme), cmp.Compare(a.Within, b.Within))
+	})
+	need.Expiring = slices.Compact(need.Expiring)
 }

@@ -27,6 +27,8 @@ type Env struct {
 	Segments   []string            // those that in_segment may name
 	// Event says that the condition is asked about an event: a trigger's where.
 	Event bool
+	// Tables refuses what no table holds and has no SQL: of a segment that people make.
+	Tables bool
 }
 
 // Error is why a condition is refused.
@@ -62,6 +64,13 @@ type Needs struct {
 	Traits       []string // top-level keys
 	Segments     []string
 	Touchpoints  []Touchpoints
+	Expiring     []Expiring
+}
+
+// Expiring are the points of a programme, pending ones too, that expire within a time.
+type Expiring struct {
+	Programme string
+	Within    domain.Millis
 }
 
 // Selector picks touchpoints: by the event's name or by its meaning; one of the two
@@ -122,6 +131,9 @@ type Subject struct {
 	// empty, the customer is not in the programme.
 	Tiers  map[string][]Step[string]
 	Points map[string][]Step[int64] // available
+	// Expiring is how many points expire within a time from then on, 0 before the first
+	// step.
+	Expiring map[Expiring][]Step[int64]
 	// Traits are raw JSON by top-level key; nil or null removes the trait.
 	Traits map[string][]Step[[]byte]
 	// Accounts are by groupId, each with the touchpoint since which the customer is a

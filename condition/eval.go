@@ -238,6 +238,9 @@ func (e *evaluation) number(n *node) (number, bool) {
 	case opPoints:
 		points, ok := stepAt(e, e.s.Points[n.text])
 		return wholeNumber(points.Value), ok
+	case opExpiring:
+		points, _ := stepAt(e, e.s.Expiring[Expiring{n.text, n.window}])
+		return wholeNumber(points.Value), true
 	case opEventAmount:
 		if e.event == nil || e.event.Currency == "" {
 			return number{}, false
@@ -316,6 +319,13 @@ func stepAt[T any](e *evaluation, steps []Step[T]) (step Step[T], ok bool) {
 		return step, false
 	}
 	return steps[i-1], true
+}
+
+// ExpiringAt is how many points expire within a time from an instant on.
+func (s *Subject) ExpiringAt(x Expiring, at domain.Millis) int64 {
+	e := evaluation{s: s, at: at}
+	points, _ := stepAt(&e, s.Expiring[x])
+	return points.Value
 }
 
 // window are the touchpoints list[from:to] that lie in (t − window, t].

@@ -80,6 +80,7 @@ func celEnv(event bool) (*cel.Env, error) {
 		cel.Function("tier", overload("tier", text, text)),
 		cel.Function("tier_since", overload("tier_since", instant, text)),
 		cel.Function("points", overload("points", whole, text)),
+		cel.Function("expiring", overload("expiring", whole, text, length)),
 		cel.Function("in_account", overload("in_account", boolean, text)),
 		cel.Function("in_segment", overload("in_segment", boolean, text)),
 		cel.Function("named", overload("named", touchpointsType, text)),

@@ -17,6 +17,9 @@ func (c *Condition) SQL(at domain.Millis) (string, error) {
 	if c.needs.Event {
 		return "", errors.New("a condition about an event has no SQL")
 	}
+	if len(c.needs.Expiring) > 0 {
+		return "", errors.New("a condition about points that expire has no SQL")
+	}
 	q := query{at: at, sources: map[string]string{}}
 	where := q.expr(c.root)
 	var b strings.Builder

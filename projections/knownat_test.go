@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
+	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/domain/customer"
 )
@@ -218,5 +220,28 @@ func TestKnownAtAndAsOf(t *testing.T) {
 		}
 		ask(At{KnownAt: then.Time()}, known, then, "known at")
 		ask(At{KnownAt: then.Time(), AsOf: asOf.Time()}, known, asOf, "both")
+		// Asked about several times at once, the answers are the same.
+		all := []At{{}, {AsOf: asOf.Time()}, {KnownAt: then.Time()}, {AsOf: asOf.Time(), KnownAt: then.Time()}, {AsOf: then.Time()}}
+		needs := &condition.Needs{Stage: true, Traits: []string{"plan"}, Touchpoints: []condition.Touchpoints{{Selector: condition.Selector{Meaning: "purchase"}}}}
+		for _, ref := range []string{"user:u1", "user:u2", "anon:a1", "anon:a2"} {
+			subject, err := domain.ParseSubject(ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := domain.SubjectID(testKeyer.Stream(subject))
+			got, err := v.Wholes(context.Background(), log, id, all, needs)
+			if err != nil {
+				t.Fatalf("%s: %v", ref, err)
+			}
+			for i, at := range all {
+				want, err := v.Whole(context.Background(), id, at, needs)
+				if errors.Is(err, ErrNotFound) && got[i] == nil {
+					continue
+				}
+				if err != nil || got[i] == nil || !reflect.DeepEqual(*got[i], want) {
+					t.Fatalf("%s %+v\n got  %+v\n want %+v, %v", ref, at, got[i], want, err)
+				}
+			}
+		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/condition"
+	"sojourn/eventstore"
 )
 
 // Member is a subject of a customer: the id that it bears for itself and the stream
@@ -38,6 +39,46 @@ func (v *Views) Whole(ctx context.Context, id uuid.UUID, at At, needs *condition
 		return err
 	})
 	return w, err
+}
+
+// Wholes is Whole at several times, nil where there was no customer. The state is read
+// but once, and touchpoints are read from log, so that it may keep what it has read.
+func (v *Views) Wholes(ctx context.Context, log eventstore.Store, id uuid.UUID, at []At, needs *condition.Needs) ([]*Whole, error) {
+	all := make([]*Whole, len(at))
+	err := v.question(At{}, func(g *generation, now *question) error {
+		state := &loadOnce{loader: now.fold.state, read: map[string][]byte{}}
+		for i := range at {
+			q := v.pose(g, now.at, state, at[i])
+			q.store = log
+			w, err := v.whole(ctx, g, q, id, needs)
+			switch {
+			case errors.Is(err, ErrNotFound):
+			case err != nil:
+				return err
+			default:
+				all[i] = &w
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// loadOnce is a state of which each record is read but once.
+type loadOnce struct {
+	loader
+	read map[string][]byte
+}
+
+func (l *loadOnce) load(key []byte) ([]byte, error) {
+	if b, ok := l.read[string(key)]; ok {
+		return b, nil
+	}
+	b, err := l.loader.load(key)
+	if err == nil {
+		l.read[string(key)] = b
+	}
+	return b, err
 }
 
 func (v *Views) whole(ctx context.Context, g *generation, q *question, id uuid.UUID, needs *condition.Needs) (w Whole, err error) {

@@ -68,7 +68,12 @@ func (v *Views) ask(g *generation, at At) (q *question, done func()) {
 			v.logger.Warn("snapshot not closed", "error", err)
 		}
 	}
-	q = &question{store: v.cfg.Store, rules: g.rules, at: cp, asOf: cp.Clock, known: domain.MaxTime}
+	return v.pose(g, cp, snapshot{db}, at), done
+}
+
+// pose makes a question to a state that was read at a checkpoint.
+func (v *Views) pose(g *generation, cp checkpoint, state loader, at At) *question {
+	q := &question{store: v.cfg.Store, rules: g.rules, at: cp, asOf: cp.Clock, known: domain.MaxTime}
 	if !at.KnownAt.IsZero() {
 		q.history = true
 		q.known = domain.MillisOf(at.KnownAt)
@@ -79,9 +84,9 @@ func (v *Views) ask(g *generation, at At) (q *question, done func()) {
 		q.history = true
 		q.asOf = domain.MillisOf(at.AsOf)
 	}
-	q.fold = newFold(q.rules, v.cfg.Keyer, snapshot{db}, v.logger)
+	q.fold = newFold(q.rules, v.cfg.Keyer, state, v.logger)
 	q.fold.clock, q.fold.known = cp.Clock, q.known
-	return q, done
+	return q
 }
 
 // Customer answers where a customer stands. ref is a customer's id or a subject

@@ -264,7 +264,9 @@ func (v *Views) checkSegment(d *SegmentProposal) (*condition.Condition, error) {
 	if len(d.Description) > 2000 {
 		return nil, &SegmentError{Message: "description: at most 2000 bytes"}
 	}
-	c, err := condition.Compile(d.Condition, v.ConditionEnv(false))
+	env := v.ConditionEnv(false)
+	env.Tables = d.Trigger == ""
+	c, err := condition.Compile(d.Condition, env)
 	if wrong := (*condition.Error)(nil); errors.As(err, &wrong) {
 		return nil, &SegmentError{wrong.Message, wrong.Line, wrong.Column}
 	}

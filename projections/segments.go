@@ -263,7 +263,8 @@ func (r *Rules) conditionSubject(b *basis, needs *condition.Needs, set *segmentS
 	s := &condition.Subject{
 		FirstSeen: first.At, First: first.ID,
 		Tiers: map[string][]condition.Step[string]{}, Points: map[string][]condition.Step[int64]{},
-		Traits: map[string][]condition.Step[[]byte]{}, Accounts: map[string]condition.Touch{},
+		Expiring: map[condition.Expiring][]condition.Step[int64]{},
+		Traits:   map[string][]condition.Step[[]byte]{}, Accounts: map[string]condition.Touch{},
 		Segments: map[string][]condition.Step[bool]{}, Touchpoints: map[condition.Selector][]condition.Touch{},
 	}
 	if needs.Stage {
@@ -274,7 +275,7 @@ func (r *Rules) conditionSubject(b *basis, needs *condition.Needs, set *segmentS
 	if needs.Satisfaction && !b.satisfaction.Empty() {
 		r.satisfactionSteps(s, b.satisfaction)
 	}
-	if len(needs.Tiers)+len(needs.Points) > 0 {
+	if len(needs.Tiers)+len(needs.Points)+len(needs.Expiring) > 0 {
 		r.loyaltySteps(s, b.loyalty, needs, at, ledgers)
 	}
 	facts := b.segments.facts
@@ -334,7 +335,8 @@ func (r *Rules) loyaltySteps(s *condition.Subject, facts *loyalty.Facts, needs *
 	for _, p := range r.book.Programmes() {
 		_, tier := slices.BinarySearch(needs.Tiers, p.ID)
 		_, points := slices.BinarySearch(needs.Points, p.ID)
-		if !tier && !points {
+		expiring := slices.ContainsFunc(needs.Expiring, func(x condition.Expiring) bool { return x.Programme == p.ID })
+		if !tier && !points && !expiring {
 			continue
 		}
 		l := ledgers[p.ID]
@@ -356,7 +358,42 @@ func (r *Rules) loyaltySteps(s *condition.Subject, facts *loyalty.Facts, needs *
 			steps = slices.Insert(steps, 0, condition.Step[int64]{At: l.Enrolled})
 		}
 		s.Points[p.ID] = steps
+		for _, x := range needs.Expiring {
+			if x.Programme == p.ID {
+				s.Expiring[x] = expiringSteps(l, x.Within)
+			}
+		}
 	}
+}
+
+// expiringSteps are how many points expire within a time from each instant on: those
+// of lots whose expiry is that near, by what was left of them.
+func expiringSteps(l *loyalty.Ledger, within domain.Millis) []condition.Step[int64] {
+	var moves []condition.Step[int64] // Value is what is added
+	left := make([]int64, len(l.Lots))
+	near := func(lot int) domain.Millis { return l.Lots[lot].Expires - within }
+	for i := range l.Movements {
+		m := &l.Movements[i]
+		if m.Lot == loyalty.NoLot || l.Lots[m.Lot].Expires == policy.Never {
+			continue
+		}
+		if n := m.Available + m.Pending; m.At < near(m.Lot) {
+			left[m.Lot] += n
+		} else if n != 0 {
+			moves = append(moves, condition.Step[int64]{At: m.At, Value: n, By: condition.Cause(m.Cause)})
+		}
+	}
+	for i, n := range left {
+		if n != 0 {
+			by := condition.Cause{Rule: condition.RuleSegment, Touchpoint: l.Lots[i].Ref.ID}
+			moves = append(moves, condition.Step[int64]{At: near(i), Value: n, By: by})
+		}
+	}
+	slices.SortStableFunc(moves, func(a, b condition.Step[int64]) int { return cmp.Compare(a.At, b.At) })
+	for i := 1; i < len(moves); i++ {
+		moves[i].Value += moves[i-1].Value
+	}
+	return moves
 }
 
 // sentenceOf is what a statement says of a change of a line.

@@ -13,7 +13,7 @@ type Data struct {
 	Delivery string      `json:"delivery"`
 	Trigger  TriggerData `json:"trigger"`
 	// Type is what happened: stage.entered, tier.entered, satisfaction.entered,
-	// touchpoint, segment.entered, segment.left or schedule. At is when.
+	// touchpoint, segment.entered, segment.left, schedule or points.expiring. At is when.
 	Type string    `json:"type"`
 	At   time.Time `json:"at"`
 	// Event is the touchpoint behind it, nil where there is none (a deadline, a
@@ -21,8 +21,8 @@ type Data struct {
 	Event    *EventData   `json:"event"`
 	Customer CustomerData `json:"customer"`
 	// Before and After are where the customer stood and stands by this change, such
-	// as {"stage": "loyal"} and {"stage": "at_risk"}; a touchpoint and a schedule have
-	// no before.
+	// as {"stage": "loyal"} and {"stage": "at_risk"}; a touchpoint, a schedule and
+	// points that expire have no before.
 	Before map[string]any `json:"before"`
 	After  map[string]any `json:"after"`
 	// Reason is the rule in words.
@@ -44,9 +44,9 @@ type EventData struct {
 	Name       string    `json:"name"`
 	Meaning    string    `json:"meaning"`
 	OccurredAt time.Time `json:"occurred_at"`
-	// Properties and Context are the message's own.
-	Properties json.RawMessage `json:"properties"`
-	Context    json.RawMessage `json:"context"`
+	// Properties and Context are the message's own, left out where it has none.
+	Properties json.RawMessage `json:"properties,omitempty"`
+	Context    json.RawMessage `json:"context,omitempty"`
 }
 
 // CustomerData is a customer as templates see it.

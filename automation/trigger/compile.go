@@ -41,7 +41,7 @@ type Trigger struct {
 	freshness, coolDown domain.Millis
 	atMost, cap         *Bound
 	window, quiet       *hours
-	ticks               cron.Schedule // of a schedule
+	ticks               cron.Schedule // of a schedule, and of points that expire
 	tickZone            *time.Location
 }
 
@@ -108,7 +108,7 @@ func (v *validator) words(what string, words, known []string, path ...string) {
 	}
 }
 
-const onKinds = "transition, tier, satisfaction, touchpoint, segment, absence or schedule"
+const onKinds = "transition, tier, satisfaction, touchpoint, segment, absence, schedule or points_expiring"
 
 func (v *validator) on(t *Trigger, n *Names) {
 	o := &t.On
@@ -155,7 +155,7 @@ func (v *validator) on(t *Trigger, n *Names) {
 	}
 	if o.PointsExpiring != nil {
 		count++
-		v.add("this release does not offer it", "on", "points_expiring")
+		v.expiring(t, n)
 	}
 	if count != 1 {
 		v.add("say exactly one of "+onKinds, "on")
@@ -440,6 +440,8 @@ func (t *Trigger) Matches(c *Offer) bool {
 		return o.Segment != nil && o.Segment.Left == c.Programme
 	case TypeSchedule:
 		return o.Schedule != nil && o.Schedule.Segment == c.Programme
+	case TypeExpiring:
+		return o.PointsExpiring != nil && c.Programme == domain.TriggerSegment(t.ID)
 	case "touchpoint":
 		return o.Touchpoint != nil && (o.Touchpoint.Name != "" && strings.EqualFold(o.Touchpoint.Name, c.To) ||
 			o.Touchpoint.Meaning != "" && o.Touchpoint.Meaning == c.Meaning)

@@ -31,7 +31,12 @@ func TestCompileNamesEveryMistake(t *testing.T) {
 		`{"id":"a","on":{"absence":{"meaning":"purchase","for":"soon"}},` + hook + `}`:                                                          `on.absence.for: "soon" is no time`,
 		`{"id":"a","on":{"absence":{"meaning":"purchase","for":"1.5h"}},` + hook + `}`:                                                          `on.absence: `,
 		`{"id":"a","on":{"absence":{"meaning":"purchase","for":"30d","since":"frst"}},` + hook + `}`:                                            `on.absence.since: "frst" is no point to count from; did you mean "first"?`,
-		`{"id":"a","on":{"points_expiring":{}},` + hook + `}`:                                                                                   "on.points_expiring: this release does not offer it",
+		`{"id":"a","on":{"points_expiring":{"within":"7d"}},` + hook + `}`:                                                                      "on.points_expiring.programme: name the programme",
+		`{"id":"a","on":{"points_expiring":{"programme":"man","within":"7d"}},` + hook + `}`:                                                    `on.points_expiring.programme: "man" is no programme; did you mean "main"?`,
+		`{"id":"a","on":{"points_expiring":{"programme":"main","within":"soon"}},` + hook + `}`:                                                 `on.points_expiring.within: "soon" is no time`,
+		`{"id":"a","on":{"points_expiring":{"programme":"main","within":"7d","at_least":-1}},` + hook + `}`:                                     `on.points_expiring.at_least: -1 is not`,
+		`{"id":"a","on":{"points_expiring":{"programme":"main","within":"7d","at":"9"}},` + hook + `}`:                                          `on.points_expiring.at: "9" is no time of the day`,
+		`{"id":"a","on":{"points_expiring":{"programme":"main","within":"7d","time_zone":"Mars"}},` + hook + `}`:                                `on.points_expiring.time_zone: "Mars" is no time zone`,
 		`{"id":"a","on":{"schedule":{"cron":"daily","segment":"vip"}},` + hook + `}`:                                                            `on.schedule.cron: "daily" are no times such as`,
 		`{"id":"a","on":{"schedule":{"cron":"0 0 30 2 *","segment":"vip"}},` + hook + `}`:                                                       `on.schedule.cron: "0 0 30 2 *" never comes`,
 		`{"id":"a","on":{"schedule":{"cron":"@every 1h","segment":"vip"}},` + hook + `}`:                                                        `on.schedule.cron: say the times as`,
@@ -82,12 +87,12 @@ func TestSchemaHasEveryKey(t *testing.T) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"transition", "tier", "satisfaction", "touchpoint", "segment", "absence", "schedule"} {
+	for _, key := range []string{"transition", "tier", "satisfaction", "touchpoint", "segment", "absence", "schedule", "points_expiring"} {
 		if s.Properties["on"].Properties[key] == nil {
 			t.Errorf("on has no %s", key)
 		}
 	}
-	if s.Properties["limits"].Properties["send_window"] == nil || s.Properties["on"].Properties["points_expiring"] != nil {
+	if s.Properties["limits"].Properties["send_window"] == nil {
 		t.Errorf("the schema is %s", b)
 	}
 }

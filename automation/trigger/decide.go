@@ -81,14 +81,24 @@ func (t *Trigger) Decide(c *Candidate, s *Situation) Decision {
 		d.Suppress = fact.Holdout
 		return d
 	}
-	at, ok := t.next(c.Offered, s.Zone)
-	if !ok { // the document is refused that has no such moment in any week
-		at = c.Offered
-	}
+	at := t.sendAt(c.Offered, s.Zone)
 	if d.Suppress = t.bounded(at, s, 0, c.Delivery); d.Suppress == "" {
 		d.SendAt = at
 	}
 	return d
+}
+
+// SendAt is when something is sent about what is offered at an instant, if at all, to a
+// customer who is in a zone by what it has said.
+func (t *Trigger) SendAt(offered domain.Millis, zone string) domain.Millis {
+	return t.sendAt(offered, Zone(zone, t.Limits.TimeZone))
+}
+
+func (t *Trigger) sendAt(offered domain.Millis, zone *time.Location) domain.Millis {
+	if at, ok := t.next(offered, zone); ok {
+		return at
+	}
+	return offered // the document is refused that has no such moment in any week
 }
 
 // Again asks the limits that a merge may have put into the way of a planned

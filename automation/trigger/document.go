@@ -25,16 +25,14 @@ type Document struct {
 
 // On is what starts a trigger: exactly one of its parts.
 type On struct {
-	Transition   *Transition   `json:"transition,omitempty" yaml:"transition"`
-	Tier         *Tier         `json:"tier,omitempty" yaml:"tier"`
-	Satisfaction *Satisfaction `json:"satisfaction,omitempty" yaml:"satisfaction"`
-	Touchpoint   *Touchpoint   `json:"touchpoint,omitempty" yaml:"touchpoint"`
-	Segment      *Segment      `json:"segment,omitempty" yaml:"segment"`
-	Absence      *Absence      `json:"absence,omitempty" yaml:"absence"`
-	Schedule     *Schedule     `json:"schedule,omitempty" yaml:"schedule"`
-	// PointsExpiring is known by name, so that a file which has it is told that it is
-	// not offered.
-	PointsExpiring any `json:"points_expiring,omitempty" yaml:"points_expiring"`
+	Transition     *Transition     `json:"transition,omitempty" yaml:"transition"`
+	Tier           *Tier           `json:"tier,omitempty" yaml:"tier"`
+	Satisfaction   *Satisfaction   `json:"satisfaction,omitempty" yaml:"satisfaction"`
+	Touchpoint     *Touchpoint     `json:"touchpoint,omitempty" yaml:"touchpoint"`
+	Segment        *Segment        `json:"segment,omitempty" yaml:"segment"`
+	Absence        *Absence        `json:"absence,omitempty" yaml:"absence"`
+	Schedule       *Schedule       `json:"schedule,omitempty" yaml:"schedule"`
+	PointsExpiring *PointsExpiring `json:"points_expiring,omitempty" yaml:"points_expiring"`
 }
 
 // Transition is a change of stage; an empty list is any stage.
@@ -84,6 +82,19 @@ type Schedule struct {
 	Cron    string `json:"cron" yaml:"cron"` // minute, hour, day of the month, month, day of the week; @daily and the like
 	Segment string `json:"segment" yaml:"segment"`
 	// TimeZone is that of Cron; UTC where there is none.
+	TimeZone string `json:"time_zone,omitempty" yaml:"time_zone"`
+}
+
+// PointsExpiring is for every customer who, at a time of each day, has points that
+// expire within some time from then. Who that is is kept as a segment that belongs to
+// the trigger (Document.Owned).
+type PointsExpiring struct {
+	Programme string `json:"programme" yaml:"programme"`
+	Within    string `json:"within" yaml:"within"`
+	// AtLeast is the least number of points, 1 where there is none.
+	AtLeast int64 `json:"at_least,omitempty" yaml:"at_least"`
+	// At is the time of the day, 09:00 where there is none, in TimeZone, else in UTC.
+	At       string `json:"at,omitempty" yaml:"at"`
 	TimeZone string `json:"time_zone,omitempty" yaml:"time_zone"`
 }
 

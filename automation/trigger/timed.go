@@ -1,8 +1,11 @@
 package trigger
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,11 +14,16 @@ import (
 
 	"sojourn/condition"
 	"sojourn/domain"
+	"sojourn/domain/fact"
 )
 
 // TypeSchedule is the type of a change that a tick of a schedule is, for a customer
 // in its segment.
 const TypeSchedule = "schedule"
+
+// TypeExpiring is the type of a change that a day is for a customer whose points
+// expire soon.
+const TypeExpiring = "points.expiring"
 
 var cronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
 
@@ -68,20 +76,64 @@ func (t *Trigger) tickFrom(wall time.Time, after domain.Millis) (domain.Millis, 
 	}
 }
 
+// Tick is the change that a time of NextTick is for each customer who is in a segment
+// then. Of points that expire the cause is the day in the zone of the trigger, at
+// whatever time of it that is.
+func (t *Trigger) Tick(at domain.Millis) fact.Change {
+	if s := t.On.Schedule; s != nil {
+		return fact.Change{
+			Type: TypeSchedule, Programme: s.Segment, At: at,
+			Reason: "schedule " + s.Cron, Cause: "tick:" + at.String(),
+		}
+	}
+	x := t.On.PointsExpiring
+	return fact.Change{
+		Type: TypeExpiring, Programme: domain.TriggerSegment(t.ID), At: at,
+		Reason: fmt.Sprintf("%d points or more of %s expire within %s", max(x.AtLeast, 1), x.Programme, x.Within),
+		Cause:  "day:" + at.Time().In(t.tickZone).Format(time.DateOnly),
+	}
+}
+
+// Expiring are the points that the trigger is about; false where it is about others.
+func (t *Trigger) Expiring() (x condition.Expiring, ok bool) {
+	if t.On.PointsExpiring == nil {
+		return x, false
+	}
+	within, err := ParsePeriod(t.On.PointsExpiring.Within)
+	return condition.Expiring{Programme: t.On.PointsExpiring.Programme, Within: within}, err == nil
+}
+
+// Ticks is the segment whose customers it is for at times by the clock; false where it
+// has no such times.
+func (t *Trigger) Ticks() (segment string, ok bool) {
+	switch {
+	case t.On.Schedule != nil:
+		return t.On.Schedule.Segment, true
+	case t.On.PointsExpiring != nil:
+		return domain.TriggerSegment(t.ID), true
+	}
+	return "", false
+}
+
+func (v *validator) zone(t *Trigger, name string, path ...string) {
+	t.tickZone = time.UTC
+	if name == "" {
+		return
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		v.add(fmt.Sprintf("%q is no time zone such as Europe/Berlin", name), path...)
+		return
+	}
+	t.tickZone = zone
+}
+
 func (v *validator) schedule(s *Schedule, t *Trigger, n *Names) {
 	var err error
 	if t.ticks, err = parseCron(s.Cron); err != nil {
 		v.add(err.Error(), "on", "schedule", "cron")
 	}
-	t.tickZone = time.UTC
-	if s.TimeZone != "" {
-		zone, err := time.LoadLocation(s.TimeZone)
-		if err != nil || s.TimeZone == "Local" {
-			v.add(fmt.Sprintf("%q is no time zone such as Europe/Berlin", s.TimeZone), "on", "schedule", "time_zone")
-		} else {
-			t.tickZone = zone
-		}
-	}
+	v.zone(t, s.TimeZone, "on", "schedule", "time_zone")
 	if s.Segment == "" {
 		v.add("say the segment whose customers it is for", "on", "schedule", "segment")
 		return
@@ -92,6 +144,10 @@ func (v *validator) schedule(s *Schedule, t *Trigger, n *Names) {
 // Owned is the segment that belongs to the trigger: its name and its condition. ok
 // is false where it needs none. The document must have been compiled.
 func (d *Document) Owned() (name, condition string, ok bool) {
+	if x := d.On.PointsExpiring; x != nil {
+		condition = fmt.Sprintf("expiring(%q, duration(%q)) >= %d", x.Programme, x.Within, max(x.AtLeast, 1))
+		return domain.TriggerSegment(d.ID), condition, true
+	}
 	a := d.On.Absence
 	if a == nil {
 		return "", "", false
@@ -110,6 +166,33 @@ func (d *Document) Owned() (name, condition string, ok bool) {
 		condition = "since(last(" + of + "))" + long
 	}
 	return domain.TriggerSegment(d.ID), condition, true
+}
+
+func (v *validator) expiring(t *Trigger, n *Names) {
+	x := t.On.PointsExpiring
+	path := func(key string) []string { return []string{"on", "points_expiring", key} }
+	if x.Programme == "" {
+		v.add("name the programme", path("programme")...)
+	} else if n.Programmes != nil {
+		v.word("programme", x.Programme, slices.Sorted(maps.Keys(n.Programmes)), path("programme")...)
+	}
+	v.period(x.Within, path("within")...)
+	if x.AtLeast < 0 {
+		v.add(fmt.Sprintf("%d is not a number of points", x.AtLeast), path("at_least")...)
+	}
+	clock, err := time.Parse("15:04", cmp.Or(x.At, "09:00"))
+	if err != nil {
+		v.add(fmt.Sprintf("%q is no time of the day such as 08:30", x.At), path("at")...)
+	}
+	t.ticks, _ = parseCron(fmt.Sprintf("%d %d * * *", clock.Minute(), clock.Hour()))
+	v.zone(t, x.TimeZone, path("time_zone")...)
+	if len(v.problems) > 0 {
+		return
+	}
+	_, text, _ := t.Owned()
+	if _, err := condition.Compile(text, n.Env); err != nil {
+		v.add(err.Error(), "on", "points_expiring")
+	}
 }
 
 var sinces = []string{"last", "first", "first_seen"}

@@ -85,3 +85,49 @@ func TestAnAbsenceIsASegment(t *testing.T) {
 		}
 	}
 }
+
+// Points that expire are a segment, too, asked about once a day: whatever the time of
+// the day, the day in the trigger's zone is the cause.
+func TestPointsThatExpireAreASegment(t *testing.T) {
+	compile := func(x trigger.PointsExpiring) *trigger.Trigger {
+		t.Helper()
+		d := trigger.Document{ID: "soon", On: trigger.On{PointsExpiring: &x}, Do: trigger.Do{Webhook: &trigger.Webhook{Destination: "crm"}}}
+		c, err := trigger.Compile(&d, &trigger.Names{Env: condition.Env{Programmes: map[string][]string{"club": nil}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := compile(trigger.PointsExpiring{Programme: "club", Within: "14d"})
+	if name, text, ok := c.Owned(); !ok || name != "trigger.soon" || text != `expiring("club", duration("14d")) >= 1` {
+		t.Errorf("%s, %s", name, text)
+	}
+	if x, ok := c.Expiring(); !ok || x != (condition.Expiring{Programme: "club", Within: 14 * domain.Day}) {
+		t.Errorf("%+v", x)
+	}
+	c = compile(trigger.PointsExpiring{Programme: "club", Within: "7d", AtLeast: 100, At: "08:30", TimeZone: "Pacific/Auckland"})
+	if _, text, _ := c.Owned(); text != `expiring("club", duration("7d")) >= 100` {
+		t.Error(text)
+	}
+	at, ok := c.NextTick(domain.MillisOf(time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)))
+	if got := at.String(); !ok || got != "2026-03-02T19:30:00.000Z" { // the 3rd there
+		t.Errorf("it comes at %s", got)
+	}
+	if ch := c.Tick(at); ch.Type != "points.expiring" || ch.Cause != "day:2026-03-03" || ch.At != at || !ch.Shared() {
+		t.Errorf("%+v", ch)
+	}
+	later := compile(trigger.PointsExpiring{Programme: "club", Within: "9d", At: "21:00", TimeZone: "Pacific/Auckland"})
+	next, _ := later.NextTick(at)
+	a, b := c.Tick(at), later.Tick(next)
+	if next == at || a.Key() != b.Key() {
+		t.Errorf("another time of the same day is another cause: %+v, %+v", a, b)
+	}
+	o := trigger.Offer{Change: a}
+	if !c.Matches(&o) {
+		t.Error("the day does not start it")
+	}
+	o.Programme = "trigger.other"
+	if c.Matches(&o) {
+		t.Error("another's day starts it")
+	}
+}

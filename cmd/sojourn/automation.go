@@ -170,17 +170,29 @@ func conditionEnv(views *projections.Views) condition.Env {
 }
 
 // customers answers the engine from the views.
-type customers struct {
-	views *projections.Views
-	at    projections.At
-}
+type customers struct{ views *projections.Views }
 
-// At answers about an earlier time.
-func (c *customers) At(t domain.Millis, known bool) automation.Views {
-	if known {
-		return &customers{c.views, projections.At{KnownAt: t.Time()}}
+// Then answers about a customer as of some times.
+func (c *customers) Then(ctx context.Context, log eventstore.Store, id uuid.UUID, at []domain.Millis, known bool, needs *condition.Needs) ([]*automation.Customer, error) {
+	times := make([]projections.At, len(at))
+	for i, t := range at {
+		if known {
+			times[i].KnownAt = t.Time()
+		} else {
+			times[i].AsOf = t.Time()
+		}
 	}
-	return &customers{c.views, projections.At{AsOf: t.Time()}}
+	found, err := c.views.Wholes(ctx, log, id, times, needs)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*automation.Customer, len(found))
+	for i, w := range found {
+		if w != nil {
+			all[i] = automationCustomer(w)
+		}
+	}
+	return all, nil
 }
 
 // WaitFor returns when the views hold a position.
@@ -208,13 +220,7 @@ func (c *customers) Members(ctx context.Context, segment string, at domain.Milli
 
 // Customer is the customer that an id belongs to.
 func (c *customers) Customer(ctx context.Context, id uuid.UUID, needs *condition.Needs) (*automation.Customer, error) {
-	var w projections.Whole
-	var err error
-	if c.at == (projections.At{}) {
-		w, err = c.views.WholeAhead(ctx, id, needs)
-	} else {
-		w, err = c.views.Whole(ctx, id, c.at, needs)
-	}
+	w, err := c.views.WholeAhead(ctx, id, needs)
 	if errors.Is(err, projections.ErrNotFound) {
 		return nil, automation.ErrNoCustomer
 	}

@@ -197,9 +197,11 @@ func TestAutomation(t *testing.T) {
 	var tested struct {
 		Where    bool
 		Suppress string
+		Change   struct{ At time.Time }
+		Message  struct{ Body string }
 	}
 	s.call(t, http.MethodPost, "/api/v1/triggers/welcome/test", map[string]string{"customer": "user:1"}, &tested)
-	if !tested.Where || tested.Suppress != "once" {
+	if !tested.Where || tested.Suppress != "once" || time.Since(tested.Change.At).Abs() > time.Hour || strings.Contains(tested.Message.Body, `"context"`) {
 		t.Errorf("tried again it says %+v", tested)
 	}
 	// A dry run of both kinds says what was done.

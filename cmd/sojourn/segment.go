@@ -67,7 +67,7 @@ func loadSegment(path string) (d projections.SegmentDocument, file *yamlfile.Doc
 	if d.Name == "" {
 		return d, file, file.Errorf(nil, "name is missing")
 	}
-	_, err = condition.Compile(d.Condition, condition.Env{})
+	_, err = condition.Compile(d.Condition, condition.Env{Tables: true})
 	if wrong := (*condition.Error)(nil); errors.As(err, &wrong) {
 		return d, file, file.Errorf([]string{"condition"}, "line %d, column %d of the condition: %s", wrong.Line, wrong.Column, wrong.Message)
 	}

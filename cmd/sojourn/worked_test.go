@@ -93,7 +93,7 @@ func TestWorkedTriggers(t *testing.T) {
 	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	does("destination", "apply", example("mail.yaml", "smtp.example", "127.0.0.1", "587", port, "username: shop", "tls: none"))
 	for _, path := range []string{
-		example("welcome.yaml"), example("care.yaml"),
+		example("welcome.yaml"), example("care.yaml"), example("points.yaml", "at_least: 100", "at_least: 12"),
 		example("win-back.yaml", "holdout: 0.1", "holdout: 0", `from: "09:00", to: "19:00"`, `from: "00:00", to: "24:00"`),
 	} {
 		text, err := os.ReadFile(path)
@@ -213,6 +213,20 @@ func TestWorkedTriggers(t *testing.T) {
 		var customer struct{ Traits map[string]any }
 		s.get(t, "/api/v1/customers/user:gone", &customer)
 		return customer.Traits["newsletter"] == false
+	})
+	// 12 points that were earned 360 days ago expire in five: on each of the last days a
+	// mail was due, and one would have been sent. What it says is of the day.
+	saver := at("saver", 360*day)
+	saver[1]["properties"].(map[string]any)["currency"] = "USD" // what the programme counts in
+	s.track(t, saver...)
+	eventually(t, "the mail about points", func() bool {
+		status, out, errOut := sojourn(t.Context(), "trigger", "dry-run", "points", "--data", s.data, "--json",
+			"--from", time.Now().UTC().Add(-3*day).Format(time.DateOnly), "--to", time.Now().UTC().Format(time.DateOnly))
+		if status != 0 {
+			t.Fatalf("dry run: %s%s", out, errOut)
+		}
+		return strings.Contains(out, `"subject":"12 of your points expire soon"`) && strings.Contains(out, "Hello Ada saver") &&
+			strings.Contains(out, `{"result":{"version":1,"causes":3,"sent":1,"customers":1,"suppressed":{"cool_down":2}}}`)
 	})
 	select {
 	case c := <-calls:

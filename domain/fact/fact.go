@@ -107,7 +107,7 @@ const (
 // Change is what happened to the customer.
 type Change struct {
 	// Type is stage.entered, tier.entered, satisfaction.entered, segment.entered,
-	// segment.left, touchpoint or schedule.
+	// segment.left, touchpoint, schedule or points.expiring.
 	Type      string        `json:"type"`
 	Programme string        `json:"programme,omitempty"` // of a tier; the segment
 	From      string        `json:"from,omitempty"`
@@ -115,7 +115,7 @@ type Change struct {
 	At        domain.Millis `json:"at"`
 	Reason    string        `json:"reason,omitempty"`
 	// Cause is "touchpoint:<event id>", "deadline:<rule>:<event id it counts from>",
-	// "tick:<time>" or "segment:<position of its change>".
+	// "tick:<time>", "day:<date>" or "segment:<position of its change>".
 	Cause string `json:"cause"`
 }
 
@@ -130,9 +130,9 @@ func (c *Change) Touchpoint() (uuid.UUID, bool) {
 }
 
 // Shared reports whether many customers have this cause at once: a tick of a
-// schedule, or the change of a segment. Then the customer belongs to what it is.
+// schedule, a day, or the change of a segment. Then the customer belongs to what it is.
 func (c *Change) Shared() bool {
-	return strings.HasPrefix(c.Cause, "tick:") || strings.HasPrefix(c.Cause, "segment:")
+	return strings.HasPrefix(c.Cause, "tick:") || strings.HasPrefix(c.Cause, "day:") || strings.HasPrefix(c.Cause, "segment:")
 }
 
 // Key identifies the change whatever policy found it and whoever the customer is:

@@ -142,7 +142,35 @@ func (d *Document) wrap(err error) error {
 	}
 	e := &Error{File: d.name, Line: 1, Column: 1, Message: message}
 	e.place(ye.GetToken())
+	if path := d.pathTo(d.root, ye.GetToken(), ""); path != "" {
+		e.Message = path + ": " + message
+	}
 	return e
+}
+
+// pathTo is the path of the value at or under n that stands at a place; empty where
+// none does.
+func (d *Document) pathTo(n ast.Node, t *token.Token, path string) string {
+	if n == nil || t == nil || t.Position == nil {
+		return ""
+	}
+	n = plain(n)
+	if p := n.GetToken().Position; path != "" && p != nil && p.Line == t.Position.Line && p.Column == t.Position.Column {
+		return path
+	}
+	if s, ok := n.(*ast.SequenceNode); ok {
+		for i, v := range s.Values {
+			if found := d.pathTo(v, t, fmt.Sprintf("%s[%d]", path, i)); found != "" {
+				return found
+			}
+		}
+	}
+	for _, p := range pairs(n) {
+		if found := d.pathTo(p.Value, t, strings.TrimPrefix(path+"."+keyOf(p), ".")); found != "" {
+			return found
+		}
+	}
+	return ""
 }
 
 func kindWords(t reflect.Type) string {
@@ -177,13 +205,13 @@ func (d *Document) check(n ast.Node, t reflect.Type, path string) []error {
 				return nil
 			}
 		}
-		return []error{d.at(n, "this should be a time such as 500ms")}
+		return []error{d.at(n, path+": this should be a time such as 500ms")}
 	case reflect.PointerTo(t).Implements(reflect.TypeFor[yaml.BytesUnmarshaler]()):
 		// It reads its value itself.
 	case t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64:
 		// The decoder would cut 1.5 to 1.
 		if !whole(n) {
-			return []error{d.at(n, "this should be "+kindWords(t))}
+			return []error{d.at(n, path+": this should be "+kindWords(t))}
 		}
 	case t.Kind() == reflect.Struct && pairs(n) != nil:
 		fields := fieldsOf(t)

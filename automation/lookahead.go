@@ -1,0 +1,345 @@
+package automation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"sojourn/domain"
+	"sojourn/eventstore"
+)
+
+// A dry run decides about one cause after another, as the limits look at what was
+// planned before, but what it reads of the log and of customers does not depend on
+// that: it is read ahead, a window of causes at a time, for many customers at the same
+// time and for each of them but once.
+
+// windowCauses is how many causes are read ahead together.
+const windowCauses = 4096
+
+// lookahead is what a dry run has read ahead.
+type lookahead struct {
+	gathering []cause
+	ready     *window
+	// known are the answers of the windows up to the one that is decided on.
+	known map[instant]*answer
+	// events are those behind the causes of the window that is decided on.
+	events map[uuid.UUID]eventstore.Recorded
+}
+
+// cause is an offer and when it is decided on.
+type cause struct {
+	*offered
+	at domain.Millis
+}
+
+// instant is a customer, by any id, at a time.
+type instant struct {
+	customer uuid.UUID
+	at       domain.Millis
+}
+
+// answer is what there is to know about a customer at a time.
+type answer struct {
+	customer *Customer // nil where there is none
+	said     answers
+}
+
+// window are causes that are being read, and what was found.
+type window struct {
+	causes []cause
+	done   chan struct{}
+	err    error
+
+	mu     sync.Mutex
+	known  map[instant]*answer
+	events map[uuid.UUID]eventstore.Recorded
+}
+
+// wait returns when nothing is read any more.
+func (l *lookahead) wait() {
+	if l.ready != nil {
+		<-l.ready.done
+	}
+}
+
+// offer takes the next cause; it is decided on when enough of them have come.
+func (d *dry) offer(ctx context.Context, o *offered, at domain.Millis) error {
+	d.ahead.gathering = append(d.ahead.gathering, cause{o, at})
+	if len(d.ahead.gathering) < d.run.window {
+		return nil
+	}
+	return d.turn(ctx)
+}
+
+// settle decides on all that was offered.
+func (d *dry) settle(ctx context.Context) error {
+	for len(d.ahead.gathering) > 0 || d.ahead.ready != nil {
+		if err := d.turn(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turn begins to read what has been gathered, and decides on what was read before.
+func (d *dry) turn(ctx context.Context) error {
+	l := &d.ahead
+	var next *window
+	if len(l.gathering) > 0 {
+		next = &window{causes: l.gathering, done: make(chan struct{}), known: map[instant]*answer{}, events: map[uuid.UUID]eventstore.Recorded{}}
+		l.gathering = nil
+	}
+	w := l.ready
+	if w != nil {
+		<-w.done
+	}
+	l.ready = next
+	if next != nil {
+		go func() {
+			defer close(next.done)
+			next.err = d.read(ctx, next)
+		}()
+	}
+	if w == nil {
+		return nil
+	}
+	if w.err != nil {
+		return w.err
+	}
+	maps.DeleteFunc(l.known, func(i instant, _ *answer) bool { return i.at < d.clock })
+	maps.Copy(l.known, w.known)
+	l.events = w.events
+	for _, c := range w.causes {
+		if err := d.due(ctx, c.at, c.at); err != nil {
+			return err
+		}
+		if err := d.decide(ctx, c.offered, c.at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read finds what is behind the causes of a window and about whom they are, and asks
+// about those customers as of each decision, and as of the attempt that may follow.
+func (d *dry) read(ctx context.Context, w *window) error {
+	var order []uuid.UUID
+	byCustomer := map[uuid.UUID][]cause{}
+	for _, c := range w.causes {
+		if byCustomer[c.Customer] == nil {
+			order = append(order, c.Customer)
+		}
+		byCustomer[c.Customer] = append(byCustomer[c.Customer], c)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(d.run.Workers)
+	for _, id := range order {
+		g.Go(func() error { return d.readCustomer(ctx, w, byCustomer[id]) })
+	}
+	return g.Wait()
+}
+
+func (d *dry) readCustomer(ctx context.Context, w *window, causes []cause) error {
+	log := &readOnce{Log: d.Log, streams: map[string][]eventstore.Recorded{}}
+	var subjects []uuid.UUID
+	times := map[uuid.UUID][]domain.Millis{}
+	for _, c := range causes {
+		if err := d.find(ctx, w, c.offered); err != nil {
+			return err
+		}
+		if times[c.Subject] == nil {
+			subjects = append(subjects, c.Subject)
+		}
+		times[c.Subject] = append(times[c.Subject], c.at)
+	}
+	for _, subject := range subjects {
+		found, err := d.ask(ctx, log, subject, times[subject])
+		if err != nil {
+			return err
+		}
+		var later []domain.Millis
+		for i, a := range found {
+			if a.customer == nil {
+				continue
+			}
+			if at := d.trigger.SendAt(times[subject][i], a.said.zone); at != times[subject][i] {
+				later = append(later, at)
+			}
+		}
+		sent, err := d.ask(ctx, log, subject, later)
+		if err != nil {
+			return err
+		}
+		w.mu.Lock()
+		for i, a := range found {
+			keep(w.known, subject, times[subject][i], a)
+		}
+		for i, a := range sent {
+			keep(w.known, subject, later[i], a)
+		}
+		w.mu.Unlock()
+	}
+	return nil
+}
+
+// keep keeps an answer under the id that was asked for and the customer's own.
+func keep(known map[instant]*answer, id uuid.UUID, at domain.Millis, a *answer) {
+	known[instant{id, at}] = a
+	if a.customer != nil {
+		known[instant{a.customer.ID, at}] = a
+	}
+}
+
+// find finds what is behind an offer.
+func (d *dry) find(ctx context.Context, w *window, o *offered) error {
+	if o.Subject == uuid.Nil {
+		var r eventstore.Recorded
+		id, ok := o.Touchpoint()
+		if ok {
+			var err error
+			if r, ok, err = d.engine.look(ctx, id); err != nil {
+				return err
+			}
+		}
+		if d.engine.traceTo(o, &r, ok); ok {
+			w.mu.Lock()
+			w.events[id] = r
+			w.mu.Unlock()
+		}
+		return nil
+	}
+	if o.Type != "touchpoint" || o.event != nil {
+		return nil
+	}
+	for r, err := range d.Log.ReadAll(ctx, eventstore.Position(o.Found)-1) {
+		if err != nil {
+			return fmt.Errorf("read a touchpoint: %w", err)
+		}
+		again, err := d.offers(&r, d.trigger, false)
+		if err == nil && len(again) == 1 {
+			o.event, o.Chain = again[0].event, again[0].Chain
+		}
+		return err
+	}
+	return nil
+}
+
+// ask asks about a customer as of some times.
+func (d *dry) ask(ctx context.Context, log *readOnce, id uuid.UUID, at []domain.Millis) ([]*answer, error) {
+	if len(at) == 0 {
+		return nil, nil
+	}
+	customers, err := d.past.Then(ctx, log, id, at, d.run.Known, &d.needs)
+	if err != nil {
+		return nil, fmt.Errorf("ask for a customer: %w", err)
+	}
+	all := make([]*answer, len(at))
+	for i, c := range customers {
+		all[i] = &answer{customer: c}
+		if c == nil {
+			continue
+		}
+		until := domain.MaxTime
+		if d.run.Known {
+			until = at[i]
+		}
+		if all[i].said, err = d.engine.saysBy(ctx, &learnt{log, until}, d.trigger.Trigger, c, at[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// answer is what there is to know about a customer at the clock of the run.
+func (d *dry) answer(ctx context.Context, id uuid.UUID) (*answer, error) {
+	if a := d.ahead.known[instant{id, d.clock}]; a != nil {
+		return a, nil
+	}
+	all, err := d.ask(ctx, &readOnce{Log: d.Log, streams: map[string][]eventstore.Recorded{}}, id, []domain.Millis{d.clock})
+	if err != nil {
+		return nil, err
+	}
+	keep(d.ahead.known, id, d.clock, all[0])
+	return all[0], nil
+}
+
+func (d *dry) customer(ctx context.Context, id uuid.UUID) (*Customer, error) {
+	a, err := d.answer(ctx, id)
+	if err == nil && a.customer == nil {
+		err = ErrNoCustomer
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.customer, nil
+}
+
+// readOnce is a log of which each stream is read but once, from its beginning. It is
+// for one goroutine.
+type readOnce struct {
+	Log
+	streams map[string][]eventstore.Recorded
+}
+
+// ReadStream reads a stream, forwards from its beginning as it was when it was asked
+// for first.
+func (l *readOnce) ReadStream(ctx context.Context, stream string, from uint64, dir eventstore.Direction) iter.Seq2[eventstore.Recorded, error] {
+	if from != 0 || dir != eventstore.Forwards {
+		return l.Log.ReadStream(ctx, stream, from, dir)
+	}
+	return func(yield func(eventstore.Recorded, error) bool) {
+		all, ok := l.streams[stream]
+		if !ok {
+			for r, err := range l.Log.ReadStream(ctx, stream, 0, eventstore.Forwards) {
+				if errors.Is(err, eventstore.ErrStreamNotFound) {
+					break
+				}
+				if err != nil {
+					yield(r, err)
+					return
+				}
+				all = append(all, r.Clone())
+			}
+			l.streams[stream] = slices.Clip(all)
+		}
+		if len(all) == 0 {
+			yield(eventstore.Recorded{}, eventstore.ErrStreamNotFound)
+			return
+		}
+		for i := range all {
+			if !yield(all[i], nil) {
+				return
+			}
+		}
+	}
+}
+
+// learnt are streams as they were at a time.
+type learnt struct {
+	log   streams
+	until domain.Millis
+}
+
+// streams reads streams; the event store does.
+type streams interface {
+	ReadStream(ctx context.Context, stream string, from uint64, dir eventstore.Direction) iter.Seq2[eventstore.Recorded, error]
+}
+
+// ReadStream reads what was recorded by then.
+func (l *learnt) ReadStream(ctx context.Context, stream string, from uint64, dir eventstore.Direction) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		for r, err := range l.log.ReadStream(ctx, stream, from, dir) {
+			if err == nil && domain.MillisOf(r.RecordedAt) > l.until || !yield(r, err) {
+				return
+			}
+		}
+	}
+}
