@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -167,6 +169,33 @@ func TestPreviewProcess(t *testing.T) {
 	}
 	s = start(t, s.dir)
 	clean("the start after the kill")
+}
+
+// TestPreviewOfALogElsewhere previews on a server whose log is another's.
+func TestPreviewOfALogElsewhere(t *testing.T) {
+	t.Parallel()
+	owner := newServer(t, "--esdb-listen", "127.0.0.1:0", "--esdb-insecure", "--esdb-writable")
+	address := regexp.MustCompile(`(?m)^  EventStoreDB (\S+)$`).FindStringSubmatch(owner.out.String())
+	if address == nil {
+		t.Fatalf("the server does not say where:\n%s", owner.out.String())
+	}
+	s := launch(t, filepath.Join(t.TempDir(), "data"), func(c *exec.Cmd) {
+		key, err := os.ReadFile(filepath.Join(owner.dir, "stream-key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Env = append(c.Env, fmt.Sprintf("SOJOURN_STREAM_KEY=%x", key))
+	}, "--store", address[1])
+	s.ready()
+	s.send(s.writeKey("shop"), order("ada", "1", 10), order("ada", "2", 10), order("bob", "3", 10))
+	s.caughtUp()
+	p, report := s.ended(s.startPreview())
+	if p.State != "done" || !strings.Contains(report, `{"from":"repeat","to":"loyal","customers":1,`) {
+		t.Errorf("%+v: %s", p, report)
+	}
+	if left := s.previewFolders(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 // withoutClock is a report without the instant and the position that it is as of.

@@ -205,4 +205,3 @@ func (p *previewSide) preload(ctx context.Context) error {
 }
 
 var errTooMany = errors.New("too many records to be kept in memory")
-
