@@ -75,10 +75,18 @@ func openStateToRead(dir string, cacheBytes int64, logger *slog.Logger) (*state,
 
 // openStateForOnce opens a state that is written and read once: what is written of
 // it is hardly ever put in order again, which would take a processor from others, and
-// does not outlast a crash, for which others would wait at the disk.
+// does not outlast a crash, for which others would wait at the disk. Where the disk is
+// full, the process ends.
 func openStateForOnce(dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
+	full := pebble.EventListener{FlushEnd: func(info pebble.FlushInfo) {
+		// Pebble would try it again for ever, while whoever writes waits. One that found
+		// nothing to write is told as an error, too, which Pebble does not export.
+		if info.Err != nil && info.Err.Error() != "pebble: empty table" {
+			pebbleLogger{logger}.Fatalf("write a table: %v", info.Err)
+		}
+	}}
 	return openStateWith(&pebble.Options{
-		FS: vfs.Default, DisableWAL: true, L0CompactionThreshold: 24, L0CompactionFileThreshold: 10_000, L0StopWritesThreshold: 96,
+		FS: vfs.Default, EventListener: &full, DisableWAL: true, L0CompactionThreshold: 24, L0CompactionFileThreshold: 10_000, L0StopWritesThreshold: 96,
 	}, dir, cacheBytes, logger)
 }
 

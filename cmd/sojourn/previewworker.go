@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,8 +86,8 @@ func runPreviewWorker(ctx context.Context, in *previewInput, progress func(done,
 	cmd.Env = append(os.Environ(), "GOGC=100", "GOMEMLIMIT="+strconv.FormatInt(max(debug.SetMemoryLimit(-1)/4, minPreviewMemory), 10))
 	cmd.SysProcAttr = previewAttributes()
 	cmd.WaitDelay = time.Second
-	var said tailWriter
-	cmd.Stderr = &said
+	var head headWriter
+	cmd.Stderr = &head
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the process of the preview: %w", err)
@@ -99,6 +100,7 @@ func runPreviewWorker(ctx context.Context, in *previewInput, progress func(done,
 		return nil, fmt.Errorf("start the process of the preview: %w", err)
 	}
 	var last previewOutput
+	// Where it does not take the task or say anything any more, it has ended.
 	if err = json.NewEncoder(stdin).Encode(in); err == nil {
 		for answers := json.NewDecoder(stdout); ; {
 			var o previewOutput
@@ -110,7 +112,10 @@ func runPreviewWorker(ctx context.Context, in *previewInput, progress func(done,
 			}
 		}
 	}
-	ended := cmd.Wait()
+	_ = cmd.Wait() // ProcessState says it
+	if head.said.Len() > 0 && ctx.Err() == nil {
+		log.Warn("the process of a preview says", "text", head.said.String())
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -119,25 +124,31 @@ func runPreviewWorker(ctx context.Context, in *previewInput, progress func(done,
 	case last.Error != "":
 		return nil, errors.New(last.Error)
 	}
-	log.Error("the process of a preview has ended before its time", "reason", ended, "answer", err, "said", said.String())
-	return nil, fmt.Errorf("the process that computed it has ended before its time (%s): it has crashed, or was killed, as the system does where memory is short; the server's log says more, and the preview can be started again", cmd.ProcessState)
+	reason := head.reason()
+	if reason == "" {
+		reason = "it was killed, as the system does where memory is short; the preview can be started again"
+	}
+	return nil, fmt.Errorf("the process that computed it has ended before its time (%s): %s", cmd.ProcessState, reason)
 }
 
-// tailWriter keeps the end of what is written to it.
-type tailWriter struct{ buf []byte }
+// headWriter keeps the beginning of what is written to it.
+type headWriter struct{ said bytes.Buffer }
 
-const tailBytes = 4 << 10
+const headBytes = 16 << 10
 
-func (w *tailWriter) Write(p []byte) (int, error) {
-	w.buf = append(w.buf, p...)
-	if len(w.buf) > 2*tailBytes {
-		w.buf = append(w.buf[:0], w.buf[len(w.buf)-tailBytes:]...)
-	}
+func (w *headWriter) Write(p []byte) (int, error) {
+	w.said.Write(p[:min(len(p), headBytes-w.said.Len())])
 	return len(p), nil
 }
 
-func (w *tailWriter) String() string {
-	return string(bytes.TrimSpace(w.buf[max(0, len(w.buf)-tailBytes):]))
+// reason is the line in which a process says why it has ended, if it has said anything.
+func (w *headWriter) reason() (line string) {
+	for line = range strings.Lines(strings.TrimSpace(w.said.String())) {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			break
+		}
+	}
+	return strings.TrimSpace(line)
 }
 
 func newPreviewWorker() *cobra.Command {

@@ -142,13 +142,15 @@ func TestPreviewWorkerFails(t *testing.T) {
 	if status, _, errOut := sojourn(t.Context(), previewCommand); status != 2 || errOut == "" {
 		t.Errorf("by hand: %d %s", status, errOut)
 	}
-	w := tailWriter{}
-	for range 10_000 {
-		if _, err := io.WriteString(&w, "0123456789"); err != nil {
-			t.Fatal(err)
+	for said, want := range map[string]string{
+		"":                                 "",
+		"a warning\nno room\n":             "no room",
+		"a warning\npanic: oh\n\nmain.f()": "panic: oh",
+		strings.Repeat("x", 100_000):       strings.Repeat("x", headBytes),
+	} {
+		var w headWriter
+		if n, err := io.WriteString(&w, said); n != len(said) || err != nil || w.reason() != want {
+			t.Errorf("%.100q: %d, %v, %.100q", said, n, err, w.reason())
 		}
-	}
-	if got := w.String(); len(got) != tailBytes || len(w.buf) > 2*tailBytes || got[tailBytes-10:] != "0123456789" {
-		t.Errorf("%d bytes are kept of what it says", len(got))
 	}
 }
