@@ -13,14 +13,15 @@ import (
 // was started.
 func previewExecutable() (string, error) { return "/proc/self/exe", nil }
 
-// previewAttributes make the process die with its parent, and keep it out of the
-// parent's process group, to which a terminal sends its Ctrl-C.
+// previewAttributes make the process die with its parent, and put it into a session of
+// its own: a terminal sends its Ctrl-C to the parent's, and where Linux shares out the
+// processors by session, what the process uses is not taken from the parent's share.
 func previewAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// lowestPriority gives this process the processors that nobody else wants, and makes
-// it the first to go where memory is short.
+// lowestPriority gives this process and its session the processors that nobody else
+// wants, and makes it the first to go where memory is short.
 func lowestPriority() error {
 	known := map[string]bool{}
 	for grown := true; grown; {
@@ -46,5 +47,6 @@ func lowestPriority() error {
 			_ = unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_IDLE, Nice: 19}, 0)
 		}
 	}
+	_ = os.WriteFile("/proc/self/autogroup", []byte("19"), 0) // the weight of the session
 	return os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 }
