@@ -143,7 +143,9 @@ func (p *previewSide) each(ctx context.Context, send func([]*previewed) bool) er
 			if len(c.members) > 0 && c.n > 0 {
 				some = append(some, p.previewed(c))
 			}
-			b.take()
+			if p.fold.polite {
+				b.take()
+			}
 		}
 		if !send(some) {
 			return context.Cause(ctx)

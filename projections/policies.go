@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sojourn/domain"
@@ -370,14 +371,14 @@ func (v *Views) CheckPolicy(p policy.Policy, since time.Time) error {
 		return loyalty.Check(historyOf(v.applied()), p, domain.MillisOf(v.cfg.Now()))
 	}
 	at := domain.MillisOf(since)
-	return loyalty.Check(historyUntil(v.applied(), at), p, at)
+	return loyalty.Check(historyUntil(historyOf(v.applied()), at), p, at)
 }
 
 // historyUntil are the policies that had been applied at an instant, as the rules
 // about points follow from them. The first is always among them: its rules have no
 // beginning.
-func historyUntil(all []appliedRules, at domain.Millis) []loyalty.AppliedPolicy {
-	history := historyOf(all)
+func historyUntil(all []loyalty.AppliedPolicy, at domain.Millis) []loyalty.AppliedPolicy {
+	history := slices.Clone(all)
 	history[0].At = min(history[0].At, at)
 	n := 1
 	for n < len(history) && history[n].At <= at {

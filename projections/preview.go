@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,8 +14,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
-	"sojourn/domain"
-	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
 )
@@ -241,8 +238,8 @@ func (v *Views) previewOf(id uuid.UUID, do func(*preview)) (Preview, error) {
 	return Preview{}, ErrNoPreview
 }
 
-// preview compares. The old side is a copy of the state of the views that answer,
-// so only the new one is folded, up to where the copy is.
+// preview has the task of a preview done: by whom Config.Preview says, or here, where
+// it gives way to everybody else.
 func (v *Views) preview(ctx context.Context, p policy.Policy, since time.Time, run *preview) (_ *PreviewReport, err error) {
 	started := time.Now()
 	dir, err := os.MkdirTemp(v.cfg.Dir, previewPrefix)
@@ -250,153 +247,45 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, since time.Time, r
 		return nil, fmt.Errorf("preview a policy: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	before, err := v.copyActive(filepath.Join(dir, "old"))
+	t := &PreviewTask{Dir: dir, Candidate: p, Since: since}
+	if err := v.copyActive(t); err != nil {
+		return nil, err
+	}
+	progress := func(done, total uint64) {
+		run.done.Store(done)
+		run.total.Store(total)
+	}
+	var report *PreviewReport
+	if v.cfg.Preview != nil {
+		report, err = v.cfg.Preview(ctx, t, progress)
+	} else {
+		report, err = t.run(ctx, &politeLog{v.cfg.Store, v}, v.cfg.Keyer, true, v.logger, progress)
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, before.state.close()) }()
-	at := before.at
-	run.total.Store(uint64(at.Position))
-	changes, err := policy.Diff(before.rules.Policy, p)
-	if err != nil {
-		return nil, err
-	}
-
-	all := v.applied()[:before.rules.Version]
-	history := historyOf(all)
-	applied := loyalty.AppliedPolicy{Policy: p, At: at.Clock}
-	var leftOut []int
-	if !since.IsZero() {
-		applied.At = domain.MillisOf(since)
-		history = historyUntil(all, applied.At)
-		for i := range all[len(history):] {
-			leftOut = append(leftOut, all[len(history)+i].Version)
-		}
-	}
-	state, err := openStateForOnce(filepath.Join(dir, "new"), previewStateBytes, v.logger)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, state.close()) }()
-	g := &generation{
-		rules: NewRules(append(history, applied)...), store: &politeStore{v.cfg.Store, v, &run.done}, keyer: v.cfg.Keyer,
-		sink: NullSink{}, state: state, mute: true, room: previewRoom, now: v.cfg.Now, logger: v.logger, changed: func() {},
-	}
-	if err := g.recover(ctx); err != nil {
-		return nil, err
-	}
-	g.fold.polite = true
-	preloaded := make(chan error, 1)
-	go func() { preloaded <- before.preload(ctx) }()
-	err = g.runTo(ctx, at.Position, at.Clock, nil)
-	if err = errors.Join(err, <-preloaded); err != nil {
-		return nil, errors.Join(err, g.settle())
-	}
-	run.done.Store(uint64(at.Position))
-	folded := time.Since(started)
-	// What the fold has in memory need not be read again.
-	after := &previewSide{rules: g.rules, state: state, fold: g.fold, at: at, cached: previewRoom}
-	stages, programmes, err := compareSides(ctx, before, after)
-	if err != nil {
-		return nil, err
-	}
-	v.logger.Info("previewed a policy", "position", at.Position, "policy_version", before.rules.Version,
-		"folded", folded.Round(time.Millisecond), "took", time.Since(started).Round(time.Millisecond))
-	return &PreviewReport{
-		Position: at.Position, Clock: at.Clock.Time(), Policy: before.rules.Version, Changes: changes, Since: since, LeftOut: leftOut,
-		Lifecycle: *stages, Loyalty: programmes,
-	}, nil
+	v.logger.Info("previewed a policy", "position", report.Position, "policy_version", report.Policy, "took", time.Since(started).Round(time.Millisecond))
+	return report, nil
 }
 
 // copyActive copies the state of the views that answer, at a checkpoint: files
 // that never change are shared, so it takes a moment whatever their size.
-func (v *Views) copyActive(dir string) (*previewSide, error) {
+func (v *Views) copyActive(t *PreviewTask) error {
 	v.readers.RLock() // it is not closed meanwhile
 	defer v.readers.RUnlock()
 	if err := v.previewable(); err != nil {
-		return nil, err
+		return err
 	}
 	v.mu.RLock()
 	g := v.active
 	v.mu.RUnlock()
 	at := g.state.checkpoint()
-	if err := g.state.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
-		return nil, fmt.Errorf("copy the state of the views: %w", err)
+	t.Position, t.Clock, t.Applied = at.Position, at.Clock, historyOf(v.applied()[:g.rules.Version])
+	if err := g.state.db.Checkpoint(t.state(), pebble.WithFlushedWAL()); err != nil {
+		return fmt.Errorf("copy the state of the views: %w", err)
 	}
-	s, err := openStateToRead(dir, previewStateBytes, v.logger)
-	if err != nil {
-		return nil, err
-	}
-	// The state may have been flushed since, or have passed over events and time
-	// that changed nothing, which it does not write.
-	if c := s.checkpoint(); c.Position > at.Position || c.Clock > at.Clock {
-		at = c
-	}
-	f := newFold(g.rules, v.cfg.Keyer, s, v.logger)
-	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
-	return &previewSide{rules: g.rules, state: s, fold: f, at: at, cached: 20_000}, nil
+	return nil
 }
-
-// preload reads the state in the order in which it stands, which is much faster than
-// one record after another as they are asked for; not where it is too large for
-// that.
-func (p *previewSide) preload(ctx context.Context) error {
-	f := p.fold
-	var b breath
-	records := 0
-	each := func(kind byte, take func(key string, value []byte) error) error {
-		return p.state.scan([]byte{kind}, []byte{kind + 1}, func(key, value []byte) error {
-			if records++; records > 3*previewRoom {
-				return errTooMany
-			}
-			if records%512 == 0 && ctx.Err() != nil {
-				return ctx.Err()
-			}
-			b.take()
-			return take(string(key[1:]), value)
-		})
-	}
-	err := each(subjectKey("")[0], func(stream string, value []byte) error {
-		s, err := parseSubject(stream, value)
-		if err != nil {
-			return fmt.Errorf("state of %s: %w", stream, err)
-		}
-		s.nobody = f.rules.compiled.Identity().Nobody(s.value)
-		f.subjects[keyOf(stream)] = s
-		return nil
-	})
-	if err == nil {
-		err = each(membersKey("")[0], func(stream string, value []byte) error {
-			if s := f.subjects[keyOf(stream)]; s != nil && s.memberCount > 0 {
-				r := reader{b: value}
-				r.version()
-				s.members = r.strings()
-				return r.done()
-			}
-			return nil
-		})
-	}
-	if err == nil {
-		err = each(customerKey([16]byte{})[0], func(id string, value []byte) error {
-			c := &cust{}
-			copy(c.id[:], id)
-			f.customers[c.id] = c
-			return c.parse(value)
-		})
-	}
-	switch {
-	case errors.Is(err, errTooMany):
-		clear(f.subjects)
-		clear(f.customers)
-		return nil
-	case err != nil:
-		return fmt.Errorf("read the state of the views: %w", err)
-	}
-	p.cached = previewRoom
-	return f.err
-}
-
-var errTooMany = errors.New("too many records to be kept in memory")
 
 // breath lets a goroutine that works in the background give way to everybody else:
 // it stands still for a moment now and then. To call runtime.Gosched would not do:
@@ -426,12 +315,11 @@ func politely[T any](f *fold, do func(*piece, T) error) func(*piece, T) error {
 	}
 }
 
-// politeStore is a log whose reader gives way to everybody else, and goes slowly
-// while the views that answer have much to read.
-type politeStore struct {
-	eventstore.Store
+// politeLog is a log whose reader gives way to everybody else, and goes slowly while
+// the views that answer have much to read.
+type politeLog struct {
+	PreviewLog
 	views *Views
-	read  *atomic.Uint64 // the position it has come to
 }
 
 const (
@@ -440,21 +328,18 @@ const (
 	politePause  = 20 * time.Millisecond // at each look, where they lag more
 )
 
-// ReadAll implements eventstore.Store.
-func (s *politeStore) ReadAll(ctx context.Context, after eventstore.Position) iter.Seq2[eventstore.Recorded, error] {
+// ReadAll implements PreviewLog.
+func (s *politeLog) ReadAll(ctx context.Context, after eventstore.Position) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		n := 0
 		var b breath
-		for e, err := range s.Store.ReadAll(ctx, after) {
+		for e, err := range s.PreviewLog.ReadAll(ctx, after) {
 			if n%16 == 0 {
 				b.take()
 			}
-			if n%politeEvents == 0 && err == nil {
-				s.read.Store(uint64(e.Position))
-				if s.views.Status().LagEvents > politeLag && pause(ctx, politePause) != nil {
-					yield(eventstore.Recorded{}, ctx.Err())
-					return
-				}
+			if n%politeEvents == 0 && err == nil && s.views.Status().LagEvents > politeLag && pause(ctx, politePause) != nil {
+				yield(eventstore.Recorded{}, ctx.Err())
+				return
 			}
 			n++
 			if !yield(e, err) {

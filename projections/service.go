@@ -43,6 +43,10 @@ type Config struct {
 	// FlushInterval is the shortest time between two flushes while everything has
 	// been read. Default 500 ms.
 	FlushInterval time.Duration
+	// Preview computes previews elsewhere: in another process, say, that has
+	// PreviewTask.Run do it, so that what it costs is at nobody's expense. It ends, and
+	// whatever it has begun, soon after its context does. Default: in this process.
+	Preview func(ctx context.Context, t *PreviewTask, progress func(done, total uint64)) (*PreviewReport, error)
 	// Now is the wall clock. Default time.Now.
 	Now    func() time.Time
 	Logger *slog.Logger

@@ -55,9 +55,10 @@ var (
 // state is the local cache of a generation: what is kept of each subject and
 // customer, and the checkpoint. It can always be rebuilt from the log.
 type state struct {
-	dir string
-	db  *pebble.DB
-	buf []byte // of load, which only the fold calls
+	dir  string
+	db   *pebble.DB
+	sync *pebble.WriteOptions // of what must outlast a crash
+	buf  []byte               // of load, which only the fold calls
 
 	// mu is held while a flush becomes visible, so that a reader that holds it
 	// sees one checkpoint.
@@ -76,10 +77,19 @@ func openStateToRead(dir string, cacheBytes int64, logger *slog.Logger) (*state,
 }
 
 // openStateForOnce opens a state that is written and read once: what is written of
-// it is hardly ever put in order again, which would take a processor from others.
+// it is hardly ever put in order again, which would take a processor from others, and
+// does not outlast a crash, for which others would wait at the disk. Where the disk is
+// full, the process ends.
 func openStateForOnce(dir string, cacheBytes int64, logger *slog.Logger) (*state, error) {
+	full := pebble.EventListener{FlushEnd: func(info pebble.FlushInfo) {
+		// Pebble would try it again for ever, while whoever writes waits. One that found
+		// nothing to write is told as an error, too, which Pebble does not export.
+		if info.Err != nil && info.Err.Error() != "pebble: empty table" {
+			pebbleLogger{logger}.Fatalf("write a table: %v", info.Err)
+		}
+	}}
 	return openStateWith(&pebble.Options{
-		FS: vfs.Default, L0CompactionThreshold: 24, L0CompactionFileThreshold: 10_000, L0StopWritesThreshold: 96,
+		FS: vfs.Default, EventListener: &full, DisableWAL: true, L0CompactionThreshold: 24, L0CompactionFileThreshold: 10_000, L0StopWritesThreshold: 96,
 	}, dir, cacheBytes, logger)
 }
 
@@ -91,7 +101,7 @@ func openStateWith(o *pebble.Options, dir string, cacheBytes int64, logger *slog
 	if err != nil {
 		return nil, fmt.Errorf("open the state of the views in %s: %w", dir, err)
 	}
-	s := &state{dir: dir, db: db}
+	s := &state{dir: dir, db: db, sync: &pebble.WriteOptions{Sync: !o.DisableWAL}}
 	if err := s.get(checkpointKey, &s.at); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -132,7 +142,7 @@ func (s *state) begin(in intent) error {
 	if err != nil {
 		return err
 	}
-	if err := s.db.Set(intentKey, b, pebble.Sync); err != nil {
+	if err := s.db.Set(intentKey, b, s.sync); err != nil {
 		return fmt.Errorf("write the state of the views: %w", err)
 	}
 	return nil
@@ -163,7 +173,7 @@ func (s *state) commit(batch *pebble.Batch, at checkpoint) error {
 	}
 	s.mu.Unlock()
 	if err == nil {
-		err = s.db.LogData(nil, pebble.Sync)
+		err = s.db.LogData(nil, s.sync)
 	}
 	if err != nil {
 		return fmt.Errorf("write the state of the views: %w", err)

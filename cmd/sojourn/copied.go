@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sojourn/eventstore"
+	"sojourn/projections"
 )
 
 // copyMark begins the metadata of an event that was copied from another log. The
@@ -61,6 +62,13 @@ func (l copiedLog) ReadStream(ctx context.Context, stream string, from uint64, d
 
 func (l copiedLog) ReadAll(ctx context.Context, after eventstore.Position) iter.Seq2[eventstore.Recorded, error] {
 	return uncarried(l.eventLog.ReadAll(ctx, after))
+}
+
+// recordedLog is asRecorded for a preview.
+type recordedLog struct{ projections.PreviewLog }
+
+func (l recordedLog) ReadAll(ctx context.Context, after eventstore.Position) iter.Seq2[eventstore.Recorded, error] {
+	return uncarried(l.PreviewLog.ReadAll(ctx, after))
 }
 
 func uncarried(seq iter.Seq2[eventstore.Recorded, error]) iter.Seq2[eventstore.Recorded, error] {

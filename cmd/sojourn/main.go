@@ -137,7 +137,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(), newDemo(), newImport(), newTail(), newKeys(),
-		newRebuild(), newVerify(), newCopy(), newBackup(), newRestore(), newBench(), newPolicy(), newSegment(), newTrigger(), newDestination(), newVersion(),
+		newRebuild(), newVerify(), newCopy(), newBackup(), newRestore(), newBench(), newPolicy(), newSegment(), newTrigger(), newDestination(), newVersion(), newPreviewWorker(),
 	)
 	return root
 }

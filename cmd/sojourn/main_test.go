@@ -15,7 +15,7 @@ const asSojourn = "TEST_BINARY_AS_SOJOURN"
 
 func TestMain(m *testing.M) {
 	chdb.ChildMain()
-	if os.Getenv(asSojourn) != "" {
+	if os.Getenv(asSojourn) != "" || len(os.Args) == 2 && os.Args[1] == previewCommand {
 		main()
 	}
 	os.Exit(m.Run())

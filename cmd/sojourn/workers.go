@@ -79,10 +79,10 @@ func (c *Config) validateWorkers(bad func(setting, format string, args ...any)) 
 // startViews starts what this process does with the views: worker keeps its part of
 // them, and answers answer; both may be the same, and either may be nil. failed is
 // told where the worker has stopped for good.
-func (d *dataDir) startViews(ctx context.Context, c *Config, store eventstore.Store, db *warehouse.DB, keyer domain.Keyer, log *slog.Logger, failed chan<- error, stopping *stopList) (worker, answers *projections.Views, err error) {
+func (d *dataDir) startViews(ctx context.Context, c *Config, store eventLog, db *warehouse.DB, keyer domain.Keyer, log *slog.Logger, failed chan<- error, stopping *stopList) (worker, answers *projections.Views, err error) {
 	config := projections.Config{
 		Store: store, DB: db, Keyer: keyer, Dir: filepath.Join(d.path, viewsDir),
-		FlushInterval: c.FlushInterval, Now: time.Now, Logger: log,
+		FlushInterval: c.FlushInterval, Preview: d.previews(c, store, log), Now: time.Now, Logger: log,
 	}
 	if !c.sharesViews() {
 		if worker, err = projections.Start(ctx, config); err == nil {

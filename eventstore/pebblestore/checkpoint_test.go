@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,7 +19,10 @@ import (
 )
 
 // readWhole reads a log to its end.
-func readWhole(t *testing.T, s *Store) []eventstore.Recorded {
+func readWhole(t *testing.T, s interface {
+	ReadAll(context.Context, eventstore.Position) iter.Seq2[eventstore.Recorded, error]
+},
+) []eventstore.Recorded {
 	t.Helper()
 	var all []eventstore.Recorded
 	for e, err := range s.ReadAll(t.Context(), 0) {
@@ -72,11 +78,27 @@ func TestCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, least := range least {
+		r, err := OpenReadOnly(fmt.Sprint("data/copy-", i), smallOptions(mem))
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := readWhole(t, r)
+		if err := errors.Join(r.Close(), r.Close()); err != nil {
+			t.Error(err)
+		}
+		for _, err := range r.ReadAll(t.Context(), 0) {
+			if !errors.Is(err, eventstore.ErrClosed) {
+				t.Errorf("after Close: %v", err)
+			}
+		}
 		c, err := Open(fmt.Sprint("data/copy-", i), smallOptions(mem))
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := readWhole(t, c)
+		if !slices.EqualFunc(read, got, func(a, b eventstore.Recorded) bool { return reflect.DeepEqual(a, b) }) {
+			t.Errorf("checkpoint %d has %d events to a reader, %d to a store", i, len(read), len(got))
+		}
 		if int64(len(got)) < least || len(got) > len(whole) {
 			t.Fatalf("checkpoint %d holds %d events, want %d to %d", i, len(got), least, len(whole))
 		}
