@@ -68,6 +68,10 @@ func newMonth(t *testing.T, start time.Time) *month {
 	ok(db.Migrate(t.Context()))
 	p := policy.Default()
 	p.Lifecycle.AtRiskDays, p.Lifecycle.ChurnedDays = 8, 16
+	p.Currency = "EUR"
+	p = p.Expanded()
+	days := 12 // after which points expire
+	p.Loyalty.Programmes[0].Expiry.Days = &days
 	_, _, err = projections.ApplyPolicyFile(t.Context(), m.store, p, "")
 	ok(err)
 	keyer := domain.NewKeyer([]byte("a key of 32 bytes for the streams"))
@@ -289,6 +293,8 @@ const monthTriggers = `
 {"id":"seen","on":{"touchpoint":{"name":"Product Viewed"}},"where":"count(meaning(\"purchase\")) >= 1 && event.properties.price > 10","limits":{"at_most":{"times":2,"per":"5d"}}}
 {"id":"mood","on":{"satisfaction":{"to":["unhappy"]}},"limits":{"once":true}}
 {"id":"daily","on":{"schedule":{"cron":"0 9 * * *","segment":"keen"}},"limits":{"at_most":{"times":3,"per":"8d"}}}
+{"id":"gone","on":{"absence":{"meaning":"purchase","for":"5d","since":"last"}}}
+{"id":"points","on":{"points_expiring":{"programme":"default","within":"4d","at_least":30}},"limits":{"cool_down":"2d"}}
 `
 
 // TestAMonthAndItsDryRun runs triggers through a month of the real views, with late
@@ -329,6 +335,9 @@ func aMonth(t *testing.T, seed uint64) {
 			t.Fatal(err)
 		}
 		if _, _, err := triggers.Apply(t.Context(), automation.Proposal{Document: d}); err != nil {
+			t.Fatal(err)
+		}
+		if err := (&automator{views: m.views}).own(t.Context(), &d, "", ""); err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, d.ID)
