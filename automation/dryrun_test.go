@@ -45,6 +45,7 @@ func (w *world) remember() {
 func (w *world) Then(_ context.Context, _ eventstore.Store, id uuid.UUID, at []domain.Millis, _ bool, _ *condition.Needs) ([]*Customer, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asked = append(w.asked, len(at))
 	all := make([]*Customer, len(at))
 	for i := range at {
 		var last *moment
@@ -258,6 +259,54 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 	for _, id := range []string{"plain", "careful", "there", "daily", "soon"} {
 		if sent[id] == 0 {
 			t.Errorf("the trigger %s has sent nothing in any month", id)
+		}
+	}
+}
+
+// However many causes a customer has, few times are asked about at once, and what is
+// planned for later only of those that meet the condition; no more is kept of them than
+// a message may hold.
+func TestADryRunAsksLittleAtOnce(t *testing.T) {
+	w := newWorld(t)
+	p := w.person("p")
+	p.Facts.Accounts = map[string]condition.Touch{"acme": {At: day0}}
+	w.remember()
+	w.moments[0].at = domain.MinTime
+	const causes, sends = 10*timesTogether + 3, 2
+	for i := range causes {
+		name := "Page Viewed"
+		if i < sends {
+			name = "Order Completed"
+		}
+		w.touchAt(p, name, "", day0+domain.Millis(i))
+	}
+	w.wake(day0 + domain.Day/2)
+	doc := welcome(trigger.Limits{Window: &trigger.Window{From: "20:00", To: "21:00"}})
+	doc.On = trigger.On{Touchpoint: &trigger.Touchpoint{Meaning: "engagement"}}
+	doc.Where = `event.name == "Page Viewed" && event.type == "nothing" || event.name == "Order Completed"`
+	for meaning, want := range map[string]int{"engagement": 0, "purchase": sends} {
+		doc.On.Touchpoint = &trigger.Touchpoint{Meaning: meaning}
+		w.apply(doc)
+		w.asked = nil
+		all, said := w.dryRunBy(&DryRun{Trigger: "welcome", From: day0, To: day0 + domain.Day})
+		if len(all) != want || len(said) != want {
+			t.Errorf("%s: %v, %q", meaning, planned(all), said)
+		}
+		for _, m := range said {
+			if !strings.Contains(m, `"accounts":["acme"]`) {
+				t.Errorf("the message %s", m)
+			}
+		}
+		sum, most := 0, slices.Max(w.asked)
+		for _, n := range w.asked {
+			sum += n
+		}
+		offered := causes - sends
+		if meaning == "purchase" {
+			offered = sends
+		}
+		if most > timesTogether || sum != offered+want {
+			t.Errorf("%s: asked about %d times, at most %d at once", meaning, sum, most)
 		}
 	}
 }

@@ -42,6 +42,8 @@ type world struct {
 	computing bool // segments
 	// moments are what there was, for dry runs.
 	moments []moment
+	// asked is of how many times each question of a dry run was.
+	asked []int
 }
 
 type sending struct {
