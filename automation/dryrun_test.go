@@ -3,6 +3,7 @@ package automation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -46,6 +47,11 @@ func (w *world) Then(_ context.Context, _ eventstore.Store, id uuid.UUID, at []d
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked = append(w.asked, len(at))
+	if w.refuse != nil {
+		if err := w.refuse(); err != nil {
+			return nil, err
+		}
+	}
 	all := make([]*Customer, len(at))
 	for i := range at {
 		var last *moment
@@ -307,6 +313,45 @@ func TestADryRunAsksLittleAtOnce(t *testing.T) {
 		}
 		if most > timesTogether || sum != offered+want {
 			t.Errorf("%s: asked about %d times, at most %d at once", meaning, sum, most)
+		}
+	}
+}
+
+// An error while it reads ahead, or that nobody waits any more, ends a dry run, and it
+// asks nothing more.
+func TestADryRunEnds(t *testing.T) {
+	w := newWorld(t)
+	w.remember()
+	w.moments[0].at = domain.MinTime
+	for i := range 100 {
+		w.touch(w.person(fmt.Sprint(i)), "Order Completed", "")
+	}
+	w.remember()
+	doc := welcome(trigger.Limits{})
+	doc.On = trigger.On{Touchpoint: &trigger.Touchpoint{Meaning: "purchase"}}
+	w.apply(doc)
+	trouble := errors.New("the disk is gone")
+	for _, known := range []bool{false, true} {
+		for _, window := range []int{7, windowCauses} {
+			for _, cancelled := range []bool{false, true} {
+				ctx, cancel := context.WithCancel(t.Context())
+				w.asked, w.refuse = nil, func() error {
+					if !cancelled {
+						return trouble
+					}
+					cancel()
+					return nil
+				}
+				want := trouble
+				if cancelled {
+					want = context.Canceled
+				}
+				_, err := w.engine.DryRun(ctx, &DryRun{Trigger: "welcome", From: day0 - 1, To: day0 + domain.Day, Known: known, Workers: 2, window: window})
+				if !errors.Is(err, want) || len(w.asked) > 4 {
+					t.Errorf("known %v, window %d: %v, asked %d times", known, window, err, len(w.asked))
+				}
+				cancel()
+			}
 		}
 	}
 }

@@ -44,6 +44,8 @@ type world struct {
 	moments []moment
 	// asked is of how many times each question of a dry run was.
 	asked []int
+	// refuse fails such questions, where it is not nil.
+	refuse func() error
 }
 
 type sending struct {

@@ -184,6 +184,9 @@ func (d *dry) readCustomer(ctx context.Context, w *window, causes []*cause) erro
 // readSome asks about a customer as of some causes, and of those that meet the trigger's
 // condition keeps the answers.
 func (d *dry) readSome(ctx context.Context, log *readOnce, w *window, subject uuid.UUID, causes []*cause) error {
+	if err := ctx.Err(); err != nil { // answers from memory do not look
+		return err
+	}
 	at := make([]domain.Millis, len(causes))
 	for i, c := range causes {
 		at[i] = c.at
