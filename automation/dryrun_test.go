@@ -356,6 +356,49 @@ func TestADryRunEnds(t *testing.T) {
 	}
 }
 
+// Each stream of a customer is read once, and one for which there is no room every time;
+// what is read is the same.
+func TestReadOnce(t *testing.T) {
+	w := newWorld(t)
+	short, long := w.person("short"), w.person("long")
+	w.touch(short, "Order Completed", "")
+	for range 10 {
+		w.touch(long, "Order Completed", fmt.Sprintf(`{"properties":{"note":%q}}`, strings.Repeat("x", 100)))
+	}
+	read := func(log streams, stream string, from uint64, dir eventstore.Direction) (all []eventstore.Recorded, err error) {
+		for r, err := range log.ReadStream(t.Context(), stream, from, dir) {
+			if err != nil {
+				return all, err
+			}
+			all = append(all, r.Clone())
+		}
+		return all, nil
+	}
+	log := newReadOnce(w.store)
+	log.room = 1000
+	for range 2 {
+		for _, stream := range []string{long.Subjects[0].Stream, short.Subjects[0].Stream, "none"} {
+			for _, from := range []uint64{0, 3} {
+				got, err := read(log, stream, from, eventstore.Forwards)
+				want, wantErr := read(w.store, stream, from, eventstore.Forwards)
+				if !errors.Is(err, wantErr) || !reflect.DeepEqual(got, want) {
+					t.Errorf("%s from %d: %v, %v, not %v, %v", stream, from, got, err, want, wantErr)
+				}
+			}
+			for range log.ReadStream(t.Context(), stream, 0, eventstore.Forwards) {
+				break
+			}
+		}
+	}
+	if n := len(log.streams[short.Subjects[0].Stream]); n != 1 || log.streams[long.Subjects[0].Stream] != nil {
+		t.Errorf("it has kept %d events of the short one and %d of the long", n, len(log.streams[long.Subjects[0].Stream]))
+	}
+	w.touch(short, "Order Completed", "")
+	if got, err := read(log, short.Subjects[0].Stream, 0, eventstore.Forwards); len(got) != 1 || err != nil {
+		t.Errorf("it was read again: %d, %v", len(got), err)
+	}
+}
+
 // As it occurred, what came late is taken when it happened, and what holds no more
 // is not there.
 func TestADryRunAsItOccurred(t *testing.T) {

@@ -159,7 +159,7 @@ func (d *dry) read(ctx context.Context, w *window) error {
 }
 
 func (d *dry) readCustomer(ctx context.Context, w *window, causes []*cause) error {
-	log := &readOnce{Log: d.Log, streams: map[string][]eventstore.Recorded{}}
+	log := newReadOnce(d.Log)
 	var subjects []uuid.UUID
 	bySubject := map[uuid.UUID][]*cause{}
 	for _, c := range causes {
@@ -299,7 +299,7 @@ func (d *dry) answer(ctx context.Context, id uuid.UUID) (*answer, error) {
 	if a := d.ahead.known[instant{id, d.clock}]; a != nil {
 		return a, nil
 	}
-	all, err := d.ask(ctx, &readOnce{Log: d.Log, streams: map[string][]eventstore.Recorded{}}, id, []domain.Millis{d.clock})
+	all, err := d.ask(ctx, newReadOnce(d.Log), id, []domain.Millis{d.clock})
 	if err != nil {
 		return nil, err
 	}
@@ -318,33 +318,36 @@ func (d *dry) customer(ctx context.Context, id uuid.UUID) (*Customer, error) {
 	return a.customer, nil
 }
 
-// readOnce is a log of which each stream is read but once, from its beginning. It is
-// for one goroutine.
+// keepBytes is how much of the log is kept while one customer is asked about.
+const keepBytes = 64 << 20
+
+// readOnce is a log of which each stream is read but once, from its beginning, unless
+// the streams together are longer than it may keep. It is for one goroutine.
 type readOnce struct {
 	Log
+	room    int // bytes
 	streams map[string][]eventstore.Recorded
+	long    map[string]bool // there was no room for them
+}
+
+func newReadOnce(log Log) *readOnce {
+	return &readOnce{Log: log, room: keepBytes, streams: map[string][]eventstore.Recorded{}, long: map[string]bool{}}
 }
 
 // ReadStream reads a stream, forwards from its beginning as it was when it was asked
 // for first.
 func (l *readOnce) ReadStream(ctx context.Context, stream string, from uint64, dir eventstore.Direction) iter.Seq2[eventstore.Recorded, error] {
-	if from != 0 || dir != eventstore.Forwards {
-		return l.Log.ReadStream(ctx, stream, from, dir)
-	}
 	return func(yield func(eventstore.Recorded, error) bool) {
-		all, ok := l.streams[stream]
-		if !ok {
-			for r, err := range l.Log.ReadStream(ctx, stream, 0, eventstore.Forwards) {
-				if errors.Is(err, eventstore.ErrStreamNotFound) {
-					break
-				}
-				if err != nil {
-					yield(r, err)
-					return
-				}
-				all = append(all, r.Clone())
+		if from == 0 && dir == eventstore.Forwards && !l.long[stream] {
+			if err := l.keep(ctx, stream); err != nil {
+				yield(eventstore.Recorded{}, err)
+				return
 			}
-			l.streams[stream] = slices.Clip(all)
+		}
+		all, ok := l.streams[stream]
+		if from != 0 || dir != eventstore.Forwards || !ok {
+			l.Log.ReadStream(ctx, stream, from, dir)(yield)
+			return
 		}
 		if len(all) == 0 {
 			yield(eventstore.Recorded{}, eventstore.ErrStreamNotFound)
@@ -356,6 +359,30 @@ func (l *readOnce) ReadStream(ctx context.Context, stream string, from uint64, d
 			}
 		}
 	}
+}
+
+// keep reads a stream, if it was not read yet and there is room for it.
+func (l *readOnce) keep(ctx context.Context, stream string) error {
+	if _, ok := l.streams[stream]; ok {
+		return nil
+	}
+	var all []eventstore.Recorded
+	room := l.room
+	for r, err := range l.Log.ReadStream(ctx, stream, 0, eventstore.Forwards) {
+		if errors.Is(err, eventstore.ErrStreamNotFound) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if room -= len(r.Data) + len(r.Metadata); room < 0 {
+			l.long[stream] = true
+			return nil
+		}
+		all = append(all, r.Clone())
+	}
+	l.room, l.streams[stream] = room, slices.Clip(all)
+	return nil
 }
 
 // learnt are streams as they were at a time.
