@@ -189,8 +189,8 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 				if rapid.Bool().Draw(rt, "late") {
 					at -= domain.Millis(rapid.Int64Range(0, int64(2*domain.Day)).Draw(rt, "how late"))
 				}
+				p.Data.Stage = "loyal" // before the engine hears of the touchpoint
 				id := w.touchAt(p, "Order Completed", fmt.Sprintf(`{"properties":{"total":%d}}`, rapid.IntRange(0, 9).Draw(rt, "total")), at)
-				p.Data.Stage = "loyal"
 				w.remember()
 				cause := "touchpoint:" + id.String()
 				said = append(said, saying{p, w.enters(p, "repeat", "loyal", at, cause), at, cause})
