@@ -114,10 +114,8 @@ func (e *Engine) decideOne(ctx context.Context, o *offered, t *inForce) error {
 	if err != nil {
 		return err
 	}
-	if t.Condition != nil {
-		if in, _ := t.Condition.Eval(c.Facts, o.At, o.event); !in {
-			return nil
-		}
+	if e.dry == nil && !meets(t.Trigger, c, o) { // a dry run has asked it ahead
+		return nil
 	}
 	h, expected, err := e.history(ctx, c, o.Subject)
 	if err != nil {
@@ -137,6 +135,16 @@ func (e *Engine) decideOne(ctx context.Context, o *offered, t *inForce) error {
 	}
 	f := e.decided(t.Trigger, o, &cand, d)
 	return e.record(ctx, o.Subject, expected, f)
+}
+
+// meets reports whether a customer meets the condition of a trigger at the time of a
+// change.
+func meets(t *trigger.Trigger, c *Customer, o *offered) bool {
+	if t.Condition == nil {
+		return true
+	}
+	in, _ := t.Condition.Eval(c.Facts, o.At, o.event)
+	return in
 }
 
 // ask asks the limits of a trigger.

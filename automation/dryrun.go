@@ -109,7 +109,7 @@ var ErrNoPast = errors.New("the views answer about the present only")
 // its limits are asked about all of it; as occurred also each cause of the period from
 // the beginning on, some hundred bytes. What it reads of customers it holds for two
 // windows of causes (windowCauses) and for what is planned behind them, and of
-// touchpoints those of one customer for each worker.
+// touchpoints those of one customer for each worker, up to keepBytes.
 func (e *Engine) DryRun(ctx context.Context, run *DryRun) (*DryResult, error) {
 	past, ok := e.cfg.Views.(Past)
 	if !ok {

@@ -3,6 +3,7 @@ package automation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -45,6 +46,12 @@ func (w *world) remember() {
 func (w *world) Then(_ context.Context, _ eventstore.Store, id uuid.UUID, at []domain.Millis, _ bool, _ *condition.Needs) ([]*Customer, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asked = append(w.asked, len(at))
+	if w.refuse != nil {
+		if err := w.refuse(); err != nil {
+			return nil, err
+		}
+	}
 	all := make([]*Customer, len(at))
 	for i := range at {
 		var last *moment
@@ -142,6 +149,9 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 				Cap:    &trigger.Count{Times: 3, Per: "2d"},
 			}, Do: hook},
 			{ID: "there", On: on, WhileThere: true, Limits: trigger.Limits{QuietHours: &trigger.Hours{From: "18:00", To: "08:00"}}, Do: hook},
+			{ID: "bought", On: trigger.On{Touchpoint: &trigger.Touchpoint{Meaning: "purchase"}}, Where: "event.properties.total >= 5", Limits: trigger.Limits{
+				AtMost: &trigger.Count{Times: 2, Per: "5d"}, QuietHours: &trigger.Hours{From: "12:00", To: "14:00"},
+			}, Do: hook},
 			{ID: "daily", On: trigger.On{Schedule: &trigger.Schedule{Cron: "0 9 * * *", Segment: "vip"}}, Limits: trigger.Limits{
 				AtMost: &trigger.Count{Times: 3, Per: "10d"}, QuietHours: &trigger.Hours{From: "08:00", To: "10:00"},
 			}, Do: hook},
@@ -179,8 +189,8 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 				if rapid.Bool().Draw(rt, "late") {
 					at -= domain.Millis(rapid.Int64Range(0, int64(2*domain.Day)).Draw(rt, "how late"))
 				}
-				id := w.touchAt(p, "Order Completed", "", at)
-				p.Data.Stage = "loyal"
+				p.Data.Stage = "loyal" // before the engine hears of the touchpoint
+				id := w.touchAt(p, "Order Completed", fmt.Sprintf(`{"properties":{"total":%d}}`, rapid.IntRange(0, 9).Draw(rt, "total")), at)
 				w.remember()
 				cause := "touchpoint:" + id.String()
 				said = append(said, saying{p, w.enters(p, "repeat", "loyal", at, cause), at, cause})
@@ -255,10 +265,142 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 			}
 		}
 	})
-	for _, id := range []string{"plain", "careful", "there", "daily", "soon"} {
+	for _, id := range []string{"plain", "careful", "there", "bought", "daily", "soon"} {
 		if sent[id] == 0 {
 			t.Errorf("the trigger %s has sent nothing in any month", id)
 		}
+	}
+}
+
+// However many causes a customer has, few times are asked about at once, and what is
+// planned for later only of those that meet the condition; no more is kept of them than
+// a message may hold.
+func TestADryRunAsksLittleAtOnce(t *testing.T) {
+	w := newWorld(t)
+	p := w.person("p")
+	p.Facts.Accounts = map[string]condition.Touch{"acme": {At: day0}}
+	w.remember()
+	w.moments[0].at = domain.MinTime
+	const causes, sends = 10*timesTogether + 3, 2
+	for i := range causes {
+		name := "Page Viewed"
+		if i < sends {
+			name = "Order Completed"
+		}
+		w.touchAt(p, name, "", day0+domain.Millis(i))
+	}
+	w.wake(day0 + domain.Day/2)
+	doc := welcome(trigger.Limits{Window: &trigger.Window{From: "20:00", To: "21:00"}})
+	doc.On = trigger.On{Touchpoint: &trigger.Touchpoint{Meaning: "engagement"}}
+	doc.Where = `event.name == "Page Viewed" && event.type == "nothing" || event.name == "Order Completed"`
+	for meaning, want := range map[string]int{"engagement": 0, "purchase": sends} {
+		doc.On.Touchpoint = &trigger.Touchpoint{Meaning: meaning}
+		w.apply(doc)
+		w.asked = nil
+		all, said := w.dryRunBy(&DryRun{Trigger: "welcome", From: day0, To: day0 + domain.Day})
+		if len(all) != want || len(said) != want {
+			t.Errorf("%s: %v, %q", meaning, planned(all), said)
+		}
+		for _, m := range said {
+			if !strings.Contains(m, `"accounts":["acme"]`) {
+				t.Errorf("the message %s", m)
+			}
+		}
+		sum, most := 0, slices.Max(w.asked)
+		for _, n := range w.asked {
+			sum += n
+		}
+		offered := causes - sends
+		if meaning == "purchase" {
+			offered = sends
+		}
+		if most > timesTogether || sum != offered+want {
+			t.Errorf("%s: asked about %d times, at most %d at once", meaning, sum, most)
+		}
+	}
+}
+
+// An error while it reads ahead, or that nobody waits any more, ends a dry run, and it
+// asks nothing more.
+func TestADryRunEnds(t *testing.T) {
+	w := newWorld(t)
+	w.remember()
+	w.moments[0].at = domain.MinTime
+	for i := range 100 {
+		w.touch(w.person(fmt.Sprint(i)), "Order Completed", "")
+	}
+	w.remember()
+	doc := welcome(trigger.Limits{})
+	doc.On = trigger.On{Touchpoint: &trigger.Touchpoint{Meaning: "purchase"}}
+	w.apply(doc)
+	trouble := errors.New("the disk is gone")
+	for _, known := range []bool{false, true} {
+		for _, window := range []int{7, windowCauses} {
+			for _, cancelled := range []bool{false, true} {
+				ctx, cancel := context.WithCancel(t.Context())
+				w.asked, w.refuse = nil, func() error {
+					if !cancelled {
+						return trouble
+					}
+					cancel()
+					return nil
+				}
+				want := trouble
+				if cancelled {
+					want = context.Canceled
+				}
+				_, err := w.engine.DryRun(ctx, &DryRun{Trigger: "welcome", From: day0 - 1, To: day0 + domain.Day, Known: known, Workers: 2, window: window})
+				if !errors.Is(err, want) || len(w.asked) > 4 {
+					t.Errorf("known %v, window %d: %v, asked %d times", known, window, err, len(w.asked))
+				}
+				cancel()
+			}
+		}
+	}
+}
+
+// Each stream of a customer is read once, and one for which there is no room every time;
+// what is read is the same.
+func TestReadOnce(t *testing.T) {
+	w := newWorld(t)
+	short, long := w.person("short"), w.person("long")
+	w.touch(short, "Order Completed", "")
+	for range 10 {
+		w.touch(long, "Order Completed", fmt.Sprintf(`{"properties":{"note":%q}}`, strings.Repeat("x", 100)))
+	}
+	read := func(log streams, stream string, from uint64, dir eventstore.Direction) (all []eventstore.Recorded, err error) {
+		for r, err := range log.ReadStream(t.Context(), stream, from, dir) {
+			if err != nil {
+				return all, err
+			}
+			all = append(all, r.Clone())
+		}
+		return all, nil
+	}
+	log := newReadOnce(w.store)
+	log.room = 1000
+	for range 2 {
+		for _, stream := range []string{long.Subjects[0].Stream, short.Subjects[0].Stream, "none"} {
+			for _, from := range []uint64{0, 3} {
+				got, err := read(log, stream, from, eventstore.Forwards)
+				want, wantErr := read(w.store, stream, from, eventstore.Forwards)
+				if !errors.Is(err, wantErr) || !reflect.DeepEqual(got, want) {
+					t.Errorf("%s from %d: %v, %v, not %v, %v", stream, from, got, err, want, wantErr)
+				}
+			}
+			for _, err := range log.ReadStream(t.Context(), stream, 0, eventstore.Forwards) {
+				if err == nil {
+					break
+				}
+			}
+		}
+	}
+	if n := len(log.streams[short.Subjects[0].Stream]); n != 1 || log.streams[long.Subjects[0].Stream] != nil {
+		t.Errorf("it has kept %d events of the short one and %d of the long", n, len(log.streams[long.Subjects[0].Stream]))
+	}
+	w.touch(short, "Order Completed", "")
+	if got, err := read(log, short.Subjects[0].Stream, 0, eventstore.Forwards); len(got) != 1 || err != nil {
+		t.Errorf("it was read again: %d, %v", len(got), err)
 	}
 }
 

@@ -42,6 +42,10 @@ type world struct {
 	computing bool // segments
 	// moments are what there was, for dry runs.
 	moments []moment
+	// asked is of how many times each question of a dry run was.
+	asked []int
+	// refuse fails such questions, where it is not nil.
+	refuse func() error
 }
 
 type sending struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"sojourn/condition"
 	"sojourn/domain"
 	"sojourn/eventstore"
 )
@@ -24,9 +25,13 @@ import (
 // windowCauses is how many causes are read ahead together.
 const windowCauses = 4096
 
+// timesTogether is of how many times one customer is asked about at once: until all of
+// them are answered the views keep a state open, and each answer has facts of its own.
+const timesTogether = 16
+
 // lookahead is what a dry run has read ahead.
 type lookahead struct {
-	gathering []cause
+	gathering []*cause
 	ready     *window
 	// known are the answers of the windows up to the one that is decided on.
 	known map[instant]*answer
@@ -38,6 +43,8 @@ type lookahead struct {
 type cause struct {
 	*offered
 	at domain.Millis
+	// met says that there is a customer, who meets the trigger's condition.
+	met bool
 }
 
 // instant is a customer, by any id, at a time.
@@ -54,7 +61,7 @@ type answer struct {
 
 // window are causes that are being read, and what was found.
 type window struct {
-	causes []cause
+	causes []*cause
 	done   chan struct{}
 	err    error
 
@@ -72,7 +79,7 @@ func (l *lookahead) wait() {
 
 // offer takes the next cause; it is decided on when enough of them have come.
 func (d *dry) offer(ctx context.Context, o *offered, at domain.Millis) error {
-	d.ahead.gathering = append(d.ahead.gathering, cause{o, at})
+	d.ahead.gathering = append(d.ahead.gathering, &cause{offered: o, at: at})
 	if len(d.ahead.gathering) < d.run.window {
 		return nil
 	}
@@ -118,6 +125,9 @@ func (d *dry) turn(ctx context.Context) error {
 	maps.Copy(l.known, w.known)
 	l.events = w.events
 	for _, c := range w.causes {
+		if !c.met {
+			continue
+		}
 		if err := d.due(ctx, c.at, c.at); err != nil {
 			return err
 		}
@@ -129,10 +139,11 @@ func (d *dry) turn(ctx context.Context) error {
 }
 
 // read finds what is behind the causes of a window and about whom they are, and asks
-// about those customers as of each decision, and as of the attempt that may follow.
+// about those customers as of each decision, whether they meet the trigger's condition
+// then, and as of the attempt that may follow.
 func (d *dry) read(ctx context.Context, w *window) error {
 	var order []uuid.UUID
-	byCustomer := map[uuid.UUID][]cause{}
+	byCustomer := map[uuid.UUID][]*cause{}
 	for _, c := range w.causes {
 		if byCustomer[c.Customer] == nil {
 			order = append(order, c.Customer)
@@ -147,53 +158,78 @@ func (d *dry) read(ctx context.Context, w *window) error {
 	return g.Wait()
 }
 
-func (d *dry) readCustomer(ctx context.Context, w *window, causes []cause) error {
-	log := &readOnce{Log: d.Log, streams: map[string][]eventstore.Recorded{}}
+func (d *dry) readCustomer(ctx context.Context, w *window, causes []*cause) error {
+	log := newReadOnce(d.Log)
 	var subjects []uuid.UUID
-	times := map[uuid.UUID][]domain.Millis{}
+	bySubject := map[uuid.UUID][]*cause{}
 	for _, c := range causes {
 		if err := d.find(ctx, w, c.offered); err != nil {
 			return err
 		}
-		if times[c.Subject] == nil {
+		if bySubject[c.Subject] == nil {
 			subjects = append(subjects, c.Subject)
 		}
-		times[c.Subject] = append(times[c.Subject], c.at)
+		bySubject[c.Subject] = append(bySubject[c.Subject], c)
 	}
 	for _, subject := range subjects {
-		found, err := d.ask(ctx, log, subject, times[subject])
-		if err != nil {
-			return err
-		}
-		var later []domain.Millis
-		for i, a := range found {
-			if a.customer == nil {
-				continue
-			}
-			if at := d.trigger.SendAt(times[subject][i], a.said.zone); at != times[subject][i] {
-				later = append(later, at)
+		for some := range slices.Chunk(bySubject[subject], timesTogether) {
+			if err := d.readSome(ctx, log, w, subject, some); err != nil {
+				return err
 			}
 		}
-		sent, err := d.ask(ctx, log, subject, later)
-		if err != nil {
-			return err
-		}
-		w.mu.Lock()
-		for i, a := range found {
-			keep(w.known, subject, times[subject][i], a)
-		}
-		for i, a := range sent {
-			keep(w.known, subject, later[i], a)
-		}
-		w.mu.Unlock()
 	}
 	return nil
 }
 
-// keep keeps an answer under the id that was asked for and the customer's own.
+// readSome asks about a customer as of some causes, and of those that meet the trigger's
+// condition keeps the answers.
+func (d *dry) readSome(ctx context.Context, log *readOnce, w *window, subject uuid.UUID, causes []*cause) error {
+	if err := ctx.Err(); err != nil { // answers from memory do not look
+		return err
+	}
+	at := make([]domain.Millis, len(causes))
+	for i, c := range causes {
+		at[i] = c.at
+	}
+	found, err := d.ask(ctx, log, subject, at)
+	if err != nil {
+		return err
+	}
+	var later []domain.Millis
+	for i, c := range causes {
+		a := found[i]
+		if c.met = a.customer != nil && meets(d.trigger.Trigger, a.customer, c.offered); !c.met {
+			continue
+		}
+		if send := d.trigger.SendAt(c.at, a.said.zone); send != c.at {
+			later = append(later, send)
+		}
+	}
+	sent, err := d.ask(ctx, log, subject, later)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, c := range causes {
+		if c.met {
+			keep(w.known, subject, c.at, found[i])
+		}
+	}
+	for i, a := range sent {
+		keep(w.known, subject, later[i], a)
+	}
+	return nil
+}
+
+// keep keeps an answer under the id that was asked for and the customer's own, and of the
+// facts those that a message may hold: the condition has been asked.
 func keep(known map[instant]*answer, id uuid.UUID, at domain.Millis, a *answer) {
 	known[instant{id, at}] = a
 	if a.customer != nil {
+		if f := a.customer.Facts; f != nil {
+			a.customer.Facts = &condition.Subject{FirstSeen: f.FirstSeen, First: f.First, Until: f.Until, Expiring: f.Expiring, Accounts: f.Accounts}
+		}
 		known[instant{a.customer.ID, at}] = a
 	}
 }
@@ -263,7 +299,7 @@ func (d *dry) answer(ctx context.Context, id uuid.UUID) (*answer, error) {
 	if a := d.ahead.known[instant{id, d.clock}]; a != nil {
 		return a, nil
 	}
-	all, err := d.ask(ctx, &readOnce{Log: d.Log, streams: map[string][]eventstore.Recorded{}}, id, []domain.Millis{d.clock})
+	all, err := d.ask(ctx, newReadOnce(d.Log), id, []domain.Millis{d.clock})
 	if err != nil {
 		return nil, err
 	}
@@ -282,33 +318,36 @@ func (d *dry) customer(ctx context.Context, id uuid.UUID) (*Customer, error) {
 	return a.customer, nil
 }
 
-// readOnce is a log of which each stream is read but once, from its beginning. It is
-// for one goroutine.
+// keepBytes is how much of the log is kept while one customer is asked about.
+const keepBytes = 64 << 20
+
+// readOnce is a log of which each stream is read but once, from its beginning, unless
+// the streams together are longer than it may keep. It is for one goroutine.
 type readOnce struct {
 	Log
+	room    int // bytes
 	streams map[string][]eventstore.Recorded
+	long    map[string]bool // there was no room for them
+}
+
+func newReadOnce(log Log) *readOnce {
+	return &readOnce{Log: log, room: keepBytes, streams: map[string][]eventstore.Recorded{}, long: map[string]bool{}}
 }
 
 // ReadStream reads a stream, forwards from its beginning as it was when it was asked
 // for first.
 func (l *readOnce) ReadStream(ctx context.Context, stream string, from uint64, dir eventstore.Direction) iter.Seq2[eventstore.Recorded, error] {
-	if from != 0 || dir != eventstore.Forwards {
-		return l.Log.ReadStream(ctx, stream, from, dir)
-	}
 	return func(yield func(eventstore.Recorded, error) bool) {
-		all, ok := l.streams[stream]
-		if !ok {
-			for r, err := range l.Log.ReadStream(ctx, stream, 0, eventstore.Forwards) {
-				if errors.Is(err, eventstore.ErrStreamNotFound) {
-					break
-				}
-				if err != nil {
-					yield(r, err)
-					return
-				}
-				all = append(all, r.Clone())
+		if from == 0 && dir == eventstore.Forwards && !l.long[stream] {
+			if err := l.keep(ctx, stream); err != nil {
+				yield(eventstore.Recorded{}, err)
+				return
 			}
-			l.streams[stream] = slices.Clip(all)
+		}
+		all, ok := l.streams[stream]
+		if from != 0 || dir != eventstore.Forwards || !ok {
+			l.Log.ReadStream(ctx, stream, from, dir)(yield)
+			return
 		}
 		if len(all) == 0 {
 			yield(eventstore.Recorded{}, eventstore.ErrStreamNotFound)
@@ -320,6 +359,30 @@ func (l *readOnce) ReadStream(ctx context.Context, stream string, from uint64, d
 			}
 		}
 	}
+}
+
+// keep reads a stream, if it was not read yet and there is room for it.
+func (l *readOnce) keep(ctx context.Context, stream string) error {
+	if _, ok := l.streams[stream]; ok {
+		return nil
+	}
+	var all []eventstore.Recorded
+	room := l.room
+	for r, err := range l.Log.ReadStream(ctx, stream, 0, eventstore.Forwards) {
+		if errors.Is(err, eventstore.ErrStreamNotFound) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if room -= len(r.Data) + len(r.Metadata); room < 0 {
+			l.long[stream] = true
+			return nil
+		}
+		all = append(all, r.Clone())
+	}
+	l.room, l.streams[stream] = room, slices.Clip(all)
+	return nil
 }
 
 // learnt are streams as they were at a time.

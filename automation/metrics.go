@@ -46,6 +46,11 @@ func (e *Engine) Gauges() []prometheus.Collector {
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "sojourn_automation_position", Help: "Position of the log up to which the process that acts has dealt with everything; 0 where it stands by.",
-		}, func() float64 { return float64(e.State().Position) }),
+		}, func() float64 {
+			if s := e.State(); s.Acting { // of a term that has ended the position stays a while
+				return float64(s.Position)
+			}
+			return 0
+		}),
 	}
 }

@@ -332,7 +332,7 @@ func soon(at string) trigger.Document {
 }
 
 // One delivery a customer and day, whatever crashes, who merges and when the trigger is
-// edited; who has spent the points before the send gets none.
+// edited; who had no such points by what is known at the send gets none.
 func TestPointsExpiring(t *testing.T) {
 	w := newWorld(t)
 	p, q, r := w.person("p"), w.person("q"), w.person("r")
@@ -370,7 +370,7 @@ func TestPointsExpiring(t *testing.T) {
 	if got := w.counts(); got != "map[planned:3]" {
 		t.Fatalf("in the evening: %s", got)
 	}
-	// The next day, p for both; r has spent the points while the call waits.
+	// The next day, p for both; while the call waits it shows that r had spent the points.
 	d := soon("21:00")
 	d.Limits.QuietHours = &trigger.Hours{From: "20:00", To: "22:00"}
 	w.apply(d)
@@ -382,5 +382,25 @@ func TestPointsExpiring(t *testing.T) {
 	w.wake(day0 + nine + domain.Day/2 + domain.Day + domain.Day/24)
 	if got := w.counts(); got != "map[planned:5 suppressedwithdrawn:1]" || len(w.sent) != 4 {
 		t.Fatalf("at ten: %s, %d sent", got, len(w.sent))
+	}
+}
+
+// Who spends the points between the tick and the send has merely moved on.
+func TestPointsSpentBeforeTheSend(t *testing.T) {
+	w := newWorld(t)
+	p := w.person("p")
+	d := soon("")
+	d.Limits.QuietHours = &trigger.Hours{From: "08:00", To: "10:00"}
+	for day, whileThere := range []bool{false, true} {
+		w.joins(p, "trigger.soon")
+		d.WhileThere = whileThere
+		w.apply(d)
+		at := day0 + nine + domain.Millis(day)*domain.Day
+		w.wake(at + domain.Day/48)
+		w.leaves(p, "trigger.soon")
+		w.wake(at + domain.Day/24)
+		if want := []string{"map[planned:1]", "map[planned:2 suppressedmoved_on:1]"}[day]; w.counts() != want || len(w.sent) != 1 {
+			t.Errorf("on day %d: %s, %d sent", day, w.counts(), len(w.sent))
+		}
 	}
 }
