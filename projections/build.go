@@ -270,7 +270,11 @@ const statementsTable = "statements"
 // transitions that stand.
 func (g *generation) verifyStatements(ctx context.Context, r *Verification, limit int) error {
 	// The views may have been stopped when something was said ahead of their rows.
-	if err := g.hearUntil(ctx, utterance{g.fold.position, g.fold.clock}); err != nil {
+	head, err := g.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.hearUntil(ctx, utterance{g.fold.position, g.fold.clock}, head); err != nil {
 		return err
 	}
 	if err := g.flush(ctx, g.fold.clock, false); err != nil {

@@ -90,8 +90,10 @@ type decoder struct {
 	logger *slog.Logger
 	// statements says whether the fold wants to hear of statements.
 	statements bool
-	// hurry says whether a batch ends by time, too.
-	hurry bool
+	// hurry says whether a batch ends by time, too, once the batch before is written:
+	// until then its rows could not be written anyway.
+	hurry   bool
+	written func() bool
 	rows  *warehouse.TouchpointBlock
 	shard Shard // of the rows
 	text  []byte
@@ -118,7 +120,7 @@ func (d *decoder) read(ctx context.Context, store eventstore.Store, after, to ev
 		d.decode(&e, &c.arrivals[len(c.arrivals)-1])
 		n++
 		full := limit > 0 && (n >= limit || n%256 == 0 && d.rows != nil && d.rows.Bytes() >= maxBatchBytes ||
-			d.hurry && n%1024 == 0 && time.Since(start) >= maxBatchTime)
+			d.hurry && n%1024 == 0 && time.Since(start) >= maxBatchTime && d.written())
 		if full {
 			break
 		}

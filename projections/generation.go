@@ -198,7 +198,7 @@ func (g *generation) hold(ctx context.Context) (in intent, ok bool, err error) {
 	at := g.state.checkpoint()
 	behind := func(b *flushed) bool { return b != nil && (at.Position < b.To || at.Clock < b.Clock) }
 	if behind(before) {
-		if err := g.mend(ctx, before); err != nil {
+		if err := g.mend(ctx, before, last.position); err != nil {
 			return in, false, err
 		}
 	}
@@ -206,8 +206,9 @@ func (g *generation) hold(ctx context.Context) (in intent, ok bool, err error) {
 }
 
 // mend brings a state that is behind to a batch that is in the tables already: it
-// folds, and writes and says nothing.
-func (g *generation) mend(ctx context.Context, to *flushed) error {
+// folds, and writes and says nothing. What was said of that batch, and before, stands in
+// the log before the next was announced, at a position.
+func (g *generation) mend(ctx context.Context, to *flushed, next eventstore.Position) error {
 	g.logger.Info("following what another process has written of this part of the views", "generation", g.number, "to", to.To)
 	g.mending = true
 	defer func() { g.mending = false }()
@@ -225,7 +226,7 @@ func (g *generation) mend(ctx context.Context, to *flushed) error {
 	if to.Reconciled {
 		// What was said stands behind what it was said of. What was said ahead of a later
 		// batch is said once more when that is done.
-		if err := g.hearUntil(ctx, utterance{to.To, to.Clock}); err != nil {
+		if err := g.hearUntil(ctx, utterance{to.To, to.Clock}, next); err != nil {
 			return err
 		}
 	}
@@ -250,7 +251,8 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	chunks, free := make(chan *chunk, chunksAhead), make(chan *chunk, chunksAhead+2)
 	d := &decoder{rules: g.rules, keyer: g.keyer, logger: g.logger, statements: f.silent && !g.mute && !g.reader, hurry: !f.silent || g.reader, rows: g.rows, shard: g.shard}
 	var readErr error
-	after := f.position
+	after, writing := f.position, g.writing
+	d.written = func() bool { return writing == nil || len(writing) > 0 }
 	go func() {
 		defer close(chunks)
 		readErr = d.read(ctx, g.store, after, to, limit, func(c *chunk) bool {
@@ -616,17 +618,28 @@ func (g *generation) runToEnd(ctx context.Context, progress func(eventstore.Posi
 // hear learns from the log what was said after the fold's position, and nothing
 // else: what was said of a position stands behind it.
 func (g *generation) hear(ctx context.Context) error {
-	return g.hearUntil(ctx, utterance{math.MaxUint64, domain.MaxTime})
+	head, err := g.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	return g.hearUntil(ctx, utterance{math.MaxUint64, domain.MaxTime}, head)
 }
 
 // hearUntil is hear, of what was said as of an instant or before, in each stream up to the
 // first that was said later: a process that did not know yet that it was fenced may have
-// said that ahead. Whoever speaks there next reads the rest (sayAgain).
-func (g *generation) hearUntil(ctx context.Context, until utterance) error {
+// said that ahead. Whoever speaks there next reads the rest (sayAgain). The log is read up
+// to a position.
+func (g *generation) hearUntil(ctx context.Context, until utterance, end eventstore.Position) error {
 	later := map[string]bool{}
 	for e, err := range g.store.ReadAll(ctx, g.fold.position) {
 		if err != nil {
 			return err
+		}
+		if e.Position > end {
+			break
+		}
+		if id, ok := domain.StatementCustomer(e.Stream); !ok || !g.shard.holds(id) {
+			continue
 		}
 		if u, ok, err := utteredAt(&e); err != nil {
 			return err

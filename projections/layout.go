@@ -153,6 +153,8 @@ type flushed struct {
 	Worker uuid.UUID `json:"worker"`
 	intent
 	Reconciled bool `json:"reconciled"`
+
+	position eventstore.Position // where it was announced
 }
 
 // claimed is the data of views.claimed.v1.
@@ -181,6 +183,7 @@ func (f *fence) claim(ctx context.Context) (before, last *flushed, err error) {
 		if e.Type != domain.TypeViewsFlushed {
 			continue
 		}
+		b.position = e.Position
 		if last == nil {
 			last = &b
 			continue
@@ -205,7 +208,7 @@ func (f *fence) claim(ctx context.Context) (before, last *flushed, err error) {
 
 // begin announces a batch; ErrFenced where another has taken the part.
 func (f *fence) begin(ctx context.Context, in intent, reconciled bool) error {
-	next, err := appendNext(ctx, f.store, f.stream, f.next, domain.TypeViewsFlushed, flushed{f.worker, in, reconciled})
+	next, err := appendNext(ctx, f.store, f.stream, f.next, domain.TypeViewsFlushed, flushed{Worker: f.worker, intent: in, Reconciled: reconciled})
 	if errors.Is(err, eventstore.ErrWrongRevision) {
 		return fmt.Errorf("%w (%s)", ErrFenced, f.stream)
 	}

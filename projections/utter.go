@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -103,9 +102,17 @@ type spoken struct {
 
 // utterances are those behind a position of the log, in order.
 func (g *generation) utterances(ctx context.Context, after eventstore.Position) (all []spoken, err error) {
+	head, err := g.store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	places := map[utterance]int{}
 	for e, err := range g.store.ReadAll(ctx, after) {
 		if err != nil {
 			return nil, fmt.Errorf("read what was said after position %d: %w", after, err)
+		}
+		if e.Position > head {
+			break // others write: their end is not waited for
 		}
 		id, ok := domain.StatementCustomer(e.Stream)
 		if !ok || !g.shard.holds(id) {
@@ -118,9 +125,10 @@ func (g *generation) utterances(ctx context.Context, after eventstore.Position) 
 		if !ok || u.at <= after {
 			continue
 		}
-		i := slices.IndexFunc(all, func(s spoken) bool { return s.utterance == u })
-		if i < 0 {
-			i, all = len(all), append(all, spoken{u, map[uuid.UUID]bool{}})
+		i, known := places[u]
+		if !known {
+			i = len(all)
+			places[u], all = i, append(all, spoken{u, map[uuid.UUID]bool{}})
 		}
 		all[i].of[id] = true
 	}
