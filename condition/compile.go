@@ -160,7 +160,7 @@ func Compile(text string, env Env) (*Condition, error) {
 		first := slices.MinFunc(issues.Errors(), func(a, b *cel.Error) int {
 			return cmp.Or(cmp.Compare(a.Location.Line(), b.Location.Line()), cmp.Compare(a.Location.Column(), b.Location.Column()))
 		})
-		return nil, &Error{max(first.Location.Line(), 1), max(first.Location.Column()+1, 1), explain(first.Message)}
+		return nil, &Error{max(first.Location.Line(), 1), max(first.Location.Column()+1, 1), explain(first.Message, env.Event)}
 	}
 	w := walker{text: []rune(text), info: checked.NativeRep().SourceInfo(), env: env}
 	root, err := w.boolean(checked.NativeRep().Expr())

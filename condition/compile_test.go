@@ -121,6 +121,12 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %v, not column %d %q", test.text, err, test.column, test.says)
 		}
 	}
+
+	env := testEnv
+	env.Event = true
+	if _, err := Compile(`event.propertis.total > 1`, env); err == nil || !strings.Contains(err.Error(), "there are event.amount, event.channel") {
+		t.Errorf("a field that no event has: %v", err)
+	}
 }
 
 func TestNeeds(t *testing.T) {

@@ -1,7 +1,9 @@
 package condition
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/cel-go/cel"
@@ -119,8 +121,9 @@ var (
 	undeclaredError = regexp.MustCompile(`^undeclared reference to '([^']+)'`)
 )
 
-// explain puts what CEL's checker says in our words.
-func explain(message string) string {
+// explain puts what CEL's checker says in our words; event says whether it was told of
+// an event's fields.
+func explain(message string, event bool) string {
 	symbol := func(name string) string {
 		if s, ok := operators.FindReverse(name); ok && s != "" {
 			return s
@@ -137,6 +140,14 @@ func explain(message string) string {
 	if m := undeclaredError.FindStringSubmatch(message); m != nil {
 		if s := symbol(m[1]); s != "" {
 			return s + " is not part of the language of conditions"
+		}
+		if m[1] == "event" {
+			if !event {
+				return "there is no event to ask about but in a trigger's where"
+			}
+			fields := append(slices.Collect(maps.Keys(eventFields)), "event.amount", "event.properties.…")
+			slices.Sort(fields)
+			return "there is no such field of the event; there are " + strings.Join(fields, ", ")
 		}
 		return "there is no " + m[1] + " in the language of conditions"
 	}

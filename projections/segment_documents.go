@@ -60,6 +60,13 @@ type SegmentProposal struct {
 	Trigger string
 }
 
+// CheckSegmentName says what is wrong with the name that people give a segment,
+// *SegmentError.
+func CheckSegmentName(name string) error {
+	p := SegmentProposal{SegmentDocument: SegmentDocument{Name: name}}
+	return p.owner()
+}
+
 // owner says what is wrong with the name of a segment, *SegmentError.
 func (p *SegmentProposal) owner() error {
 	trigger, owned := domain.SegmentTrigger(p.Name)

@@ -133,7 +133,7 @@ func (d *Destination) Validate() error {
 		bad("concurrency", "%d is not from 1 to %d, or 0 for %d", d.Concurrency, MaxConcurrency, DefaultConcurrency)
 	}
 	if t := d.Timeout(); t < 100*time.Millisecond || t > MaxTimeout {
-		bad("timeout_ms", "%d is not from 100 to %d", d.TimeoutMillis, MaxTimeout.Milliseconds())
+		bad("timeout_ms", "%v is not from 100ms to %v", t, MaxTimeout)
 	}
 	return errors.Join(errs...)
 }

@@ -84,7 +84,7 @@ func (g *Guard) Check(a netip.Addr) error {
 	case a.Is4() && !within(forbidden4, a), a.Is6() && global6.Contains(a) && !within(forbidden6, a):
 		return nil
 	}
-	return fmt.Errorf("%w: %s is not public; the operator can allow its range", ErrForbidden, a)
+	return fmt.Errorf("%w: %s is not public; the operator can allow its range (serve --automation-allow)", ErrForbidden, a)
 }
 
 // embedded is the IPv4 address that a translator or a tunnel takes out of an

@@ -135,6 +135,9 @@ func refused(err error) Outcome {
 	case errors.As(err, &protocol):
 		return Outcome{Retry: true, Status: protocol.Code, Response: cut(err.Error()), Error: "answered " + strconv.Itoa(protocol.Code)}
 	}
+	if strings.Contains(err.Error(), "does not support STARTTLS") {
+		return Outcome{Retry: true, Error: "the server offers no STARTTLS; smtp.tls may be tls or none"}
+	}
 	return Outcome{Retry: true, Error: cause(err)}
 }
 

@@ -301,6 +301,11 @@ func TestMailHangs(t *testing.T) {
 // The password goes over TLS, by STARTTLS or from the first byte, after the
 // certificate is checked.
 func TestMailTLS(t *testing.T) {
+	plain := mailTo(newMailbox(t, nil, false).port)
+	plain.Destination.SMTP.TLS = ""
+	if o := NewMails(here, nil, nil, nil).Send(context.Background(), plain); o.Delivered || !o.Retry || !strings.Contains(o.Error, "smtp.tls may be tls or none") {
+		t.Errorf("a server without STARTTLS: %+v", o)
+	}
 	s := httptest.NewTLSServer(nil) // for its certificate
 	defer s.Close()
 	roots := x509.NewCertPool()

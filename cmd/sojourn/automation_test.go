@@ -227,6 +227,16 @@ func TestAutomation(t *testing.T) {
 	if out := ok("pause", "welcome", data, "--reason", "summer"); out != "trigger welcome is paused\n" {
 		t.Errorf("pause: %s", out)
 	}
+	file := filepath.Join(t.TempDir(), "wrong.yaml")
+	if err := os.WriteFile(file, []byte("{id: x,\n on: {segment: {entered: nobody}},\n do: {webhook: {destination: nowhere}}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, errOut := sojourn(t.Context(), "trigger", "validate", file, data); status != 1 || !strings.Contains(errOut, "\n"+file+":3:") {
+		t.Errorf("two mistakes that only the server knows, a line each: status %d: %s", status, errOut)
+	}
+	if status, _, errOut := sojourn(t.Context(), "trigger", "send", "one", "two", data); status != 2 || !strings.Contains(errOut, "name a delivery") {
+		t.Errorf("two deliveries to send: status %d: %s", status, errOut)
+	}
 	s.track(t, person("3", true), order("3"))
 	eventually(t, "what happens while it is paused is on record", func() bool {
 		return strings.Contains(ok("deliveries", data, "--reason", "paused"), "suppressed (paused)")

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sojourn/api"
+	"sojourn/api/client"
 	"sojourn/automation/delivery"
 	"sojourn/cmd/sojourn/yamlfile"
 )
@@ -154,7 +155,7 @@ func newDestinationApply(r *remote) *cobra.Command {
 			}
 			d, err := cl.SaveDestination(c.Context(), name, body)
 			if err != nil {
-				return err
+				return passwordHint(err)
 			}
 			return printSaved(c, &d, d.Name+" is saved")
 		},
@@ -163,9 +164,24 @@ func newDestinationApply(r *remote) *cobra.Command {
 	return c
 }
 
-// printSaved has the secret alone on standard output.
+// passwordHint says how a password is given, where the server asks for one.
+func passwordHint(err error) error {
+	var status *client.StatusError
+	if errors.As(err, &status) && strings.HasPrefix(status.Detail, "secret: ") && strings.Contains(status.Detail, "password") {
+		return fmt.Errorf("%w; give it with --secret-file", err)
+	}
+	return err
+}
+
+// printSaved has the secret of a webhook alone on standard output.
 func printSaved(c *cobra.Command, d *api.DestinationSaved, what string) error {
-	if d.SigningSecret == "" {
+	switch {
+	case d.SigningSecret != "":
+	case d.Kind == string(delivery.Webhook):
+		// A script that takes standard output for the secret gets none.
+		_, err := fmt.Fprintln(c.ErrOrStderr(), what+"; its signing secret is not shown again, sojourn destination rotate "+d.Name+" makes another")
+		return err
+	default:
 		_, err := fmt.Fprintln(c.OutOrStdout(), what)
 		return err
 	}
@@ -196,7 +212,7 @@ func newDestinationRotate(r *remote) *cobra.Command {
 			}
 			d, err := cl.RotateDestination(c.Context(), args[0], &body)
 			if err != nil {
-				return err
+				return passwordHint(err)
 			}
 			what := d.Name + " has a new secret"
 			if d.OldUntil != nil {

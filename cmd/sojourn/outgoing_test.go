@@ -160,7 +160,9 @@ func TestDestinationCommands(t *testing.T) {
 	if !strings.HasPrefix(first, "whsec_") || strings.Contains(first, "\n") {
 		t.Errorf("%q", first)
 	}
-	does("crm is saved", "apply", crm)
+	if out := does("crm is saved; its signing secret is not shown again", "apply", crm); out != "" {
+		t.Errorf("a script would take %q for the secret", out)
+	}
 	does("mail is saved", "apply", mail, "--secret-file", password)
 	does("the old one is valid until", "rotate", "crm", "--overlap", "1h")
 	does("crm is disabled", "disable", "crm", "--reason", "they move house")
@@ -174,13 +176,14 @@ func TestDestinationCommands(t *testing.T) {
 		t.Error("a secret is shown")
 	}
 	for want, args := range map[string][]string{
-		"bad.yaml:3:6: url: \"ftp://x\" is no address":         {"apply", file("bad.yaml", "name: bad\nkind: webhook\nurl: ftp://x\n")},
-		"unknown.yaml:3:1: ":                                   {"apply", file("unknown.yaml", "name: x\nkind: webhook\nurll: https://x.example\n")},
-		"10.0.0.1 is not public; the operator can allow":       {"apply", file("inside.yaml", "name: x\nkind: webhook\nurl: http://10.0.0.1/\n")},
-		"secret: the password that belongs to the username":    {"apply", file("second.yaml", "name: second\nkind: email\nsmtp:\n  host: mail.example\n  port: 587\n  username: shop\n  from: hello@shop.example\n")},
-		"there is no destination of that name":                 {"show", "nothing"},
-		"sojourn destination rotate takes one argument":        {"rotate"},
-		"holds no secret":                                      {"rotate", "mail", "--secret-file", file("empty", "\n")},
+		"bad.yaml:3:6: url: \"ftp://x\" is no address":                                 {"apply", file("bad.yaml", "name: bad\nkind: webhook\nurl: ftp://x\n")},
+		"unknown.yaml:3:1: ":                                                           {"apply", file("unknown.yaml", "name: x\nkind: webhook\nurll: https://x.example\n")},
+		"operator can allow its range (serve --automation-allow)":                      {"apply", file("inside.yaml", "name: x\nkind: webhook\nurl: http://10.0.0.1/\n")},
+		"password that belongs to the username is missing; give it with --secret-file": {"apply", file("second.yaml", "name: second\nkind: email\nsmtp:\n  host: mail.example\n  port: 587\n  username: shop\n  from: hello@shop.example\n")},
+		"slow.yaml:4:10: timeout: 1h0m0s is not from 100ms to 30s":                     {"apply", file("slow.yaml", "name: slow\nkind: webhook\nurl: https://x.example\ntimeout: 1h\n")},
+		"there is no destination of that name":                                         {"show", "nothing"},
+		"sojourn destination rotate takes one argument":                                {"rotate"},
+		"holds no secret": {"rotate", "mail", "--secret-file", file("empty", "\n")},
 		"secret: it is no whsec_ and 24 to 64 bytes in base64": {"rotate", "crm", "--secret-file", password},
 	} {
 		status, out, errOut := sojourn(t.Context(), append([]string{"destination", "--data", s.data}, args...)...)

@@ -15,6 +15,7 @@ import (
 
 	"sojourn/api"
 	"sojourn/api/client"
+	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/domain/policy"
 )
 
@@ -82,13 +83,14 @@ func newPolicyValidate() *cobra.Command {
 			}
 			problems, err := cl.ValidatePolicy(c.Context(), text)
 			for _, pr := range problems {
-				err = errors.Join(err, fmt.Errorf("%s:%d:%d: %s", args[0], pr.Line, pr.Column, pr.Message))
+				err = errors.Join(err, &yamlfile.Error{File: args[0], Line: pr.Line, Column: pr.Column, Message: pr.Message})
 			}
 			if err != nil {
 				return err
 			}
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: %d mappings of its own, %d channel rules\n", args[0], len(p.Events), len(p.Channels))
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: %d events, %d channel rules and %d mappings of its own\n",
+			args[0], len(p.Events), len(p.Channels), len(p.Mappings))
 		return err
 	}
 	return c

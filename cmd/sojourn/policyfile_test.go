@@ -80,8 +80,8 @@ func TestPolicyMistakes(t *testing.T) {
 		"mappings:\n  erp:\n    properties:\n      total: {field: sum, kind: decimal}\n": `p.yaml:4:33: mappings.erp.properties.total.kind: "decimal" is not string or number`,
 		"mappings:\n  erp:\n    properties:\n      total: {kind: number}\n":              `p.yaml:4:7: mappings.erp.properties.total: write field: or value:`,
 		"mappings:\n  ERP: {user: a}\n":                                                  `p.yaml:2:3: mappings.ERP: "ERP" is no name of a mapping`,
-		"mappings:\n  erp: orders\n":                                                     `p.yaml:2:8: this should be keys with values`,
-		"mappings:\n  erp: {identity: no}\n":                                             `p.yaml:2:19: this should be a list`,
+		"mappings:\n  erp: orders\n":                                                     `p.yaml:2:8: mappings.erp: this should be keys with values`,
+		"mappings:\n  erp: {identity: no}\n":                                             `p.yaml:2:19: mappings.erp.identity: this should be a list`,
 	} {
 		_, err := policyOf(t, text)
 		if err == nil || !strings.Contains(err.Error(), want) {

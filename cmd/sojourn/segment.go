@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -66,6 +67,9 @@ func loadSegment(path string) (d projections.SegmentDocument, file *yamlfile.Doc
 	}
 	if d.Name == "" {
 		return d, file, file.Errorf(nil, "name is missing")
+	}
+	if err := projections.CheckSegmentName(d.Name); err != nil {
+		return d, file, file.Errorf([]string{"name"}, "%s", strings.TrimPrefix(err.Error(), "name: "))
 	}
 	_, err = condition.Compile(d.Condition, condition.Env{Tables: true})
 	if wrong := (*condition.Error)(nil); errors.As(err, &wrong) {

@@ -36,6 +36,7 @@ func TestSegment(t *testing.T) {
 		"name: x\ncondition: stage == \"lost\" &&\n":    `line 1, column`,
 		"name: x\nconditions: true\n":                   `unknown key "conditions"; did you mean "condition"?`,
 		"condition: \"true\"\n":                         `name is missing`,
+		"name: Big One\ncondition: stage == \"lost\"\n": `x.yaml:1:7: "Big One": a segment's name is of lower case letters`,
 		"name: x\ncondition: |\n  true &&\n    now()\n": `line 2, column`,
 	} {
 		status, _, errOut := sojourn(ctx, "segment", "validate", file("x.yaml", text))

@@ -144,6 +144,9 @@ func TestServe(t *testing.T) {
 	if out = ok("trigger", "list", d); strings.Count(out, " paused ") != 3 || !strings.Contains(out, "\nwin-back ") {
 		t.Errorf("the shop's triggers: %s", out)
 	}
+	if out = ok("trigger", "apply", "../../docs/examples/automation/welcome.yaml", d); !strings.Contains(out, "it is paused; sojourn trigger resume welcome") {
+		t.Errorf("one of them applied again: %s", out)
+	}
 	if out = ok("destination", "list", d); strings.Count(out, " disabled ") != 2 {
 		t.Errorf("the shop's destinations: %s", out)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"sojourn/api"
 	"sojourn/automation/trigger"
+	"sojourn/cmd/sojourn/yamlfile"
 	"sojourn/domain/fact"
 )
 
@@ -67,13 +68,13 @@ func newTriggerValidate(r *remote) *cobra.Command {
 			}
 			problems, err := cl.ValidateTrigger(c.Context(), text)
 			for _, pr := range problems {
-				err = errors.Join(err, fmt.Errorf("%s:%d:%d: %s", args[0], pr.Line, pr.Column, pr.Message))
+				err = errors.Join(err, &yamlfile.Error{File: args[0], Line: pr.Line, Column: pr.Column, Message: pr.Message})
 			}
 			if err != nil {
 				return err
 			}
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: trigger %s, which does a %s\n", args[0], d.ID, d.Do.Action())
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: trigger %s, action %s\n", args[0], d.ID, d.Do.Action())
 		return err
 	}
 	return c
@@ -123,7 +124,11 @@ func newTriggerApply(r *remote) *cobra.Command {
 				return err
 			}
 			if !yes {
-				if ok, err := agreed(c); !ok || err != nil {
+				ok, err := agreed(c)
+				if err == nil && !ok {
+					_, err = fmt.Fprintln(c.OutOrStdout(), "nothing is applied")
+				}
+				if !ok || err != nil {
 					return err
 				}
 			}
@@ -132,9 +137,16 @@ func newTriggerApply(r *remote) *cobra.Command {
 				return err
 			}
 		}
-		text := "version %d of trigger %s is in force\n"
+		text := "version %[1]d of trigger %[2]s is in force\n"
 		if !a.Applied {
-			text = "version %d of trigger %s says the same and is in force already\n"
+			text = "version %[1]d of trigger %[2]s says the same and is in force already\n"
+		}
+		t, err := cl.Trigger(c.Context(), a.ID)
+		if err != nil {
+			return err
+		}
+		if t.Paused {
+			text += "it is paused; sojourn trigger resume %[2]s lets it go on\n"
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), text, a.Version, a.ID)
 		return err
@@ -204,7 +216,7 @@ func newTriggerPause(r *remote, paused bool) *cobra.Command {
 	var author, reason string
 	use, short := "resume ID", "Let a trigger go on"
 	if paused {
-		use, short = "pause ID", "Stop a trigger; what happens meanwhile is not sent later"
+		use, short = "pause ID", "Stop a trigger; what waits and what happens meanwhile is not sent later"
 	}
 	c := &cobra.Command{Use: use, Short: short, Args: oneArg("the trigger")}
 	c.Flags().StringVar(&author, "author", "", "`name` of who decides")
@@ -419,14 +431,13 @@ func newTriggerSend(r *remote) *cobra.Command {
 		Use:     "send [DELIVERY]",
 		Short:   "Send by hand what has failed for good or was stale",
 		Example: "  sojourn trigger send 5b91c551-00d5-5553-be83-2bebbc1ae850\n  sojourn trigger send --destination crm\n  sojourn trigger send --state stale --trigger welcome",
-		Args:    cobra.MaximumNArgs(1),
 	}
 	c.Flags().StringVar(&author, "author", "", "`name` of who decides")
 	c.Flags().StringVar(&state, "state", "dead", "of all: dead, or stale")
 	c.Flags().StringVar(&trig, "trigger", "", "all of this `trigger`")
 	c.Flags().StringVar(&destination, "destination", "", "all of this `destination`")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if (len(args) == 1) == (trig+destination != "") {
+		if len(args) > 1 || (len(args) == 1) == (trig+destination != "") {
 			return usageError{errors.New("name a delivery, or with --trigger or --destination all of one")}
 		}
 		cl, err := r.client(true)

@@ -186,6 +186,9 @@ func (m *RecordMapping) Problems() Problems {
 	if s, text := m.Event.Value.(string); m.Event.Value != nil && (!text || s == "") {
 		v.add([]string{"event", "value"}, "the name must be text")
 	}
+	if _, text := m.Event.Value.(string); m.Event.Field != "" && text {
+		v.add([]string{"event"}, "write field: or value:")
+	}
 	if f := m.Time.Format; f != "" && f != RFC3339 && f != Unix && f != UnixMillis &&
 		time.Date(2001, 12, 29, 13, 14, 15, 0, time.UTC).Format(f) == f {
 		v.add([]string{"time", "format"}, "%q is not rfc3339, unix, unix_ms or a layout of Go", f)

@@ -48,6 +48,7 @@ func TestMistakesOfMappings(t *testing.T) {
 		`mappings.erp.time.format: "whenever" is not rfc3339, unix`:           func(m *policy.RecordMapping) { m.Time.Format = "whenever" },
 		`mappings.erp.event.field: "$attribute." is none of`:                  func(m *policy.RecordMapping) { m.Event.Field = "$attribute." },
 		`mappings.erp.event.value: the name must be text`:                     func(m *policy.RecordMapping) { m.Event.Value = 3 },
+		`mappings.erp.event: write field: or value:`:                          func(m *policy.RecordMapping) { m.Event.Value = "Order Completed" },
 		`mappings.erp.identity[1]: an empty path`:                             func(m *policy.RecordMapping) { m.Identity[1] = "" },
 		`mappings.erp.identity[0]: "$kee" is none of`:                         func(m *policy.RecordMapping) { m.Identity[0] = "$kee" },
 		`mappings.erp.properties.total: write field: or value:`:               func(m *policy.RecordMapping) { m.Properties["total"] = policy.RecordField{} },
