@@ -364,12 +364,25 @@ func (a *API) triggerOperations() {
 			return &triggerSchemaOutput{"application/schema+json", b}, nil
 		})
 
+	// goesOn is an error where a trigger that is to go on names what is not there any more.
+	goesOn := func(ctx context.Context, id string) error {
+		s, err := au.Triggers.Get(ctx, id)
+		if err != nil {
+			return a.triggerError("read the trigger", err)
+		}
+		if n := len(s.Versions); n > 0 && s.Paused && s.Versions[n-1].Source != "" {
+			if _, problems := au.Parse(s.Versions[n-1].Source); len(problems) > 0 {
+				return triggerProblems(problems)
+			}
+		}
+		return nil
+	}
 	for _, p := range []struct {
 		what, summary, description string
 		set                        func(ctx context.Context, id, author, reason string) (bool, error)
 	}{
 		{"pause", "Pause a trigger", "What happens while it is paused is recorded as suppressed and not sent on resume; what was planned is not sent.", au.Triggers.Pause},
-		{"resume", "Resume a trigger", "It acts on what is found from then on.", au.Triggers.Resume},
+		{"resume", "Resume a trigger", "It acts on what is found from then on. 422 where it names what is not there any more.", au.Triggers.Resume},
 	} {
 		huma.Register(a.huma, operation(p.what+"-trigger", http.MethodPost, "/triggers/{id}/"+p.what, tag, p.summary, p.description, 404, 429, 503),
 			func(ctx context.Context, in *struct {
@@ -380,6 +393,11 @@ func (a *API) triggerOperations() {
 				} `required:"false"`
 			},
 			) (*triggerOutput, error) {
+				if p.what == "resume" {
+					if err := goesOn(ctx, in.ID); err != nil {
+						return nil, err
+					}
+				}
 				if _, err := p.set(ctx, in.ID, in.Body.Author, in.Body.Reason); err != nil {
 					return nil, a.triggerError(p.what+" the trigger", err)
 				}

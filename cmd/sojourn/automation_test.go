@@ -347,6 +347,14 @@ func TestASegmentStartsATrigger(t *testing.T) {
 			t.Errorf("%v: status %d: %s", args, status, errOut)
 		}
 	}
+	// And goes on only where they are there.
+	status, out, errOut := sojourn(t.Context(), "trigger", "resume", "bought", "--data", s.data)
+	if status != 1 || !strings.Contains(errOut, "buyers") || out != "" {
+		t.Errorf("resume: status %d: %s%s", status, out, errOut)
+	}
+	if status, out, _ = sojourn(t.Context(), "trigger", "list", "--data", s.data); status != 0 || !strings.Contains(out, " paused ") {
+		t.Errorf("list: status %d: %s", status, out)
+	}
 }
 
 // TestTriggersByTheClock: an absence, a schedule, and those who are in a segment

@@ -290,7 +290,9 @@ func keepBackup(stream io.Reader, to string, out, errOut io.Writer) error {
 		return err
 	}
 	dir, name := filepath.Split(to)
-	if i, err := os.Stat(to); err == nil && i.IsDir() {
+	if i, err := os.Stat(to); name == "" && err != nil {
+		return usageError{fmt.Errorf("--to: the directory %s is not there", to)}
+	} else if err == nil && i.IsDir() {
 		dir, name = to, "sojourn-"+time.Now().UTC().Format("20060102T150405Z")+".tar"
 	}
 	to = filepath.Join(dir, name)

@@ -37,7 +37,11 @@ func eventsOf(t *testing.T, dir string) []eventstore.Recorded {
 func TestBackup(t *testing.T) {
 	source := dataWith(t, "a", 500)
 	into := t.TempDir()
-	status, out, errOut := sojourn(t.Context(), "backup", "--data", source, "--to", into)
+	status, out, errOut := sojourn(t.Context(), "backup", "--data", source, "--to", filepath.Join(into, "none")+"/")
+	if status != 2 || !strings.Contains(errOut, "the directory "+filepath.Join(into, "none")+"/ is not there") {
+		t.Errorf("into a directory that is not there: %d %s %s", status, out, errOut)
+	}
+	status, out, errOut = sojourn(t.Context(), "backup", "--data", source, "--to", into)
 	if status != 0 || !strings.Contains(out, "holds the log up to position 600") {
 		t.Fatalf("%d %s %s", status, out, errOut)
 	}
