@@ -94,9 +94,9 @@ type decoder struct {
 	// until then its rows could not be written anyway.
 	hurry   bool
 	written func() bool
-	rows  *warehouse.TouchpointBlock
-	shard Shard // of the rows
-	text  []byte
+	rows    *warehouse.TouchpointBlock
+	shard   Shard // of the rows
+	text    []byte
 	// enough is set by the fold to end the batch here.
 	enough atomic.Bool
 }
