@@ -46,6 +46,9 @@ func (f follower) Arrivals(ctx context.Context, after eventstore.Position) iter.
 
 func (f follower) arrival(e eventstore.Recorded) (v Arrival, ok bool, err error) {
 	v = Arrival{Position: e.Position, RecordedAt: e.RecordedAt, EventID: e.ID}
+	if !domain.Ours(e.Stream, e.Type) {
+		return v, false, nil
+	}
 	switch e.Type {
 	case domain.TypeTouchpoint, domain.TypeJoin:
 		if e.Repeat {

@@ -38,11 +38,12 @@ func (s shelf) Wait(ctx context.Context, _ eventstore.Position) error {
 
 func TestFollow(t *testing.T) {
 	at := domain.MillisOf(noon)
+	keyer := domain.NewKeyer(make([]byte, domain.KeySize))
 	touch := func(pos eventstore.Position, h domain.Header, data string) eventstore.Recorded {
 		h.OccurredAt, h.Source = at, "shop"
 		return eventstore.Recorded{
 			NewEvent: eventstore.NewEvent{ID: uuid.New(), Type: domain.TypeTouchpoint, Metadata: h.Append(nil), Data: []byte(data)},
-			Position: pos, RecordedAt: noon,
+			Position: pos, RecordedAt: noon, Stream: keyer.Stream(h.Subject()),
 		}
 	}
 	meta, err := json.Marshal(map[string]any{"v": 1, "code": "bad_time", "source": "shop", "received_at": int64(at)})
@@ -56,6 +57,7 @@ func TestFollow(t *testing.T) {
 		touch(2, domain.Header{Kind: domain.Track, UserID: "42", Name: "Order Completed"}, `{"context":{"library":{"name":"analytics-swift"}}}`),
 		repeat,
 		{NewEvent: eventstore.NewEvent{Type: domain.TypePolicyApplied}, Position: 4},
+		{NewEvent: eventstore.NewEvent{Type: domain.TypeTouchpoint, Data: []byte(`{}`)}, Stream: "invoice-1", Position: 4}, // somebody else's
 		{NewEvent: eventstore.NewEvent{Type: domain.TypeReject, Metadata: meta, Data: []byte(`{"x":1}`)}, Position: 5},
 		touch(6, domain.Header{Kind: domain.Track, UserID: "42", Name: "Thing"}, `{}`),
 	}}

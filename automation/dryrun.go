@@ -247,6 +247,7 @@ func (d *dry) asKnown(ctx context.Context, t inForce, head eventstore.Position, 
 func (d *dry) offers(r *eventstore.Recorded, t inForce, news bool) ([]*offered, error) {
 	b := &batch{engine: d.engine, triggers: []inForce{t}, read: true}
 	switch {
+	case !domain.Ours(r.Stream, r.Type):
 	case r.Type == domain.TypeTouchpoint || r.Type == domain.TypeJoin:
 		if t.On.Touchpoint == nil || r.Repeat {
 			return nil, nil
@@ -305,6 +306,9 @@ func (d *dry) asOccurred(ctx context.Context, t inForce, head eventstore.Positio
 		}
 		switch r.Type {
 		case domain.TypeStageWithdrawn, domain.TypeTierWithdrawn, domain.TypeStatusWithdrawn, domain.TypeSegmentWithdrawn:
+			if !domain.Ours(r.Stream, r.Type) {
+				continue
+			}
 			s, err := readStatement(r.Data)
 			if err != nil {
 				return err

@@ -45,6 +45,9 @@ func (b *batch) inForce() []inForce {
 
 // add takes the next event of the log.
 func (b *batch) add(ctx context.Context, r *eventstore.Recorded) error {
+	if !domain.Ours(r.Stream, r.Type) {
+		return nil
+	}
 	switch r.Type {
 	case TypeApplied, TypePaused, TypeResumed, TypeSettings:
 		if r.Stream != Stream {

@@ -217,7 +217,9 @@ func GuardCustomer(stream string) (id uuid.UUID, ok bool) {
 }
 
 // FeedbackStream is the stream of what people did about an entry of feedback.
-func FeedbackStream(event uuid.UUID) string { return "feedback-" + event.String() }
+func FeedbackStream(event uuid.UUID) string { return feedbackStreams + event.String() }
+
+const feedbackStreams = "feedback-"
 
 // StatementStream is the stream of what Sojourn said of a customer.
 func StatementStream(customer uuid.UUID) string { return "statements-" + customer.String() }
@@ -234,6 +236,28 @@ func customerOf(stream, prefix string) (uuid.UUID, bool) {
 	}
 	id, err := uuid.Parse(s)
 	return id, err == nil
+}
+
+// Ours reports whether an event stands in a stream where Sojourn writes such. Others may
+// write what they like into streams of their own, with any type: what folds the log
+// passes over it.
+func Ours(stream, typ string) (ours bool) {
+	switch typ {
+	case TypeTouchpoint, TypeJoin:
+		_, ours = SubjectStream(stream)
+	case TypeStageEntered, TypeStageWithdrawn, TypeTierEntered, TypeTierWithdrawn, TypeStatusEntered, TypeStatusWithdrawn,
+		TypeSegmentEntered, TypeSegmentLeft, TypeSegmentWithdrawn:
+		_, ours = StatementCustomer(stream)
+	case TypeLoyaltyCommand:
+		_, ours = GuardCustomer(stream)
+	case TypeIdentityMerged, TypeIdentitySplit:
+		ours = stream == StreamIdentity
+	case TypeFeedbackHandled:
+		ours = strings.HasPrefix(stream, feedbackStreams)
+	default:
+		ours = true
+	}
+	return ours
 }
 
 // StatementID is made of a statement's stream, revision and content, so that a

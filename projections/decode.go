@@ -153,6 +153,9 @@ func (d *decoder) keep(s string) string {
 
 func (d *decoder) decode(e *eventstore.Recorded, a *arrival) {
 	a.position, a.recordedAt = e.Position, domain.MillisOf(e.RecordedAt)
+	if !domain.Ours(e.Stream, e.Type) {
+		return
+	}
 	switch e.Type {
 	case domain.TypeTouchpoint, domain.TypeJoin:
 		if !e.Repeat {

@@ -243,7 +243,7 @@ func TestSaveRefuses(t *testing.T) {
 		"url: \"\"":                      with(func(d *Destination) { d.URL = "" }),
 		"url: a user and a password":     with(func(d *Destination) { d.URL = "https://u:p@x.example/" }),
 		"rate: -1":                       with(func(d *Destination) { d.Rate = -1 }),
-		"timeout_ms: 1 ":                 with(func(d *Destination) { d.TimeoutMillis = 1 }),
+		"timeout_ms: 1ms ":               with(func(d *Destination) { d.TimeoutMillis = 1 }),
 		"concurrency: 1000":              with(func(d *Destination) { d.Concurrency = 1000 }),
 		"smtp: belongs to kind email":    with(func(d *Destination) { d.SMTP = smtp().SMTP }),
 		"127.0.0.1 is not public":        with(func(d *Destination) { d.URL = "http://127.0.0.1/" }),

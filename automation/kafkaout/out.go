@@ -241,6 +241,9 @@ func (s *Sender) pass(ctx context.Context) error {
 
 // wants reports whether an event goes to a topic.
 func (s *Sender) wants(e *eventstore.Recorded) bool {
+	if !domain.Ours(e.Stream, e.Type) {
+		return false
+	}
 	switch e.Type {
 	case domain.TypeTouchpoint, domain.TypeJoin:
 		return s.config.Touchpoints != "" && !e.Repeat

@@ -263,9 +263,13 @@ func TestTouchpoints(t *testing.T) {
 		Kind: domain.Track, Source: "shop", MessageID: "m", UserID: "1", Name: "Viewed", BatchContext: `{"ip":"10.0.0.1"}`,
 		OccurredAt: 1_772_359_200_000, ReceivedAt: 1_772_359_201_000,
 	}
-	b.append("s1", eventstore.NewEvent{ID: uuid.New(), Type: domain.TypeTouchpoint, Metadata: h.Append(nil), Data: []byte(`{"event":"Viewed"}`)})
+	keyer := domain.NewKeyer(make([]byte, domain.KeySize))
+	stream := keyer.Stream(h.Subject())
+	b.append("invoice-1", eventstore.NewEvent{ID: uuid.New(), Type: domain.TypeTouchpoint, Data: []byte("somebody else's")})
+	b.append(stream, eventstore.NewEvent{ID: uuid.New(), Type: domain.TypeTouchpoint, Metadata: h.Append(nil), Data: []byte(`{"event":"Viewed"}`)})
 	h.UserID = "2"
-	b.append("s2", eventstore.NewEvent{ID: uuid.New(), Type: domain.TypeJoin, Metadata: h.Append(nil), Data: []byte(`{}`)})
+	stream = keyer.Stream(h.Subject())
+	b.append(stream, eventstore.NewEvent{ID: uuid.New(), Type: domain.TypeJoin, Metadata: h.Append(nil), Data: []byte(`{}`)})
 	b.say(1)
 	b.start(func(c *Config) {
 		c.Touchpoints, c.Customers = b.touchpoints, known{"user:1": customer(1)}
@@ -276,7 +280,7 @@ func TestTouchpoints(t *testing.T) {
 		t.Fatalf("%d touchpoints", len(got))
 	}
 	slices.SortFunc(got, func(x, y *kgo.Record) int { return strings.Compare(header(x, "ce_type"), header(y, "ce_type")) })
-	if string(got[0].Key) != "s2" {
+	if string(got[0].Key) != stream {
 		t.Errorf("a touchpoint of nobody has the key %s", got[0].Key)
 	}
 	r := got[1]

@@ -116,16 +116,21 @@ func TestESDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sub.Close() }()
-	for _, e := range []esdb.EventData{
-		{EventType: "InvoiceSent", ContentType: esdb.ContentTypeJson, Data: []byte(`{"total": 1}`)},
-		{EventType: domain.TypeTouchpoint, Data: []byte{0xff}}, // and looks like one of Sojourn's
-		{EventType: domain.TypeStageEntered, Data: nil},
+	foreign := []esdb.EventData{{EventType: "InvoiceSent", ContentType: esdb.ContentTypeJson, Data: []byte(`{"total": 1}`)}}
+	for _, typ := range []string{ // and look like some of Sojourn's
+		domain.TypeTouchpoint, domain.TypeStageEntered, domain.TypeSegmentWithdrawn, domain.TypeIdentityMerged,
+		domain.TypeLoyaltyCommand, domain.TypeFeedbackHandled,
 	} {
+		foreign = append(foreign, esdb.EventData{EventType: typ, Data: []byte{0xff}})
+	}
+	header := domain.Header{Kind: domain.Track, OccurredAt: 1, ReceivedAt: 1, Source: "theirs", MessageID: "1", UserID: "nobody", Name: "Order Completed"}
+	foreign = append(foreign, esdb.EventData{EventType: domain.TypeTouchpoint, Data: []byte(`{}`), Metadata: header.Append(nil)})
+	for _, e := range foreign {
 		if _, err := c.AppendToStream(ctx, "invoice-1", esdb.AppendToStreamOptions{}, e); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for n := 0; n < 3; {
+	for n := 0; n < len(foreign); {
 		e := sub.Recv()
 		if e.SubscriptionDropped != nil {
 			t.Fatal(e.SubscriptionDropped.Error)
@@ -135,6 +140,10 @@ func TestESDB(t *testing.T) {
 		}
 	}
 	demo(data, "25")
+	eventually(t, "automation goes on", func() bool { return strings.Contains(s.text(t, "/metrics"), "\nsojourn_automation_acting 1\n") })
+	if names := s.text(t, "/api/v1/event-names"); strings.Contains(names, "theirs") {
+		t.Errorf("a touchpoint of others is in the views: %s", names)
+	}
 	if status, out, errOut := sojourn(ctx, "verify", "--data="+data); status != 0 {
 		t.Errorf("verify: %d %s %s", status, out, errOut)
 	}

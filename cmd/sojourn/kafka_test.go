@@ -84,9 +84,9 @@ func TestKafkaConfigMistakes(t *testing.T) {
 		strings.Replace(good, "source: b", "source: b, mapping: {}", 1):                           "kafka.topics[0].mapping: a Segment message needs none",
 		strings.Replace(good, "source: b", "source: b, mapping: erp", 1):                          "kafka.topics[0].mapping: a Segment message needs none",
 		strings.Replace(good, "source: b", "source: b, format: json, mapping: ERP orders", 1):     `kafka.topics[0].mapping: "ERP orders" is no name of a mapping`,
-		strings.Replace(good, "source: b", "source: b, format: json, mapping: [erp]", 1):          "c.yaml:3:56: this should be keys with values",
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: [erp]", 1):          "c.yaml:3:56: kafka.topics[0].mapping: this should be keys with values",
 		strings.Replace(good, "source: b", "source: b, format: json, mapping: {usr: a}", 1):       `c.yaml:3:57: unknown key "usr" under kafka.topics[0].mapping; did you mean "user"?`,
-		strings.Replace(good, "source: b", "source: b, format: json, mapping: {user: [a]}", 1):    "c.yaml:3:63: this should be text",
+		strings.Replace(good, "source: b", "source: b, format: json, mapping: {user: [a]}", 1):    "c.yaml:3:63: kafka.topics[0].mapping.user: this should be text",
 		strings.Replace(good, "source: b", "source: b, format: json, mapping: {user: $hdr.a}", 1): `kafka.topics[0].mapping.user: "$hdr.a" is none of`,
 		strings.Replace(good, "source: b", "source: b, format: json", 1):                          "kafka.topics[0].mapping: JSON needs one",
 	} {

@@ -74,8 +74,8 @@ func startServer(t *testing.T, data string, more ...string) running {
 	}
 }
 
-// get asks the API and reads the answer into v.
-func (r running) get(t *testing.T, path string, v any) {
+// text asks the API.
+func (r running) text(t *testing.T, path string) string {
 	t.Helper()
 	token, err := os.ReadFile(filepath.Join(r.data, "admin-token"))
 	if err != nil {
@@ -95,7 +95,14 @@ func (r running) get(t *testing.T, path string, v any) {
 	if err != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %s %v %s", path, res.Status, err, b)
 	}
-	if err := json.Unmarshal(b, v); err != nil {
+	return string(b)
+}
+
+// get asks the API and reads the answer into v.
+func (r running) get(t *testing.T, path string, v any) {
+	t.Helper()
+	b := r.text(t, path)
+	if err := json.Unmarshal([]byte(b), v); err != nil {
 		t.Fatalf("%v in %s", err, b)
 	}
 }
