@@ -82,7 +82,7 @@ func (t *Trigger) Decide(c *Candidate, s *Situation) Decision {
 		return d
 	}
 	at := t.sendAt(c.Offered, s.Zone)
-	if d.Suppress = t.bounded(at, s, 0, c.Delivery); d.Suppress == "" {
+	if d.Suppress = t.bounded(at, s, nil, c.Delivery); d.Suppress == "" {
 		d.SendAt = at
 	}
 	return d
@@ -104,12 +104,12 @@ func (t *Trigger) sendAt(offered domain.Millis, zone *time.Location) domain.Mill
 // Again asks the limits that a merge may have put into the way of a planned
 // delivery: of two under one limit the later planned is suppressed.
 func (t *Trigger) Again(d *fact.Delivery, h *fact.History, global *Bound) fact.Reason {
-	return t.bounded(d.PlannedAt, &Situation{History: h, Global: global}, d.Place, d.First.Delivery)
+	return t.bounded(d.PlannedAt, &Situation{History: h, Global: global}, d, d.First.Delivery)
 }
 
 // bounded asks the limits that count, for a send at an instant, against the
-// sends that were planned before a place in the log (0: all).
-func (t *Trigger) bounded(at domain.Millis, s *Situation, before uint64, self uuid.UUID) fact.Reason {
+// sends that were planned before another delivery (nil: all).
+func (t *Trigger) bounded(at domain.Millis, s *Situation, before *fact.Delivery, self uuid.UUID) fact.Reason {
 	count := func(trigger string, per domain.Millis) int {
 		return s.History.Sends(trigger, at-per, at, before, self)
 	}

@@ -294,7 +294,7 @@ func TestLimitsAreNeverExceeded(t *testing.T) {
 		}
 		shuffled := rapid.Permutation(slices.Concat(facts, facts)).Draw(t, "order")
 		a, b := fact.Fold(facts), fact.Fold(shuffled)
-		if x, y := a.Sends("t", math.MinInt64, math.MaxInt64, 0, uuid.Nil), b.Sends("t", math.MinInt64, math.MaxInt64, 0, uuid.Nil); x != y || x != len(facts) {
+		if x, y := a.Sends("t", math.MinInt64, math.MaxInt64, nil, uuid.Nil), b.Sends("t", math.MinInt64, math.MaxInt64, nil, uuid.Nil); x != y || x != len(facts) {
 			t.Fatalf("%d, %d and %d sends", x, y, len(facts))
 		}
 	})

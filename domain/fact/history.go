@@ -1,6 +1,7 @@
 package fact
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 
@@ -38,8 +39,8 @@ type Delivery struct {
 	Reason            Reason // where it is suppressed
 	// Sent says that an attempt was begun in any round.
 	Sent bool
-	// Place is the position of the fact that planned it.
-	Place uint64
+	// Decided is the time of the fact that planned it.
+	Decided domain.Millis
 
 	at uint64 // the position of the last fact
 }
@@ -124,7 +125,7 @@ func (d *Delivery) Apply(e *Entry) bool {
 	switch e.Kind {
 	case Planned:
 		d.Round, d.Attempts, d.State, d.Reason = e.Round, 0, StatePlanned, ""
-		d.PlannedAt, d.SendAt, d.Place = e.SendAt, e.SendAt, e.Position
+		d.PlannedAt, d.SendAt, d.Decided = e.SendAt, e.SendAt, e.At
 	case Attempted:
 		d.State, d.Attempts, d.Sent = StateAttempted, e.Number, true
 		d.Total++
@@ -154,16 +155,25 @@ func (h *History) Arm(trigger string) (Arm, bool) {
 	return a.arm, a.mixed
 }
 
+// earlier says of two deliveries which was planned before the other; of those of one
+// instant, which stand in the log as chance has it, the lower id.
+func (d *Delivery) earlier(than *Delivery) bool {
+	if d.Decided != than.Decided {
+		return d.Decided < than.Decided
+	}
+	return bytes.Compare(d.First.Delivery[:], than.First.Delivery[:]) < 0
+}
+
 // Sends counts the planned sends of a trigger (of all where it is empty) in
-// (after, until] that stand before a place in the log, 0 for all; without the
+// (after, until] that were decided before another delivery, nil for all; without the
 // delivery of an id.
-func (h *History) Sends(trigger string, after, until domain.Millis, before uint64, without uuid.UUID) int {
+func (h *History) Sends(trigger string, after, until domain.Millis, before *Delivery, without uuid.UUID) int {
 	n := 0
 	for _, d := range h.order {
 		if !d.Counts() || trigger != "" && d.First.Trigger != trigger || d.First.Delivery == without {
 			continue
 		}
-		if d.PlannedAt > after && d.PlannedAt <= until && (before == 0 || d.Place < before) {
+		if d.PlannedAt > after && d.PlannedAt <= until && (before == nil || d.earlier(before)) {
 			n++
 		}
 	}
