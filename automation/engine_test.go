@@ -577,6 +577,7 @@ func TestAMergeBringsTwoUnderOneLimit(t *testing.T) {
 	w.apply(welcome(trigger.Limits{Once: true, QuietHours: &trigger.Hours{From: "11:00", To: "13:00"}}))
 	a, b := w.person("a"), w.person("b")
 	w.buys(a, "lead", "first_purchase")
+	w.run(w.clock + 1)
 	w.buys(b, "lead", "first_purchase")
 	w.settle()
 	// What was said of b is said of a now.
