@@ -55,6 +55,7 @@ func TestPolicyFile(t *testing.T) {
 }
 
 func TestPolicyMistakes(t *testing.T) {
+	levels := "satisfaction:\n  service:\n    levels:\n      - {level: vip, tiers: [gold, golden]}\n"
 	for text, want := range map[string]string{
 		"currncy: EUR\n":                         `p.yaml:1:1: unknown key "currncy"; did you mean "currency"?`,
 		"currency: euro\n":                       `p.yaml:1:11: currency: "euro" is no currency`,
@@ -65,23 +66,23 @@ func TestPolicyMistakes(t *testing.T) {
 		"events:\n  - nme: A\n":                  `p.yaml:2:5: unknown key "nme" under events[0]; did you mean "name"?`,
 		"events:\n\t- name: A\n":                 `p.yaml:2:1: `,
 		"channels:\n  - {channel: pigeon}\n":     `p.yaml:2:15: channels[0].channel: "pigeon" is no channel`,
-		"satisfaction:\n  service:\n    levels:\n      - {level: vip, tiers: [gold, golden]}\n": `p.yaml:4:36: satisfaction.service.levels[0].tiers[1]: "golden" is no tier of a loyalty programme of this policy: did you mean gold?`,
-		"events: none\n":                       `p.yaml:1:9: events: this should be a list`,
-		"identity: {joins: [user]}\n":          `p.yaml:1:12: unknown key "joins" under identity; did you mean "join"?`,
-		"identity:\n  join: [user, user]\n":    `p.yaml:2:16: identity.join[1]: "user" is listed already`,
-		"identity:\n  limits: {email: -1}\n":   `p.yaml:2:19: identity.limits.email: -1 is below zero`,
-		"identity:\n  limits: {email: many}\n": `p.yaml:2:19: identity.limits.email: this should be a whole number`,
-		"identity:\n  limits: {user: 1.5}\n":   `p.yaml:2:18: identity.limits.user: this should be a whole number`,
-		"lifecycle: {at_risk_days: 60.5}\n":    `p.yaml:1:27: lifecycle.at_risk_days: this should be a whole number`,
-		"identity:\n  nobody: [guest, \"\"]\n": `p.yaml:2:19: identity.nobody[1]: is empty`,
-		"standard: true\nstandard: false\n":    `p.yaml:2:1: `,
-		"mappings:\n  erp: {usr: a}\n":         `p.yaml:2:9: unknown key "usr" under mappings.erp; did you mean "user"?`,
-		"mappings:\n  erp: {user: $hdr.a}\n":   `p.yaml:2:15: mappings.erp.user: "$hdr.a" is none of $key`,
+		"events: none\n":                         `p.yaml:1:9: events: this should be a list`,
+		"identity: {joins: [user]}\n":            `p.yaml:1:12: unknown key "joins" under identity; did you mean "join"?`,
+		"identity:\n  join: [user, user]\n":      `p.yaml:2:16: identity.join[1]: "user" is listed already`,
+		"identity:\n  limits: {email: -1}\n":     `p.yaml:2:19: identity.limits.email: -1 is below zero`,
+		"identity:\n  limits: {email: many}\n":   `p.yaml:2:19: identity.limits.email: this should be a whole number`,
+		"identity:\n  limits: {user: 1.5}\n":     `p.yaml:2:18: identity.limits.user: this should be a whole number`,
+		"lifecycle: {at_risk_days: 60.5}\n":      `p.yaml:1:27: lifecycle.at_risk_days: this should be a whole number`,
+		"identity:\n  nobody: [guest, \"\"]\n":   `p.yaml:2:19: identity.nobody[1]: is empty`,
+		"standard: true\nstandard: false\n":      `p.yaml:2:1: `,
+		"mappings:\n  erp: {usr: a}\n":           `p.yaml:2:9: unknown key "usr" under mappings.erp; did you mean "user"?`,
+		"mappings:\n  erp: {user: $hdr.a}\n":     `p.yaml:2:15: mappings.erp.user: "$hdr.a" is none of $key`,
 		"mappings:\n  erp:\n    properties:\n      total: {field: sum, kind: decimal}\n": `p.yaml:4:33: mappings.erp.properties.total.kind: "decimal" is not string or number`,
 		"mappings:\n  erp:\n    properties:\n      total: {kind: number}\n":              `p.yaml:4:7: mappings.erp.properties.total: write field: or value:`,
 		"mappings:\n  ERP: {user: a}\n":                                                  `p.yaml:2:3: mappings.ERP: "ERP" is no name of a mapping`,
 		"mappings:\n  erp: orders\n":                                                     `p.yaml:2:8: mappings.erp: this should be keys with values`,
 		"mappings:\n  erp: {identity: no}\n":                                             `p.yaml:2:19: mappings.erp.identity: this should be a list`,
+		levels:                                                                           `p.yaml:4:36: satisfaction.service.levels[0].tiers[1]: "golden" is no tier of a loyalty programme of this policy: did you mean gold?`,
 	} {
 		_, err := policyOf(t, text)
 		if err == nil || !strings.Contains(err.Error(), want) {
