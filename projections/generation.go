@@ -59,6 +59,8 @@ type generation struct {
 	logger *slog.Logger
 	// changed is told whenever the checkpoint has moved.
 	changed func()
+	// flushing, where not nil, is told when a flush begins, true, and when it has ended.
+	flushing func(bool)
 
 	fold *fold
 	// rows, where not nil, is the block that takes the next touchpoints; the other
@@ -368,6 +370,9 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 	if err := f.wake(g.state, clock); err != nil {
 		return err
 	}
+	if g.flushing != nil {
+		g.flushing(true)
+	}
 	fl, err := f.flush(clock, func() *pebble.Batch { return g.state.db.NewBatch() })
 	if err != nil {
 		return err
@@ -394,7 +399,11 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 	go func(done chan<- error) {
 		once := sync.OnceFunc(func() { close(spoken) })
 		defer once()
-		done <- g.write(context.WithoutCancel(ctx), ctx, fl, reconciled, once)
+		err := g.write(context.WithoutCancel(ctx), ctx, fl, reconciled, once)
+		if g.flushing != nil {
+			g.flushing(false)
+		}
+		done <- err
 	}(g.writing)
 	return nil
 }

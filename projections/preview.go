@@ -96,6 +96,7 @@ type previews struct {
 	mu      sync.Mutex
 	all     []*preview // the one that began last is the last
 	running *preview
+	flushes atomic.Pointer[chan bool] // of the one under way
 	work    sync.WaitGroup
 }
 
@@ -155,6 +156,22 @@ func (v *Views) StartPreview(p policy.Policy, since time.Time) (Preview, error) 
 		run.cancel()
 	})
 	return run.now(), nil
+}
+
+// flushing tells the preview under way that a flush begins or has ended.
+func (s *previews) flushing(begins bool) {
+	to := s.flushes.Load()
+	for to != nil {
+		select {
+		case *to <- begins:
+			return
+		default:
+		}
+		select {
+		case <-*to: // nobody has heard it, and now it is old
+		default:
+		}
+	}
 }
 
 // previewable says why there can be no preview now, if there cannot.
@@ -257,7 +274,11 @@ func (v *Views) preview(ctx context.Context, p policy.Policy, since time.Time, r
 	}
 	var report *PreviewReport
 	if v.cfg.Preview != nil {
+		flushes := make(chan bool, 1)
+		t.Flushing = flushes
+		v.previews.flushes.Store(&flushes)
 		report, err = v.cfg.Preview(ctx, t, progress)
+		v.previews.flushes.Store(nil)
 	} else {
 		report, err = t.run(ctx, &politeLog{v.cfg.Store, v}, v.cfg.Keyer, true, v.logger, progress)
 	}

@@ -30,6 +30,10 @@ type PreviewTask struct {
 	Applied   []loyalty.AppliedPolicy
 	Candidate policy.Policy
 	Since     time.Time
+	// Flushing says when the views that answer begin a flush, true, and when they have
+	// done it; of several the last. Whoever does the task elsewhere may stand aside
+	// meanwhile: a flush needs all processors for a moment.
+	Flushing <-chan bool `json:"-"`
 }
 
 // PreviewLog is the log as a preview needs it.

@@ -246,7 +246,7 @@ func (v *Views) openGeneration(ctx context.Context, n warehouse.Generation, rule
 	}
 	g := &generation{
 		number: n, rules: rules, store: v.cfg.Store, keyer: v.cfg.Keyer,
-		sink: tables{v.cfg.DB, n, v.cfg.Shard}, shard: v.cfg.Shard, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
+		sink: tables{v.cfg.DB, n, v.cfg.Shard}, shard: v.cfg.Shard, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, flushing: v.previews.flushing, trouble: v.setTrouble,
 	}
 	if err := g.recover(ctx); err != nil {
 		if at := s.checkpoint(); at.Fold == 0 || at.Fold == foldVersion {

@@ -220,7 +220,7 @@ func (v *Views) openPart(ctx context.Context, of *laidOut) (*generation, error) 
 	shard := Shard{max(v.cfg.Shard.Index, 1), of.Shards}
 	g := &generation{
 		number: number, shard: shard, rules: v.rulesOfGeneration(of), store: v.cfg.Store, keyer: v.cfg.Keyer,
-		sink: tables{v.cfg.DB, number, shard}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble,
+		sink: tables{v.cfg.DB, number, shard}, state: s, now: v.cfg.Now, logger: v.logger, changed: v.moved.send, flushing: v.previews.flushing, trouble: v.setTrouble,
 		fence:  &fence{store: v.cfg.Store, stream: domain.WorkerStream(of.Generation, shard.Index, shard.Of), worker: uuid.New()},
 		broken: true,
 	}
@@ -241,7 +241,7 @@ func (v *Views) openReader(of *laidOut) (*generation, error) {
 	}
 	g := &generation{
 		number: number, reader: true, rules: rules, store: v.cfg.Store, keyer: v.cfg.Keyer, sink: NullSink{}, state: s,
-		now: v.cfg.Now, logger: v.logger, changed: v.moved.send, trouble: v.setTrouble, broken: true,
+		now: v.cfg.Now, logger: v.logger, changed: v.moved.send, flushing: v.previews.flushing, trouble: v.setTrouble, broken: true,
 	}
 	return g, nil
 }

@@ -21,7 +21,7 @@ func newBench() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure how fast this machine runs Sojourn",
-		Long: "Takes the twelve figures that docs/performance.md describes, each beside a yardstick of the\n" +
+		Long: "Takes the thirteen figures that docs/performance.md describes, each beside a yardstick of the\n" +
 			"same minute, in rounds that take turns. It takes some minutes and 15 GB of disk, makes a folder\n" +
 			"in --dir and removes it, and starts servers of its own on free ports of 127.0.0.1. The exit\n" +
 			"status says whether the figures were taken, not how good they are.",

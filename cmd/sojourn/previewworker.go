@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +52,9 @@ type previewOutput struct {
 const (
 	// previewProgressEvery is how often the process says how far it is.
 	previewProgressEvery = 100 * time.Millisecond
+	// previewYields is for how long the process stands still at most while the views
+	// are flushed. Then it has as long to itself.
+	previewYields = 250 * time.Millisecond
 	// minPreviewMemory is the least that the process tries to do with.
 	minPreviewMemory = 256 << 20
 )
@@ -82,8 +86,9 @@ func runPreviewWorker(ctx context.Context, in *previewInput, progress func(done,
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, exe, previewCommand)
-	// A quarter of what this process sets itself for a goal.
-	cmd.Env = append(os.Environ(), "GOGC=100", "GOMEMLIMIT="+strconv.FormatInt(max(debug.SetMemoryLimit(-1)/4, minPreviewMemory), 10))
+	// Most of what it takes it has for good: a collection finds little. At most it has
+	// a quarter of what this process sets itself for a goal.
+	cmd.Env = append(os.Environ(), "GOGC=400", "GOMEMLIMIT="+strconv.FormatInt(max(debug.SetMemoryLimit(-1)/4, minPreviewMemory), 10))
 	cmd.SysProcAttr = previewAttributes()
 	cmd.WaitDelay = time.Second
 	var head headWriter
@@ -99,6 +104,11 @@ func runPreviewWorker(ctx context.Context, in *previewInput, progress func(done,
 	if err != nil {
 		return nil, fmt.Errorf("start the process of the preview: %w", err)
 	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go yield(in.Task.Flushing, ended, func(s os.Signal) {
+		_ = cmd.Process.Signal(s) // it may have ended
+	})
 	var last previewOutput
 	// Where it does not take the task or say anything any more, it has ended.
 	if err = json.NewEncoder(stdin).Encode(in); err == nil {
@@ -129,6 +139,35 @@ func runPreviewWorker(ctx context.Context, in *previewInput, progress func(done,
 		reason = "it was killed, as the system does where memory is short; the preview can be started again"
 	}
 	return nil, fmt.Errorf("the process that computed it has ended before its time (%s): %s", cmd.ProcessState, reason)
+}
+
+// yield stops a process while the views are flushed, which is when those who send
+// events feel what else goes on: for previewYields at most, and never for longer than
+// the process then has to itself.
+func yield(flushing <-chan bool, ended <-chan struct{}, signal func(os.Signal)) {
+	var stopped, free time.Time // stopped: zero while it runs; free: from then on it may be stopped
+	over := time.NewTimer(0)
+	<-over.C
+	for {
+		flush := false
+		select {
+		case <-ended:
+			return // killed, or about to end
+		case flush = <-flushing:
+		case <-over.C:
+		}
+		now := time.Now()
+		switch {
+		case flush && stopped.IsZero() && !now.Before(free):
+			signal(syscall.SIGSTOP)
+			stopped = now
+			over.Reset(previewYields)
+		case !flush && !stopped.IsZero():
+			signal(syscall.SIGCONT)
+			over.Stop()
+			stopped, free = time.Time{}, now.Add(now.Sub(stopped))
+		}
+	}
 }
 
 // headWriter keeps the beginning of what is written to it.

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sojourn/domain/policy"
@@ -153,4 +156,37 @@ func TestPreviewWorkerFails(t *testing.T) {
 			t.Errorf("%.100q: %d, %v, %.100q", said, n, err, w.reason())
 		}
 	}
+}
+
+// TestPreviewYields has the process of a preview stand still while the views are
+// flushed, and never for longer than it then has to itself.
+func TestPreviewYields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		flushing, ended := make(chan bool), make(chan struct{})
+		var got []string
+		began := time.Now()
+		go yield(flushing, ended, func(s os.Signal) { got = append(got, fmt.Sprint(time.Since(began).Milliseconds(), " ", s)) })
+		at := func(ms int, begins bool) {
+			<-time.After(time.Until(began.Add(time.Duration(ms) * time.Millisecond)))
+			flushing <- begins
+		}
+		at(100, true)
+		at(130, false) // 30 ms
+		at(140, true)  // too soon
+		at(150, false)
+		at(600, true) // hangs
+		at(900, false)
+		at(1000, true) // too soon
+		at(1100, true) // without an end of the one before
+		at(1110, true)
+		at(1200, false)
+		at(1300, false)
+		at(2000, true)
+		close(ended)
+		synctest.Wait()
+		want := []string{"100 stopped (signal)", "130 continued", "600 stopped (signal)", "850 continued", "1100 stopped (signal)", "1200 continued", "2000 stopped (signal)"}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
 }

@@ -1,4 +1,4 @@
-// Package bench measures how fast Sojourn is: eleven figures, each beside a
+// Package bench measures how fast Sojourn is: thirteen figures, each beside a
 // yardstick taken on the same machine in the same minute. docs/performance.md
 // says what each figure means.
 package bench
@@ -21,7 +21,7 @@ import (
 // Config says what is measured, and on how much. Zero fields take their
 // defaults.
 type Config struct {
-	// Figures are the numbers of those to take, 1 to 11; all where it is empty.
+	// Figures are the numbers of those to take, 1 to 13; all where it is empty.
 	Figures []int
 	// Events is how many events one replay reads, and how many a million stands
 	// for (default 1,000,000).
@@ -76,11 +76,11 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Rounds, 5, 1)
 	c.Held = max(c.Held, c.Events)
 	if len(c.Figures) == 0 {
-		c.Figures = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+		c.Figures = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}
 	}
 	for _, f := range c.Figures {
-		if f < 1 || f > 12 {
-			return c, fmt.Errorf("there is no figure %d: they are 1 to 12", f)
+		if f < 1 || f > 13 {
+			return c, fmt.Errorf("there is no figure %d: they are 1 to 13", f)
 		}
 	}
 	if c.Dir == "" {
@@ -142,6 +142,7 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		{[]int{10}, b.funnel},
 		{[]int{11}, b.shuffled},
 		{[]int{12}, b.acting},
+		{[]int{13}, b.preview},
 	} {
 		if !c.wants(part.figures...) {
 			continue

@@ -36,7 +36,7 @@ func (b *bench) held(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	if err := b.fill(ctx, d); err != nil {
+	if err := b.fill(ctx, d, b.Held); err != nil {
 		return err
 	}
 	for _, part := range []struct {
@@ -112,18 +112,18 @@ func (d *data) close() error {
 }
 
 // fill brings the events that the store holds from the beginning to the log.
-func (b *bench) fill(ctx context.Context, d *data) error {
+func (b *bench) fill(ctx context.Context, d *data, held int) error {
 	begun := time.Now()
-	for n := 0; n < b.Held; {
-		size := min(fillSize, b.Held-n)
+	for n := 0; n < held; {
+		size := min(fillSize, held-n)
 		if err := d.ingest(ctx, d.messages.take(size)); err != nil {
 			return err
 		}
-		if n += size; n%500_000 == 0 || n == b.Held {
-			b.say("filling: %d of %d events", n, b.Held)
+		if n += size; n%500_000 == 0 || n == held {
+			b.say("filling: %d of %d events", n, held)
 		}
 	}
-	b.say("the store holds %d events after %v", b.Held, time.Since(begun).Round(time.Millisecond))
+	b.say("the store holds %d events after %v", held, time.Since(begun).Round(time.Millisecond))
 	return errors.Join(d.store.FlushIndexes(ctx), d.store.FlushTables(ctx))
 }
 

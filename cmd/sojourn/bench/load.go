@@ -203,6 +203,7 @@ func onConnections(ctx context.Context, addr string, n int, work func(ctx contex
 // answered is a call and when it was answered.
 type answered struct {
 	at       time.Time
+	took     float64 // milliseconds
 	position uint64
 	*call
 }
@@ -214,7 +215,10 @@ type answered struct {
 func pace(ctx context.Context, addr string, connections int, calls []call, rate float64, seen func(answered)) ([]float64, error) {
 	var mu sync.Mutex
 	var took []float64
-	period := time.Duration(float64(batchSize) / rate * float64(time.Second))
+	if len(calls) == 0 {
+		return nil, nil
+	}
+	period := time.Duration(float64(len(calls[0].times)) / rate * float64(time.Second))
 	start := time.Now().Add(10 * time.Millisecond)
 	err := onConnections(ctx, addr, connections, func(ctx context.Context, first int, c *conn) error {
 		var mine []float64
@@ -236,9 +240,10 @@ func pace(ctx context.Context, addr string, connections int, calls []call, rate 
 				return err
 			}
 			now := time.Now()
-			mine = append(mine, ms(now.Sub(begun)))
+			waited := ms(now.Sub(begun))
+			mine = append(mine, waited)
 			if seen != nil {
-				seen(answered{now, position, &calls[i]})
+				seen(answered{now, waited, position, &calls[i]})
 			}
 		}
 		mu.Lock()

@@ -88,7 +88,7 @@ func child(ctx context.Context, c Command) (*exec.Cmd, error) {
 // startServer starts a server on a data directory and waits until it is ready.
 func (b *bench) startServer(ctx context.Context, dir string, env ...string) (*server, error) {
 	if b.Server == nil {
-		return nil, errors.New("figures 5 to 8 and 12 need a server")
+		return nil, errors.New("figures 5 to 8, 12 and 13 need a server")
 	}
 	secret := make([]byte, 16)
 	if _, err := rand.Read(secret); err != nil {
