@@ -297,7 +297,12 @@ func (s *server) readyState() (readyState, error) {
 // too.
 func (s *server) caughtUp() {
 	s.t.Helper()
-	eventually(s.t, time.Minute, "the views have read everything", func() error {
+	s.caughtUpWithin(time.Minute)
+}
+
+func (s *server) caughtUpWithin(d time.Duration) {
+	s.t.Helper()
+	eventually(s.t, d, "the views have read everything", func() error {
 		r, err := s.readyState()
 		if err != nil {
 			return err

@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -192,4 +194,50 @@ func TestPolicyWhileServing(t *testing.T) {
 		t.Errorf("diff: %s", out)
 	}
 	s.verify()
+}
+
+// Whoever asks in SQL sees all tables switched at once, and none from before once the
+// API has answered from the new views.
+func TestSwitchIsOne(t *testing.T) {
+	t.Parallel()
+	s := start(t, filepath.Join(t.TempDir(), "data"))
+	key := s.writeKey("shop")
+	s.send(key, order("42", "a", 10), order("42", "b", 20))
+	s.caughtUp()
+	const query = "SELECT (SELECT stage FROM customers) AS stage, (SELECT to_stage FROM stage_transitions ORDER BY seq DESC LIMIT 1) AS last"
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			a := s.ask(query)
+			if stages := strings.Fields(a.body); a.status != 200 || len(stages) != 2 || stages[0] != stages[1] {
+				t.Errorf("question %d: %d %s", n, a.status, a.body)
+				return
+			}
+		}
+	})
+	for i := range 6 {
+		stage, loyal := "repeat", 9
+		if i%2 == 0 {
+			stage, loyal = "loyal", 2
+		}
+		s.api("POST", "/policies", message{"source": fmt.Sprintf("lifecycle: {loyal_purchases: %d}\n", loyal)}, nil)
+		eventually(t, time.Minute, "the API answers by the new policy", func() error {
+			if c := s.customer("user:42", ""); c.Stage != stage {
+				return errors.New(c.Stage)
+			}
+			return nil
+		})
+		if a := s.ask(query); strings.TrimSpace(a.body) != stage+"\t"+stage {
+			t.Errorf("policy %d: the API says %s, then SQL %q", i+2, stage, a.body)
+		}
+	}
+	close(stop)
+	asking.Wait()
+	s.stop()
 }

@@ -51,7 +51,8 @@ func TestWorkers(t *testing.T) {
 	// A second process for a part: the first stops, and says why.
 	first := c.workers[0]
 	c.workers[0] = c.spawn("other", "1/4")
-	if code := first.wait(30 * time.Second); code == 0 || !strings.Contains(first.err.String(), "another process has taken this part of the views") {
+	// That one has nothing, and reads the whole log before it takes the part.
+	if code := first.wait(settledWithin); code == 0 || !strings.Contains(first.err.String(), "another process has taken this part of the views") {
 		t.Fatalf("status %d: %s", code, tailOf(first.err.String()))
 	}
 	c.settled()
@@ -78,8 +79,8 @@ func TestWorkers(t *testing.T) {
 	// Without automation, which has its own things to say.
 	one := launch(t, filepath.Join(t.TempDir(), "one"), c.settings("SOJOURN_STREAM_KEY="+c.key), "--store", c.store, "--roles", "write,project,api")
 	began = time.Now()
-	one.ready()
-	one.caughtUp()
+	one.greeted()
+	one.caughtUpWithin(settledWithin)
 	t.Logf("one server holds them after %v", time.Since(began).Round(time.Second))
 	want := c.tables(one)
 	for name, w := range want {
@@ -102,6 +103,10 @@ func TestWorkers(t *testing.T) {
 	}
 	one.stop()
 }
+
+// settledWithin bounds how long workers take to read everything, millions of
+// touchpoints where those are asked for.
+const settledWithin = 30 * time.Minute
 
 // crew are a server with the log and the engine, and projectors.
 type crew struct {
@@ -217,7 +222,7 @@ func (c *crew) post(random *rand.Rand, key string, n int) {
 func (c *crew) settled() {
 	c.t.Helper()
 	quiet, last := 0, 0.0
-	eventually(c.t, 20*time.Minute, "the workers have read everything", func() error {
+	eventually(c.t, settledWithin, "the workers have read everything", func() error {
 		for _, s := range append(slices.Clone(c.workers), c.host) {
 			if s.over() {
 				c.t.Fatalf("a process ended: %s", s.err.String())

@@ -113,7 +113,7 @@ func (d *follower) open() error {
 	db, cp := g.state.db.NewSnapshot(), g.state.at
 	g.state.mu.RUnlock()
 	t := &tail{
-		generation: g, snapshot: db, opened: time.Now(),
+		generation: g, rules: rules, snapshot: db, opened: time.Now(),
 		fold:    newFold(rules, v.cfg.Keyer, snapshot{db}, v.logger),
 		decoder: &decoder{rules: rules, keyer: v.cfg.Keyer, logger: v.logger},
 		fresh:   map[uuid.UUID]string{}, guards: map[uuid.UUID]guard{}, taken: map[uuid.UUID]bool{}, clearing: map[uuid.UUID]bool{},

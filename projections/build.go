@@ -141,16 +141,19 @@ func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err
 		return err
 	}
 	switched, g.built = true, true
-	v.mu.Lock()
-	v.active = g
-	v.mu.Unlock()
-	v.moved.send()
-	v.startLoop() // its first work is to make the statements agree
+	answer := func() {
+		v.mu.Lock()
+		v.active = g
+		v.mu.Unlock()
+		v.moved.send()
+		v.startLoop() // its first work is to make the statements agree
+	}
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
-		err := v.cfg.DB.Activate(ctx, g.number)
+		err := v.cfg.DB.Switch(ctx, g.number, answer)
 		if err == nil {
 			break
 		}
+		answer = func() {} // it does
 		v.logger.Error("the tables still show the old views; trying again", "in", wait, "error", err)
 		if pause(v.ctx, wait) != nil {
 			// The old state is left to the next start, which finishes the switch.

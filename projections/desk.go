@@ -17,7 +17,8 @@ import (
 
 // desk decides commands about points against everything that the log holds when they
 // come, whatever the views' lag: it follows the log behind a checkpoint of the views
-// in memory. Commands that wait are decided together, one after the other, and
+// in memory, and the policy in force where the views are not built under it yet.
+// Commands that wait are decided together, one after the other, and
 // appended in one call. What two desks on one log decide about a customer at once is
 // kept apart by the guard stream: the second finds another revision than it expected
 // and decides again. See docs/decisions/0008.
@@ -326,12 +327,19 @@ func (d *desk) confirm(ctx context.Context, made []*errand) error {
 	return nil
 }
 
-// catchUp brings the tail to the end of the log as it is now, with nothing decided.
+// catchUp brings the tail to the end of the log as it is now, with nothing decided,
+// and to the policy in force.
 func (d *desk) catchUp(ctx context.Context) error {
 	err := d.follower.catchUp(ctx)
 	if d.tail != nil {
 		clear(d.tail.taken)
 		clear(d.tail.clearing)
+	}
+	if err == nil {
+		err = d.views.learnPolicies(ctx)
+	}
+	if err == nil {
+		d.tail.rules = d.views.latest().bare()
 	}
 	return err
 }

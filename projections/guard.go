@@ -95,7 +95,7 @@ func policyPrefix(version int) string { return strconv.Itoa(version) + ":" }
 // customers that its subjects belonged to, and has the errand come again. It returns
 // the guard stream's end and the fingerprint for its next entry.
 func (t *tail) clear(h *holder, e *errand) (g guard, print string, ok bool, err error) {
-	print = h.fingerprint(t.fold.rules.Version)
+	print = h.fingerprint(t.rules.Version)
 	if t.clearing[h.id] {
 		return g, print, false, errBehind // another errand of this round sees to it
 	}
@@ -171,7 +171,7 @@ func (t *tail) others(h *holder, g guard) ([]uuid.UUID, error) {
 			add(id)
 		}
 	}
-	version := t.fold.rules.Version
+	version := t.rules.Version
 	if version == 1 || g.exists && strings.HasPrefix(g.subjects, policyPrefix(version)) {
 		return others, nil
 	}

@@ -170,7 +170,7 @@ func (r *CommandRequest) validate() error {
 }
 
 func (v *Views) decideCommand(t *tail, e *errand, r *CommandRequest) error {
-	h, err := t.holder(r.Customer)
+	h, err := t.holder(e.ctx, r.Customer)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (v *Views) decideCommand(t *tail, e *errand, r *CommandRequest) error {
 		}
 		return err
 	}
-	p := t.fold.rules.book.Programme(r.Programme)
+	p := t.rules.book.Programme(r.Programme)
 	if p == nil {
 		return fmt.Errorf("%w: %s", ErrNoProgramme, domain.Excerpt(r.Programme))
 	}
@@ -195,7 +195,7 @@ func (v *Views) decideCommand(t *tail, e *errand, r *CommandRequest) error {
 	}
 	// What time does at the command's own instant comes behind it.
 	l := loyalty.Fold(&h.facts, p, at-1)
-	if err := t.fill(d, h, r, &l, e.id); err != nil {
+	if err := t.fill(e.ctx, d, h, r, &l, e.id); err != nil {
 		return err
 	}
 	made, err := d.command(&eventstore.Recorded{NewEvent: eventstore.NewEvent{ID: e.id}})
@@ -227,7 +227,7 @@ func (v *Views) decideCommand(t *tail, e *errand, r *CommandRequest) error {
 }
 
 // fill completes a command with what it asks for, or says why it cannot be.
-func (t *tail) fill(d *commandData, h *holder, r *CommandRequest, l *loyalty.Ledger, id uuid.UUID) error {
+func (t *tail) fill(ctx context.Context, d *commandData, h *holder, r *CommandRequest, l *loyalty.Ledger, id uuid.UUID) error {
 	switch {
 	case r.Command == "redeem" && r.Points > l.Totals.Available, r.Command == "adjust" && -r.Points > l.Totals.Available:
 		return &ShortError{max(r.Points, -r.Points), l.Totals.Balance}
@@ -235,7 +235,7 @@ func (t *tail) fill(d *commandData, h *holder, r *CommandRequest, l *loyalty.Led
 		d.Of = r.Redemption
 		return cancellable(&h.facts, d.Programme, r.Redemption)
 	case r.Command == "transfer":
-		to, err := t.holder(r.To)
+		to, err := t.holder(ctx, r.To)
 		if err != nil {
 			return fmt.Errorf("to: %w", err)
 		}
@@ -274,11 +274,7 @@ func (t *tail) again(e *errand, before *eventstore.Recorded, h *holder, request 
 	if err := json.Unmarshal(before.Data, &d); err != nil {
 		return err
 	}
-	s := t.fold.subject(d.Subject)
-	if t.fold.err != nil {
-		return t.fold.err
-	}
-	if t.fold.rootOf(s) != t.fold.rootOf(h.subject) {
+	if !slices.ContainsFunc(h.members, func(m *subject) bool { return m.stream == d.Subject }) {
 		return &KeyError{"this Idempotency-Key was used for another customer"}
 	}
 	if d.Answer == nil || d.Answer.Request != request {
@@ -346,11 +342,11 @@ func (v *Views) OpenBalance(ctx context.Context, programme string, b OpeningBala
 	}
 	r, err := v.desk.submit(ctx, commandID("row", b.Row), func(t *tail, e *errand) error {
 		f := t.fold
-		p := f.rules.book.Programme(programme)
+		p := t.rules.book.Programme(programme)
 		if p == nil {
 			return fmt.Errorf("%w: %s", ErrNoProgramme, domain.Excerpt(programme))
 		}
-		if f.rules.compiled.Identity().Nobody(ref.Value) {
+		if t.rules.compiled.Identity().Nobody(ref.Value) {
 			return badCommand("%s names nobody by the policy", ref)
 		}
 		if before, err := t.positionOf(e.id); err != nil || before != 0 {
@@ -370,7 +366,11 @@ func (v *Views) OpenBalance(ctx context.Context, programme string, b OpeningBala
 			f.name(s, ref.Value)
 		}
 		h := &holder{subject: s, id: s.id}
-		if first := firstOf(f.members(f.rootOf(s))); first != nil {
+		members, err := t.members(s)
+		if err != nil {
+			return err
+		}
+		if first := firstOf(members); first != nil {
 			h.id = first.id
 		}
 		d := &commandData{Subject: stream, Programme: p.ID, Command: "opening", At: at.String(), Tier: b.Tier}

@@ -349,19 +349,30 @@ func (v *Views) Apply(ctx context.Context, r Proposal) (version PolicyVersion, a
 		return version, false, err
 	}
 	// What is durable is taken up even where the caller has gone.
-	all, err := readPoliciesFrom(context.WithoutCancel(ctx), v.cfg.Store, v.applied())
-	if err != nil {
+	if err := v.learnPolicies(context.WithoutCancel(ctx)); err != nil {
 		return version, false, err
 	}
-	v.inForce.Store(all[len(all)-1].Rules)
-	v.mu.Lock()
-	v.policies = all
-	v.renew()
-	v.mu.Unlock()
+	all := v.applied()
 	if applied {
 		v.logger.Info("a policy is in force from now on", "version", n)
 	}
 	return all[n-1].version(), applied, nil
+}
+
+// learnPolicies takes up the policies that were applied since, here or elsewhere.
+func (v *Views) learnPolicies(ctx context.Context) error {
+	all, err := readPoliciesFrom(ctx, v.cfg.Store, v.applied())
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(all) > len(v.policies) {
+		v.policies = all
+		v.inForce.Store(all[len(all)-1].Rules)
+		v.renew()
+	}
+	return nil
 }
 
 // CheckPolicy says what keeps a valid policy from being applied now, or had kept it

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"sojourn/domain"
+	"sojourn/domain/customer"
 	"sojourn/domain/loyalty"
 	"sojourn/domain/policy"
 	"sojourn/eventstore"
@@ -20,6 +21,9 @@ import (
 // tail is the log behind a checkpoint of the views, folded in memory and thrown away.
 type tail struct {
 	generation *generation
+	// rules are those that commands are decided by: of the policy in force, which the
+	// views that answer may not be built under yet.
+	rules      *Rules
 	snapshot   *pebble.Snapshot
 	fold       *fold
 	decoder    *decoder
@@ -78,7 +82,7 @@ func (t *tail) subject(ref string) (*subject, error) {
 		return nil, ErrNotFound
 	}
 	s := f.find(stream)
-	if s == nil || s.nobody {
+	if s == nil {
 		return nil, errors.Join(f.err, notFoundUnless(f.err))
 	}
 	return s, nil
@@ -92,22 +96,101 @@ type holder struct {
 	facts   loyalty.Facts
 }
 
-func (t *tail) holder(ref string) (*holder, error) {
+func (t *tail) holder(ctx context.Context, ref string) (*holder, error) {
 	s, err := t.subject(ref)
 	if err != nil {
 		return nil, err
 	}
-	f := t.fold
-	h := &holder{subject: s, members: f.members(f.rootOf(s))}
+	h := &holder{subject: s}
+	if h.members, err = t.members(s); err != nil {
+		return nil, err
+	}
 	first := firstOf(h.members)
-	if f.err != nil || first == nil {
-		return nil, errors.Join(f.err, notFoundUnless(f.err))
+	if first == nil {
+		return nil, ErrNotFound
 	}
 	h.id = first.id
+	if t.current() {
+		for _, m := range h.members {
+			h.facts.Merge(&m.facts.Loyalty)
+		}
+		return h, nil
+	}
+	var read customer.Facts
+	if _, err := t.question().read(ctx, h.members, &read, nil); err != nil {
+		return nil, err
+	}
+	h.facts = read.Loyalty
 	for _, m := range h.members {
-		h.facts.Merge(&m.facts.Loyalty)
+		for _, c := range m.facts.Loyalty.Commands() {
+			h.facts.AddCommand(c)
+		}
 	}
 	return h, nil
+}
+
+// current reports whether the views that answer are built under the policy in force.
+func (t *tail) current() bool { return t.rules.Version == t.fold.rules.Version }
+
+// members are the subjects that are one customer with s by the policy in force, the
+// senior first; none where s is nobody's.
+func (t *tail) members(s *subject) ([]*subject, error) {
+	f := t.fold
+	if t.current() {
+		if s.nobody {
+			return nil, nil
+		}
+		members := f.members(f.rootOf(s))
+		return members, f.err
+	}
+	q := t.question()
+	members, err := q.membersOf(q.fold.subject(s.stream))
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range members {
+		members[i] = f.subject(m.stream)
+	}
+	return members, f.err
+}
+
+// question asks by the policy in force while the views that answer are built under
+// another: of the state only what no policy bears on.
+func (t *tail) question() *question {
+	f := t.fold
+	q := &question{
+		store: t.generation.store, rules: t.rules, at: checkpoint{Position: f.position},
+		asOf: domain.MaxTime, known: domain.MaxTime - 1, // everything, but not by the groups of the state
+	}
+	q.fold = newFold(t.rules, f.keyer, unflushed{f}, f.logger)
+	q.fold.known = q.known
+	return q
+}
+
+// unflushed reads the state of a fold with the subjects, ties and decisions that the
+// fold has in memory.
+type unflushed struct{ fold *fold }
+
+func (u unflushed) load(key []byte) ([]byte, error) {
+	switch key[0] {
+	case subjectKey("")[0]:
+		if s := u.fold.subjects[keyOf(string(key[1:]))]; s != nil {
+			return s.append(nil), nil
+		}
+	case tiesKey("")[0]:
+		if s := u.fold.subjects[keyOf(string(key[1:]))]; s != nil && s.ties != nil {
+			return s.ties.append(nil), nil
+		}
+	case decisionKey(0)[0]:
+		if d := u.fold.decisions[eventstore.Position(binary.BigEndian.Uint64(key[1:]))]; d != nil {
+			return d.append(nil)
+		}
+	}
+	return u.fold.state.load(key)
+}
+
+func (u unflushed) scan(from, below []byte, fn func(key, value []byte) error) error {
+	return u.fold.state.scan(from, below, fn)
 }
 
 // now is the instant of a command: behind every other of the customer, so that their

@@ -109,7 +109,11 @@ func (t *tail) otherHalf(ctx context.Context, out *command) (eventstore.Append, 
 		return eventstore.Append{}, t.fold.err
 	}
 	id := to.id
-	if first := firstOf(t.fold.members(t.fold.rootOf(to))); first != nil {
+	members, err := t.members(to)
+	if err != nil {
+		return eventstore.Append{}, err
+	}
+	if first := firstOf(members); first != nil {
 		id = first.id
 	}
 	in := commandData{

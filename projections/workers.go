@@ -73,17 +73,11 @@ func (v *Views) learned(ctx context.Context, l layout) error {
 	if err := v.learnSegments(ctx); err != nil {
 		return err
 	}
-	all, err := readPoliciesFrom(ctx, v.cfg.Store, v.applied())
-	if err != nil {
+	if err := v.learnPolicies(ctx); err != nil {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(all) > len(v.policies) {
-		v.policies = all
-		v.inForce.Store(all[len(all)-1].Rules)
-		v.renew()
-	}
 	if l.next > v.agreed.next {
 		v.agreed = l
 	}

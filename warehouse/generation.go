@@ -79,12 +79,27 @@ func (db *DB) DropGeneration(ctx context.Context, g Generation) error {
 	return nil
 }
 
-// Activate makes the public views read a generation. Each view is replaced
-// atomically, one after the other; a reader between two of them sees one
-// generation in each view. It is safe to repeat, and a start repeats it, which
-// finishes a switch that a crash has cut short and brings the views up to the
-// release in use.
+// Activate makes the public views read a generation. It is safe to repeat, and a
+// start repeats it, which finishes a switch that a crash has cut short and brings the
+// views up to the release in use.
 func (db *DB) Activate(ctx context.Context, g Generation) error {
+	return db.Switch(ctx, g, func() {})
+}
+
+// Switch is Activate, and calls at, whatever happens, when the views are about to be
+// replaced. That is one after the other. Where Config.Hold has statements from outside
+// wait meanwhile they see all of it at once, and nothing from before at. Elsewhere a
+// statement that comes between two views sees one generation in each.
+func (db *DB) Switch(ctx context.Context, g Generation, at func()) error {
+	if db.hold != nil {
+		switch release, err := db.hold(ctx); {
+		case err == nil:
+			defer release()
+		case ctx.Err() == nil:
+			db.logger.Warn("statements see the tables switched one after the other", "error", err)
+		}
+	}
+	at()
 	for _, name := range viewFiles {
 		stmt, err := db.viewStatement(name, g)
 		if err == nil {

@@ -41,6 +41,9 @@ type Config struct {
 	// ReadTimeout bounds one statement that has no deadline of its own.
 	// Default 10 minutes.
 	ReadTimeout time.Duration
+	// Hold, where not nil, has statements from outside wait until release is called,
+	// and returns when those under way have found the tables that they read.
+	Hold func(context.Context) (release func(), err error)
 	// Logger defaults to one that discards.
 	Logger *slog.Logger
 }
@@ -55,6 +58,7 @@ type DB struct {
 	of       SubjectNos
 	noUsers  bool // whoever logs in, the server has no users
 	options  *clickhouse.Options
+	hold     func(context.Context) (func(), error) // Config.Hold
 	logger   *slog.Logger
 }
 
@@ -68,7 +72,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	// A session cannot start in a database that does not exist yet.
-	db := &DB{database: cfg.Database, cluster: cfg.Cluster, options: opt, logger: cfg.Logger}
+	db := &DB{database: cfg.Database, cluster: cfg.Cluster, options: opt, hold: cfg.Hold, logger: cfg.Logger}
 	if err := db.ensureDatabase(ctx); err != nil {
 		return nil, err
 	}

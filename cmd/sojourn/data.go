@@ -166,7 +166,7 @@ func (d *dataDir) openWarehouse(ctx context.Context, c *Config, public, workers 
 		if engine, err = chdb.Start(ctx, ec); err != nil {
 			return nil, nil, err
 		}
-		wc.Socket = engine.Socket()
+		wc.Socket, wc.Hold = engine.Socket(), engine.Hold
 	}
 	closeEngine := func(err error) error {
 		if engine != nil {

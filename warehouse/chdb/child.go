@@ -121,15 +121,16 @@ func serveChild(cfg childConfig, log *slog.Logger, status *os.File, gone <-chan 
 	if err != nil {
 		return err
 	}
+	outside := &gate{}
 	server := newServer(&handler{
-		engine: eng, log: log, database: "default",
+		engine: eng, log: log, database: "default", gate: outside,
 		slots: make(chan struct{}, privateStatements),
 	}, log)
 	servers := []*http.Server{server}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(private) })
 	if cfg.Public {
-		public, err := fileListener(publicFile)
+		listener, err := fileListener(publicFile)
 		if err != nil {
 			return err
 		}
@@ -137,13 +138,13 @@ func serveChild(cfg childConfig, log *slog.Logger, status *os.File, gone <-chan 
 		for _, h := range cfg.Hosts {
 			hosts[strings.ToLower(h)] = true
 		}
-		outside := newServer(&handler{
-			engine: eng, log: log, public: true, database: cfg.Database, password: cfg.Password, hosts: hosts,
+		public := newServer(&handler{
+			engine: eng, log: log, gate: outside, public: true, database: cfg.Database, password: cfg.Password, hosts: hosts,
 			slots:   make(chan struct{}, cfg.MaxQueries),
 			maxTime: time.Duration(cfg.MaxTimeSeconds) * time.Second, maxMem: cfg.MaxMemory, maxRows: cfg.MaxRows, threads: publicThreads,
 		}, log)
-		servers = append(servers, outside)
-		serving.Go(func() { _ = outside.Serve(public) })
+		servers = append(servers, public)
+		serving.Go(func() { _ = public.Serve(listener) })
 	}
 	if cfg.Workers {
 		file := uintptr(publicFile)

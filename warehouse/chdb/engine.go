@@ -410,18 +410,7 @@ func (e *Engine) watch(child *process) (stopped bool) {
 
 // query runs a statement through the private socket and drops its result.
 func query(ctx context.Context, socket, statement string) error {
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/?query="+url.QueryEscape(statement), http.NoBody)
-	if err != nil {
-		return err
-	}
-	res, err := client.Do(req)
+	res, err := post(ctx, socket, "/?query="+url.QueryEscape(statement))
 	if err != nil {
 		return err
 	}
@@ -438,3 +427,19 @@ func query(ctx context.Context, socket, statement string) error {
 
 // socketSeq numbers the sockets of this process.
 var socketSeq atomic.Uint64
+
+// post posts nothing to a path of the private socket.
+func post(ctx context.Context, socket, path string) (*http.Response, error) {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	return client.Do(req)
+}

@@ -36,6 +36,7 @@ type handler struct {
 	engine *engine
 	log    *slog.Logger
 	slots  chan struct{} // one for each statement that may run at once
+	gate   *gate         // of statements from outside; the private one closes it
 
 	public   bool
 	worker   bool   // of other processes: private, with a password
@@ -72,8 +73,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/ping", "/replicas_status":
 		ok(w)
 		return
-	case "/":
-	default:
+	case holdPath:
+		if !h.public && !h.worker {
+			h.gate.hold(w, r)
+			return
+		}
+	}
+	if r.URL.Path != "/" {
 		http.Error(w, "There is no handle "+r.URL.Path+"; use / or /ping.", http.StatusNotFound)
 		return
 	}
@@ -243,6 +249,14 @@ func (h *handler) statement(r *http.Request, args url.Values, out *output) error
 		return err
 	}
 	defer release()
+	if h.public {
+		leave, err := h.gate.enter(ctx)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		out.first = leave
+	}
 	err = h.engine.run(ctx, s, out)
 	var e *Exception
 	if h.public && !s.stream && errors.As(err, &e) && (e.Code == 396 || e.Code == 241) {

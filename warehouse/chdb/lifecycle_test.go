@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -286,5 +287,56 @@ func TestWaitsForClickHousesLock(t *testing.T) {
 	}
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A statement from outside that comes while they are held reads what stands there when
+// they are let go.
+func TestHold(t *testing.T) {
+	e := shop(t)
+	release, err := e.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan string, 1)
+	ask := func() {
+		res, err := http.Get(at(e, "SELECT count() FROM touchpoints"))
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer func() { _ = res.Body.Close() }()
+		b, err := io.ReadAll(res.Body)
+		answered <- strings.TrimSpace(fmt.Sprint(string(b), " ", err))
+	}
+	go ask()
+	if status, body, _ := askPrivate(t, e, "CREATE OR REPLACE VIEW sojourn.touchpoints AS SELECT * FROM sojourn.touchpoints_g1 WHERE subject = 'user:1'"); status != http.StatusOK {
+		t.Fatal(body)
+	}
+	select {
+	case got := <-answered:
+		t.Errorf("answered while held: %s", got)
+	default:
+	}
+	release()
+	if got := <-answered; got != "1\n <nil>" {
+		t.Errorf("answered %q", got)
+	}
+	// Whoever holds them may die.
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := e.Hold(ctx); err != nil {
+		t.Fatal(err)
+	}
+	go ask()
+	cancel()
+	if got := <-answered; got != "1\n <nil>" {
+		t.Errorf("answered %q", got)
+	}
+	res, err := http.Post("http://"+e.PublicAddr()+"/hold", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusNotFound {
+		t.Errorf("from outside: %s, %v", res.Status, err)
 	}
 }

@@ -25,6 +25,7 @@ type output struct {
 	format string
 
 	begun  bool
+	first  func() // where not nil, is called when the answer begins
 	tag    string // of an exception after the first byte
 	zip    *gzip.Writer
 	blocks *compress.Writer
@@ -33,6 +34,9 @@ type output struct {
 
 func (o *output) begin(s stats) error {
 	o.begun = true
+	if o.first != nil {
+		o.first()
+	}
 	head := o.w.Header()
 	head.Set("Content-Type", contentType(o.format))
 	head.Set("X-ClickHouse-Format", o.format)
