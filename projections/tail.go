@@ -23,13 +23,13 @@ type tail struct {
 	generation *generation
 	// rules are those that commands are decided by: of the policy in force, which the
 	// views that answer may not be built under yet.
-	rules      *Rules
-	snapshot   *pebble.Snapshot
-	fold       *fold
-	decoder    *decoder
-	opened     time.Time
-	events     int
-	fresh      map[uuid.UUID]string // streams of subjects that the state does not know
+	rules    *Rules
+	snapshot *pebble.Snapshot
+	fold     *fold
+	decoder  *decoder
+	opened   time.Time
+	events   int
+	fresh    map[uuid.UUID]string // streams of subjects that the state does not know
 	// guards are the ends of guard streams, as far as they have been looked at or
 	// come by; a decided command moves its own.
 	guards map[uuid.UUID]guard

@@ -2,7 +2,6 @@ package chdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -123,17 +122,30 @@ func (g *gate) hold(w http.ResponseWriter, r *http.Request) {
 // Those under way go on: when Hold returns, each reads the tables that it found before.
 func (e *Engine) Hold(ctx context.Context) (release func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	res, err := post(ctx, e.socket, holdPath)
-	if err == nil && res.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(res.Body) // says why, if it can be read
-		err = errors.Join(fmt.Errorf("answered %s: %s", res.Status, text), res.Body.Close())
-	}
-	if err != nil {
+	held, gone := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(gone)
+		res, err := post(ctx, e.socket, holdPath)
+		if err != nil {
+			held <- err
+			return
+		}
+		defer func() { _ = res.Body.Close() }() // it is cut off
+		if res.StatusCode != http.StatusOK {
+			text, _ := io.ReadAll(res.Body) // says why, if it can be read
+			held <- fmt.Errorf("answered %s: %s", res.Status, text)
+			return
+		}
+		held <- nil
+		<-ctx.Done()
+	}()
+	release = func() {
 		cancel()
+		<-gone
+	}
+	if err := <-held; err != nil {
+		release()
 		return nil, fmt.Errorf("hold statements from outside: %w", err)
 	}
-	return func() {
-		cancel()
-		_ = res.Body.Close() // it was cut off
-	}, nil
+	return release, nil
 }
