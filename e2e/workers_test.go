@@ -125,7 +125,7 @@ func newCrew(t *testing.T) *crew {
 	t.Helper()
 	c := &crew{t: t, root: t.TempDir()}
 	log, engine := freeAddress(t), freeAddress(t)
-	c.host = launch(t, filepath.Join(c.root, "host"), nil, "--roles", "write,api", "--esdb-listen", log, "--esdb-insecure", "--esdb-writable",
+	c.host = launch(t, filepath.Join(c.root, "host"), c.settings(), "--roles", "write,api", "--esdb-listen", log, "--esdb-insecure", "--esdb-writable",
 		"--clickhouse-worker-listen", engine)
 	c.host.greeted()
 	key, err := os.ReadFile(filepath.Join(c.host.dir, "stream-key"))
@@ -140,9 +140,10 @@ func newCrew(t *testing.T) *crew {
 
 func (c *crew) dir(i int) string { return filepath.Join(c.root, fmt.Sprint("worker-", i)) }
 
-// settings gives a process settings from the environment.
+// settings gives a process settings from the environment. Each would take half of the
+// machine's memory for its own.
 func (c *crew) settings(all ...string) func(*exec.Cmd) {
-	return func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, all...) }
+	return func(cmd *exec.Cmd) { cmd.Env = append(append(cmd.Env, "GOMEMLIMIT=2GiB"), all...) }
 }
 
 func (c *crew) worker(i, n int) *server {
