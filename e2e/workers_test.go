@@ -143,7 +143,7 @@ func (c *crew) dir(i int) string { return filepath.Join(c.root, fmt.Sprint("work
 // settings gives a process settings from the environment. Each would take half of the
 // machine's memory for its own.
 func (c *crew) settings(all ...string) func(*exec.Cmd) {
-	return func(cmd *exec.Cmd) { cmd.Env = append(append(cmd.Env, "GOMEMLIMIT=2GiB"), all...) }
+	return func(cmd *exec.Cmd) { cmd.Env = append(append(cmd.Env, "GOMEMLIMIT=3GiB"), all...) }
 }
 
 func (c *crew) worker(i, n int) *server {
