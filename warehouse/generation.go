@@ -45,9 +45,9 @@ var (
 // exist, or an active one where there is none yet.
 var ErrNoGeneration = errors.New("no such generation of views")
 
-// CreateGeneration creates the tables of a generation that do not exist yet, and
-// defines its dictionary anew, with the credentials in use. It is safe to
-// repeat, and a start repeats it.
+// CreateGeneration creates the tables of a generation that do not exist yet, adds the
+// columns that those of an earlier release lack, and defines its dictionary anew, with
+// the credentials in use. It is safe to repeat, and a start repeats it.
 func (db *DB) CreateGeneration(ctx context.Context, g Generation) error {
 	for _, name := range tableFiles {
 		all, err := db.tableStatements(name, g)

@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS loyalty_ledger_{gen}
     balance_pending   Int64,
     balance_debt      Int64,
     lot               Nullable(Int32),
+    expires_at        Nullable(DateTime64(3, 'UTC')),
     order_id          String,
     value             Decimal(18, 4),
     currency          LowCardinality(String),
@@ -25,4 +26,7 @@ CREATE TABLE IF NOT EXISTS loyalty_ledger_{gen}
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (customer_id, programme, seq)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- Of a generation that an earlier release has made.
+ALTER TABLE loyalty_ledger_{gen} ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot

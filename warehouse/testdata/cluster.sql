@@ -241,6 +241,7 @@ CREATE TABLE IF NOT EXISTS sojourn.loyalty_ledger_g7_local ON CLUSTER `main`
     balance_pending   Int64,
     balance_debt      Int64,
     lot               Nullable(Int32),
+    expires_at        Nullable(DateTime64(3, 'UTC')),
     order_id          String,
     value             Decimal(18, 4),
     currency          LowCardinality(String),
@@ -258,6 +259,12 @@ SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_
 
 CREATE TABLE IF NOT EXISTS sojourn.loyalty_ledger_g7 ON CLUSTER `main` AS sojourn.loyalty_ledger_g7_local
 ENGINE = Distributed('main', 'sojourn', 'loyalty_ledger_g7_local', sipHash64(customer_id));
+
+-- Of a generation that an earlier release has made.
+ALTER TABLE sojourn.loyalty_ledger_g7_local ON CLUSTER `main` ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
+
+-- Of a generation that an earlier release has made.
+ALTER TABLE sojourn.loyalty_ledger_g7 ON CLUSTER `main` ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
 
 CREATE TABLE IF NOT EXISTS sojourn.tier_transitions_g7_local ON CLUSTER `main`
 (
@@ -670,6 +677,7 @@ SELECT
     balance_pending,
     balance_debt,
     lot,
+    expires_at,
     order_id,
     value,
     currency,

@@ -192,6 +192,7 @@ CREATE TABLE IF NOT EXISTS loyalty_ledger_g7
     balance_pending   Int64,
     balance_debt      Int64,
     lot               Nullable(Int32),
+    expires_at        Nullable(DateTime64(3, 'UTC')),
     order_id          String,
     value             Decimal(18, 4),
     currency          LowCardinality(String),
@@ -205,6 +206,9 @@ CREATE TABLE IF NOT EXISTS loyalty_ledger_g7
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (customer_id, programme, seq)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- Of a generation that an earlier release has made.
+ALTER TABLE loyalty_ledger_g7 ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
 
 CREATE TABLE IF NOT EXISTS tier_transitions_g7
 (
