@@ -71,7 +71,7 @@ func loadSegment(path string) (d projections.SegmentDocument, file *yamlfile.Doc
 	if err := projections.CheckSegmentName(d.Name); err != nil {
 		return d, file, file.Errorf([]string{"name"}, "%s", strings.TrimPrefix(err.Error(), "name: "))
 	}
-	_, err = condition.Compile(d.Condition, condition.Env{Tables: true})
+	_, err = condition.Compile(d.Condition, condition.Env{})
 	if wrong := (*condition.Error)(nil); errors.As(err, &wrong) {
 		return d, file, file.Errorf([]string{"condition"}, "line %d, column %d of the condition: %s", wrong.Line, wrong.Column, wrong.Message)
 	}
