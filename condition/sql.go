@@ -63,7 +63,7 @@ func (q *query) loyalty(programme string) string {
 // expiring sums the lines of the lots that expire within the window: what is left of
 // them. A lot that has expired has lines that come to nothing.
 func (q *query) expiring(n *node) string {
-	return q.join("SELECT customer_id, sum(available + pending) AS points FROM loyalty_ledger WHERE programme = " + quote(n.text) +
+	return q.join("SELECT customer_id, sum(available + pending) AS expiring FROM loyalty_ledger WHERE programme = " + quote(n.text) +
 		" AND expires_at <= " + instantSQL(min(q.at+n.window, domain.MaxTime)) + " GROUP BY customer_id")
 }
 
@@ -151,7 +151,7 @@ func (q *query) expr(n *node) string {
 	case opPoints:
 		return "toDecimal128(" + q.loyalty(n.text) + ".available, 4)"
 	case opExpiring:
-		return "toDecimal128(ifNull(" + q.expiring(n) + ".points, 0), 4)"
+		return "toDecimal128(ifNull(" + q.expiring(n) + ".expiring, 0), 4)"
 	case opInAccount:
 		return "(ifNull(" + q.join("SELECT DISTINCT m.customer_id AS customer_id, 1 AS present FROM account_members AS m JOIN accounts AS a ON a.account_id = m.account_id WHERE a.group_id = "+
 			quote(n.text)+" AND m.since <= "+instantSQL(q.at)) + ".present, 0) = 1)"
