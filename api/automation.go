@@ -99,7 +99,7 @@ type DeliveryBody struct {
 	Action      string     `json:"action"`
 	Destination string     `json:"destination,omitempty"`
 	Change      string     `json:"change" doc:"stage.entered, tier.entered, satisfaction.entered, segment.entered, segment.left, touchpoint, schedule or points.expiring."`
-	Programme   string     `json:"programme,omitempty" doc:"Of a tier; of a segment its name."`
+	Programme   string     `json:"programme,omitempty" doc:"Of a tier and of points that expire; of a segment its name."`
 	From        string     `json:"from,omitempty"`
 	To          string     `json:"to,omitempty"`
 	ChangeAt    time.Time  `json:"change_at"`
