@@ -158,11 +158,7 @@ func deliveryOf(d *fact.Delivery) *DeliveryBody {
 
 // triggerProblems answers 422 with the place of every mistake.
 func triggerProblems(problems []PolicyProblem) error {
-	details := make([]error, len(problems))
-	for i, p := range problems {
-		details[i] = &huma.ErrorDetail{Location: "body.source", Message: fmt.Sprintf("line %d, column %d: %s", p.Line, p.Column, p.Message)}
-	}
-	return huma.Error422UnprocessableEntity("the trigger is not valid", details...)
+	return huma.Error422UnprocessableEntity("the trigger is not valid", mistakes(problems)...)
 }
 
 func (a *API) automationOperations() {
