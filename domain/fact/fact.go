@@ -94,6 +94,9 @@ const (
 	Template  Reason = "template"
 )
 
+// Reasons are all of them, in that order.
+var Reasons = []Reason{Paused, Stale, Consent, Holdout, Once, AtMost, CoolDown, Cap, GlobalCap, Loop, Withdrawn, Moved, Template}
+
 // Arm is the side of a holdout that a customer is on.
 type Arm string
 
