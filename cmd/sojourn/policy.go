@@ -398,8 +398,23 @@ func runPreview(ctx context.Context, cl *client.Client, text, since string, exam
 	return run, fmt.Errorf("preview: %s", run.Error)
 }
 
+// cancelPreview gives a preview up, and waits until it has ended: another may begin then.
 func cancelPreview(ctx context.Context, cl *client.Client, id uuid.UUID) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(ctx.Err(), cl.CancelPreview(stopping, id))
+	err := cl.CancelPreview(stopping, id)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for err == nil {
+		var run api.Preview
+		if run, err = cl.Preview(stopping, id, 0); err == nil && run.State != "running" {
+			break
+		}
+		select {
+		case <-stopping.Done():
+			err = fmt.Errorf("preview %s is cancelled, but has not ended yet", id)
+		case <-tick.C:
+		}
+	}
+	return errors.Join(ctx.Err(), err)
 }
