@@ -97,7 +97,6 @@ func (db *DB) local(table string, g Generation) string {
 
 var (
 	createTable = regexp.MustCompile(`(?m)^CREATE TABLE IF NOT EXISTS (?:\w+\.)?(\w+)$`)
-	alterTable  = regexp.MustCompile(`(?m)^ALTER TABLE \w+`)
 	createOther = regexp.MustCompile(`(?m)^CREATE OR REPLACE (VIEW|DICTIONARY) (\w+)`)
 	engine      = regexp.MustCompile(`(?m)^ENGINE = (\w*MergeTree)(?:\((.*)\))?$`)
 )
@@ -122,16 +121,14 @@ func (db *DB) replicated(text, name, path, replica string) string {
 		blocks, rememberSeconds), 1)
 }
 
-// tableStatements are what makes a table of a generation, or its dictionary: the first
-// makes it, those behind add the columns that one of an earlier release lacks.
+// tableStatements are what makes a table of a generation, or its dictionary.
 func (db *DB) tableStatements(table string, g Generation) ([]string, error) {
 	text, err := db.sqlFile("tables/"+table+".sql", g)
 	if err != nil {
 		return nil, err
 	}
-	all := statements(text)
 	if db.cluster == "" {
-		return all, nil
+		return []string{text}, nil
 	}
 	key, isTable := shardedBy[table]
 	if !isTable {
@@ -140,18 +137,25 @@ func (db *DB) tableStatements(table string, g Generation) ([]string, error) {
 		return []string{db.everywhere(text)}, nil
 	}
 	name := table + "_" + g.String()
-	out := []string{
-		db.replicated(all[0], name+"_local", "/clickhouse/tables/{shard}/"+db.database+"/"+name, "{replica}"),
+	return []string{
+		db.replicated(text, name+"_local", "/clickhouse/tables/{shard}/"+db.database+"/"+name, "{replica}"),
 		fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s.%s%s AS %s.%s_local\nENGINE = Distributed(%s, %s, %s, sipHash64(%s))",
 			db.database, name, db.onCluster(), db.database, name,
 			quote(db.cluster), quote(db.database), quote(name+"_local"), key),
+	}, nil
+}
+
+// addStatements are what adds a column to a table of a generation, last to what
+// everything reads and writes.
+func (db *DB) addStatements(c *addedColumn, g Generation) []string {
+	tables := []string{db.database + "." + c.table + "_" + g.String()}
+	if db.cluster != "" {
+		tables = append([]string{db.local(c.table, g)}, tables...)
 	}
-	for _, alter := range all[1:] {
-		for _, of := range []string{db.local(table, g), db.database + "." + name} {
-			out = append(out, alterTable.ReplaceAllLiteralString(alter, "ALTER TABLE "+of+db.onCluster()))
-		}
+	for i, table := range tables {
+		tables[i] = fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS %s %s AFTER %s", table, db.onCluster(), c.name, c.typ, c.after)
 	}
-	return out, nil
+	return tables
 }
 
 // everywhere makes a view or a dictionary one on every node.

@@ -26,7 +26,4 @@ CREATE TABLE IF NOT EXISTS loyalty_ledger_{gen}
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (customer_id, programme, seq)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
-
--- Of a generation that an earlier release has made.
-ALTER TABLE loyalty_ledger_{gen} ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1

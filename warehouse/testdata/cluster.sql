@@ -260,12 +260,6 @@ SETTINGS replicated_deduplication_window = 100, replicated_deduplication_window_
 CREATE TABLE IF NOT EXISTS sojourn.loyalty_ledger_g7 ON CLUSTER `main` AS sojourn.loyalty_ledger_g7_local
 ENGINE = Distributed('main', 'sojourn', 'loyalty_ledger_g7_local', sipHash64(customer_id));
 
--- Of a generation that an earlier release has made.
-ALTER TABLE sojourn.loyalty_ledger_g7_local ON CLUSTER `main` ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
-
--- Of a generation that an earlier release has made.
-ALTER TABLE sojourn.loyalty_ledger_g7 ON CLUSTER `main` ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
-
 CREATE TABLE IF NOT EXISTS sojourn.tier_transitions_g7_local ON CLUSTER `main`
 (
     customer_id    UUID,
@@ -542,6 +536,10 @@ PRIMARY KEY subject_no
 SOURCE(CLICKHOUSE(QUERY 'SELECT subject_no, customer_id, bitXor(subject_no, if(customer_id = toUUID(\'ffffffff-ffff-ffff-ffff-ffffffffffff\'), 1, bitXor(byteSwap(reinterpretAsUInt64(substring(UUIDToNum(customer_id), 1, 8))), byteSwap(reinterpretAsUInt64(substring(UUIDToNum(customer_id), 9, 8)))))) AS no_change FROM sojourn.subjects_g7 FINAL WHERE customer_id != subject_id'))
 LAYOUT(HASHED())
 LIFETIME(0);
+
+ALTER TABLE sojourn.loyalty_ledger_g7_local ON CLUSTER `main` ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
+
+ALTER TABLE sojourn.loyalty_ledger_g7 ON CLUSTER `main` ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
 
 CREATE OR REPLACE VIEW sojourn.subjects ON CLUSTER `main` AS
 SELECT

@@ -207,9 +207,6 @@ ENGINE = ReplacingMergeTree(version)
 ORDER BY (customer_id, programme, seq)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
--- Of a generation that an earlier release has made.
-ALTER TABLE loyalty_ledger_g7 ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
-
 CREATE TABLE IF NOT EXISTS tier_transitions_g7
 (
     customer_id    UUID,
