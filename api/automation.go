@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -99,7 +101,7 @@ type DeliveryBody struct {
 	Action      string     `json:"action"`
 	Destination string     `json:"destination,omitempty"`
 	Change      string     `json:"change" doc:"stage.entered, tier.entered, satisfaction.entered, segment.entered, segment.left, touchpoint, schedule or points.expiring."`
-	Programme   string     `json:"programme,omitempty" doc:"Of a tier; of a segment its name."`
+	Programme   string     `json:"programme,omitempty" doc:"Of a tier and of points that expire; of a segment its name."`
 	From        string     `json:"from,omitempty"`
 	To          string     `json:"to,omitempty"`
 	ChangeAt    time.Time  `json:"change_at"`
@@ -158,11 +160,7 @@ func deliveryOf(d *fact.Delivery) *DeliveryBody {
 
 // triggerProblems answers 422 with the place of every mistake.
 func triggerProblems(problems []PolicyProblem) error {
-	details := make([]error, len(problems))
-	for i, p := range problems {
-		details[i] = &huma.ErrorDetail{Location: "body.source", Message: fmt.Sprintf("line %d, column %d: %s", p.Line, p.Column, p.Message)}
-	}
-	return huma.Error422UnprocessableEntity("the trigger is not valid", details...)
+	return huma.Error422UnprocessableEntity("the trigger is not valid", mistakes(problems)...)
 }
 
 func (a *API) automationOperations() {
@@ -455,6 +453,29 @@ func (a *API) triggerOperations() {
 		})
 }
 
+// checkTrigger is an error where a list is asked for a trigger that is not there.
+func (a *API) checkTrigger(ctx context.Context, id string) error {
+	if id == "" {
+		return nil
+	}
+	_, err := a.cfg.Automation.Triggers.Get(ctx, id)
+	switch {
+	case errors.Is(err, automation.ErrNoTrigger):
+		return huma.Error404NotFound(fmt.Sprintf("there is no trigger %q", domain.Excerpt(id)))
+	case err != nil:
+		return a.internal("find the trigger", err)
+	}
+	return nil
+}
+
+func joinReasons() string {
+	words := make([]string, len(fact.Reasons))
+	for i, r := range fact.Reasons {
+		words[i] = string(r)
+	}
+	return strings.Join(words, ", ")
+}
+
 func (a *API) deliveryOperations() {
 	const tag = "Deliveries"
 	au := a.cfg.Automation
@@ -465,11 +486,11 @@ func (a *API) deliveryOperations() {
 		}
 	}
 	huma.Register(a.huma, operation("list-deliveries", http.MethodGet, "/deliveries", tag, "What automation did",
-		"Deliveries, sent or suppressed, the newest first, as the tables have them. state=dead is the dead-letter list.", 503),
+		"Deliveries, sent or suppressed, the newest first, as the tables have them. state=dead is the dead-letter list.", 404, 503),
 		func(ctx context.Context, in *struct {
-			Trigger     string `query:"trigger" maxLength:"64"`
+			Trigger     string `query:"trigger" maxLength:"64" doc:"404 where there is none of this id."`
 			State       string `query:"state" enum:"planned,attempted,retrying,delivered,suppressed,dead"`
-			Reason      string `query:"reason" maxLength:"32"`
+			Reason      string `query:"reason" maxLength:"32" doc:"Why it is suppressed; 422 for a word that is no reason."`
 			Destination string `query:"destination" maxLength:"64"`
 			Cursor      string `query:"cursor" maxLength:"64"`
 			Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
@@ -478,6 +499,12 @@ func (a *API) deliveryOperations() {
 		) (*deliveryListOutput, error) {
 			if err := a.await(ctx, in.AfterParam); err != nil {
 				return nil, err
+			}
+			if err := a.checkTrigger(ctx, in.Trigger); err != nil {
+				return nil, err
+			}
+			if in.Reason != "" && !slices.Contains(fact.Reasons, fact.Reason(in.Reason)) {
+				return nil, huma.Error422UnprocessableEntity(fmt.Sprintf("%q is no reason; there are %s", domain.Excerpt(in.Reason), joinReasons()))
 			}
 			rows, next, err := au.Deliveries(ctx, projections.DeliveryQuery{Trigger: in.Trigger, State: in.State, Reason: in.Reason, Destination: in.Destination}, in.Limit, in.Cursor)
 			if err != nil {
@@ -534,7 +561,7 @@ func (a *API) deliveryOperations() {
 		}
 	}
 	all := operation("send-deliveries-again", http.MethodPost, "/deliveries/send", tag, "Send all by hand",
-		"Sends every delivery of a list again: all dead letters of a trigger or a destination, or all that was stale of a trigger.", 429, 503)
+		"Sends every delivery of a list again: all dead letters of a trigger or a destination, or all that was stale of a trigger.", 404, 429, 503)
 	all.Metadata = map[string]any{unbounded: true}
 	huma.Register(a.huma, all, func(ctx context.Context, in *struct {
 		Body struct {
@@ -547,6 +574,9 @@ func (a *API) deliveryOperations() {
 	) (*deliveryAllOutput, error) {
 		if in.Body.Trigger == "" && in.Body.Destination == "" {
 			return nil, huma.Error422UnprocessableEntity("name the trigger or the destination")
+		}
+		if err := a.checkTrigger(ctx, in.Body.Trigger); err != nil {
+			return nil, err
 		}
 		q := projections.DeliveryQuery{Trigger: in.Body.Trigger, Destination: in.Body.Destination, State: in.Body.State}
 		if in.Body.State == "stale" {

@@ -45,11 +45,14 @@ func (a *API) dryRunOperations() {
 		if _, err := a.cfg.Automation.Triggers.Get(ctx, in.ID); err != nil {
 			return nil, a.triggerError("read the trigger", err)
 		}
-		to := in.Body.To
+		now, to := time.Now(), in.Body.To
 		if to.IsZero() {
-			to = time.Now()
+			to = now
 		}
-		if !in.Body.From.Before(to) {
+		switch {
+		case in.Body.From.After(now):
+			return nil, huma.Error422UnprocessableEntity("the period begins in the future, at " + in.Body.From.UTC().Format(time.RFC3339))
+		case !in.Body.From.Before(to):
 			return nil, huma.Error422UnprocessableEntity("the period ends before it begins")
 		}
 		return a.stream(func(ctx context.Context, send func(any) error) {

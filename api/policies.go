@@ -596,11 +596,16 @@ func (a *API) candidate(source string, check func(policy.Policy) error) (policy.
 	if len(problems) == 0 {
 		return p, nil
 	}
+	return p, huma.Error422UnprocessableEntity("the policy has mistakes; nothing was applied", mistakes(problems)...)
+}
+
+// mistakes are those of a file, each with its place.
+func mistakes(problems []PolicyProblem) []error {
 	details := make([]error, len(problems))
-	for i, pr := range problems {
-		details[i] = &huma.ErrorDetail{Message: pr.Message, Location: fmt.Sprintf("body.source:%d:%d", pr.Line, pr.Column)}
+	for i, p := range problems {
+		details[i] = &huma.ErrorDetail{Message: p.Message, Location: fmt.Sprintf("body.source:%d:%d", p.Line, p.Column)}
 	}
-	return p, huma.Error422UnprocessableEntity("the policy has mistakes; nothing was applied", details...)
+	return details
 }
 
 // pastInstant reads the since of a request, the zero time where there is none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -108,6 +109,10 @@ type SegmentSize struct {
 func (a *API) segmentError(doing string, err error) error {
 	var wrong *projections.SegmentError
 	switch {
+	case errors.As(err, &wrong) && wrong.Line > 0:
+		return huma.Error422UnprocessableEntity("the segment is not valid", &huma.ErrorDetail{
+			Message: domain.Excerpt(wrong.Message), Location: fmt.Sprintf("body.condition:%d:%d", wrong.Line, wrong.Column),
+		})
 	case errors.As(err, &wrong):
 		return huma.Error422UnprocessableEntity(domain.Excerpt(wrong.Error()))
 	case errors.Is(err, projections.ErrNoSegment):

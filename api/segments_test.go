@@ -109,6 +109,9 @@ func TestSegments(t *testing.T) {
 		}
 	}
 	f.segments.err = &projections.SegmentError{Message: "wrong", Line: 2, Column: 3}
+	if _, _, body := ask(t, s, "PUT", "/api/v1/segments/vip", `{"condition":"x"}`); !strings.Contains(body, `{"message":"wrong","location":"body.condition:2:3"}`) {
+		t.Errorf("a wrong one that is applied: %s", body)
+	}
 	if _, _, body := ask(t, s, "POST", "/api/v1/segments/validate", `{"name":"vip","condition":"x"}`); !strings.Contains(body, `"valid":false,"problems":[{"line":2,"column":3,"message":"wrong"}]`) {
 		t.Errorf("a wrong one: %s", body)
 	}

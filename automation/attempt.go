@@ -127,7 +127,7 @@ func (e *Engine) against(ctx context.Context, t *trigger.Trigger, paused bool, d
 func there(ch *fact.Change, c *Customer) bool {
 	in := false
 	for _, s := range c.Data.Segments {
-		in = in || s == ch.Programme
+		in = in || s == ch.InSegment()
 	}
 	switch ch.Type {
 	case "stage.entered":

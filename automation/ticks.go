@@ -203,7 +203,7 @@ func (e *Engine) takeTick(ctx context.Context, stream string, c fact.Change) err
 		return fmt.Errorf("wait for the views: %w", err)
 	}
 	part := tick{Change: s.Change, Part: s.Part + 1}
-	err = e.cfg.Views.Members(ctx, c.Programme, c.At, func(id uuid.UUID) error {
+	err = e.cfg.Views.Members(ctx, c.InSegment(), c.At, func(id uuid.UUID) error {
 		if s.named[id] {
 			return nil
 		}
@@ -403,7 +403,7 @@ func (e *Engine) member(ctx context.Context, customer uuid.UUID, c *fact.Change,
 		if err != nil {
 			return false, fmt.Errorf("read what was said of a customer: %w", err)
 		}
-		if err := s.hear(&r, c.Programme); err != nil {
+		if err := s.hear(&r, c.InSegment()); err != nil {
 			return false, err
 		}
 	}

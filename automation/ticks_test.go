@@ -348,14 +348,14 @@ func TestPointsExpiring(t *testing.T) {
 		t.Fatalf("at nine: %s, %d sent", got, len(w.sent))
 	}
 	for _, f := range w.facts() {
-		if f.Change != nil && (f.Change.Type != "points.expiring" || f.Change.At != day0+nine || f.Change.Cause != "day:2026-03-03") {
+		if f.Change != nil && (f.Change.Type != "points.expiring" || f.Change.Programme != "club" || f.Change.At != day0+nine || f.Change.Cause != "day:2026-03-03") {
 			t.Errorf("the change is %+v", f.Change)
 		}
 	}
 	if !slices.ContainsFunc(w.sent, func(s sending) bool { return strings.Contains(s.body, `"after":{"points":120,"programme":"club"}`) }) {
 		t.Errorf("nobody is told how many: %s", w.sent[0].body)
 	}
-	if tested, err := w.engine.Test(t.Context(), "soon", p.ID); err != nil || tested.Suppress != "" || !strings.Contains(string(tested.Message.Body), `"points":120`) {
+	if tested, err := w.engine.Test(t.Context(), "soon", p.ID); err != nil || tested.Suppress != "" || tested.Change.Programme != "club" || !strings.Contains(string(tested.Message.Body), `"points":120`) {
 		t.Errorf("tried on p: %+v, %v", tested, err)
 	}
 	if _, err := w.engine.Test(t.Context(), "soon", r.ID); !errors.Is(err, ErrNoChange) {

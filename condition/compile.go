@@ -359,7 +359,7 @@ func (w *walker) call(e ast.Expr) (*node, error) {
 	case "tier", "tier_since", "points":
 		return w.programme(name, args[0])
 	case "expiring":
-		return w.expiring(e, args)
+		return w.expiring(args)
 	case "in_account":
 		return w.named(&node{op: opInAccount, kind: kindBool}, args[0], "account", nil)
 	case "in_segment":
@@ -563,10 +563,7 @@ func (w *walker) programme(name string, e ast.Expr) (*node, error) {
 	return w.named(&n, e, "programme", names)
 }
 
-func (w *walker) expiring(e ast.Expr, args []ast.Expr) (*node, error) {
-	if w.env.Tables {
-		return nil, w.refuse(e, "no table holds when which points expire, so no segment can ask for it; a trigger can, by on: points_expiring and in where")
-	}
+func (w *walker) expiring(args []ast.Expr) (*node, error) {
 	n, err := w.programme("expiring", args[0])
 	if err == nil {
 		n.window, err = w.length(args[1])

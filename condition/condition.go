@@ -27,8 +27,6 @@ type Env struct {
 	Segments   []string            // those that in_segment may name
 	// Event says that the condition is asked about an event: a trigger's where.
 	Event bool
-	// Tables refuses what no table holds and has no SQL: of a segment that people make.
-	Tables bool
 }
 
 // Error is why a condition is refused.

@@ -34,7 +34,7 @@ func TestDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 		sql = instant.ReplaceAllStringFunc(sql, func(s string) string {
-			for name, back := range map[string]domain.Millis{"T": 0, "T−1d": domain.Day, "T−7d": 7 * domain.Day, "T−30d": 30 * domain.Day, "T−90d": 90 * domain.Day} {
+			for name, back := range map[string]domain.Millis{"T": 0, "T−1d": domain.Day, "T−7d": 7 * domain.Day, "T−30d": 30 * domain.Day, "T−90d": 90 * domain.Day, "T+14d": -14 * domain.Day} {
 				if strings.Contains(s, (at - back).Time().Format("2006-01-02 15:04:05.000")) {
 					return name
 				}

@@ -37,6 +37,7 @@ var (
 		`123456789012345678901234567890`, `-99999999999999999999`, `18446744073709551615`, `1e999`, `[1e999]`, `"\ud800"`, `"\ud83d\ude00"`, `"x\udc00\ud83d\ude00"`, `{"city":1e999,"plan":"\ud83dpro"}`,
 	}
 	texts   = []string{"pro", "prö", "p", "", `a"b\c`, "ü", "Bern", "2.5", "loyal", "gold", "😀", "\ufffd"}
+	withins = []domain.Millis{1, 10, 40, 79}
 	numbers = []string{"3", "2.5", "-1", "100", "0", "0.1", "1.0", "2", "9007199254740993", "12345678901234.5"}
 )
 
@@ -55,9 +56,66 @@ func steps[T any](d draw, most int, from domain.Millis, value func() T) []condit
 	return all
 }
 
+// move is a line of a ledger: points of a lot that expires then, 0 for never.
+type move struct {
+	at, expires domain.Millis
+	points      int64
+}
+
+// ledger draws the lines of some lots: points that come, are spent, and at last expire.
+func (d draw) ledger(from domain.Millis) (all []move) {
+	for range d.IntN(5) {
+		came := max(from, d.at())
+		var expires domain.Millis
+		if d.IntN(6) > 0 {
+			expires = came + domain.Millis(d.IntN(100))
+		}
+		left := int64(1 + d.IntN(4))
+		all = append(all, move{came, expires, left})
+		for range d.IntN(3) {
+			n := int64(d.IntN(int(left) + 1))
+			if at := came + domain.Millis(d.IntN(100)); expires == 0 || at <= expires {
+				all = append(all, move{at, expires, -n})
+				left -= n
+			}
+		}
+		if expires != 0 {
+			all = append(all, move{expires, expires, -left})
+		}
+	}
+	return all
+}
+
+// soon are the steps of how many points of a ledger expire within a time: what each
+// instant says, asked one after the other.
+func soon(ledger []move, within domain.Millis) (all []condition.Step[int64]) {
+	before := int64(0)
+	for at := begin - 100; at < begin+2*span; at++ {
+		points := int64(0)
+		for _, m := range ledger {
+			if m.at <= at && m.expires != 0 && m.expires <= at+within {
+				points += m.points
+			}
+		}
+		if points != before {
+			all = append(all, condition.Step[int64]{At: at, Value: points})
+			before = points
+		}
+	}
+	return all
+}
+
+// subject draws a customer.
 func (d draw) subject() *condition.Subject {
+	s, _ := d.person()
+	return s
+}
+
+// person draws a customer, and the ledgers that its steps are of, by programme.
+func (d draw) person() (*condition.Subject, map[string][]move) {
 	s := &condition.Subject{
-		Tiers: map[string][]condition.Step[string]{}, Points: map[string][]condition.Step[int64]{}, Traits: map[string][]condition.Step[[]byte]{},
+		Expiring: map[condition.Expiring][]condition.Step[int64]{},
+		Tiers:    map[string][]condition.Step[string]{}, Points: map[string][]condition.Step[int64]{}, Traits: map[string][]condition.Step[[]byte]{},
 		Accounts: map[string]condition.Touch{}, Segments: map[string][]condition.Step[bool]{}, Touchpoints: map[condition.Selector][]condition.Touch{},
 	}
 	s.FirstSeen = begin + domain.Millis(d.IntN(60))
@@ -103,7 +161,14 @@ func (d draw) subject() *condition.Subject {
 	for _, m := range meanings {
 		s.Touchpoints[condition.Selector{Meaning: m}] = touches()
 	}
-	return s
+	ledgers := map[string][]move{}
+	for _, p := range clubs {
+		ledgers[p] = d.ledger(s.FirstSeen)
+		for _, within := range withins {
+			s.Expiring[condition.Expiring{Programme: p, Within: within}] = soon(ledgers[p], within)
+		}
+	}
+	return s, ledgers
 }
 
 func quoted(s string) string { return strconv.Quote(s) }
@@ -150,7 +215,7 @@ func (d draw) condition(depth int) string {
 	case 8:
 		return d.trait() + " in " + list([]string{pick(d, numbers), pick(d, numbers)})
 	case 9:
-		return pick(d, []string{d.trait(), "!" + d.trait(), d.trait() + " " + same + " true", "has(" + d.member() + ")"})
+		return pick(d, []string{d.trait(), "!" + d.trait(), d.trait() + " " + same + " true", "has(" + d.key() + ")"})
 	case 10:
 		return pick(d, []string{"in_account(" + quoted(pick(d, accounts)) + ")", "in_segment(" + quoted(pick(d, segments)) + ")", "in_segment(" + quoted(pick(d, segments)) + ") == false"})
 	case 11, 12:
@@ -178,7 +243,7 @@ func (d draw) selector() string {
 	return "named(" + quoted(pick(d, events)) + ")"
 }
 
-func (d draw) member() string {
+func (d draw) key() string {
 	return "traits." + pick(d, []string{"plan", "age", "vip", "address", "address.city", "address.city.city", "address.plan"})
 }
 
@@ -186,7 +251,7 @@ func (d draw) trait() string {
 	if d.IntN(6) == 0 {
 		return `traits["no 'key'"]`
 	}
-	return d.member()
+	return d.key()
 }
 
 func (d draw) text() string {
@@ -195,10 +260,14 @@ func (d draw) text() string {
 
 func (d draw) number() string {
 	return pick(d, []string{
-		"count(" + d.selector() + d.window() + ")", "count(" + d.selector() + d.window() + ")", "open_complaints", "points(" + quoted(pick(d, clubs)) + ")",
+		"count(" + d.selector() + d.window() + ")", "count(" + d.selector() + d.window() + ")", "open_complaints", "points(" + quoted(pick(d, clubs)) + ")", d.expiring(), d.expiring() + " + points(" + quoted(pick(d, clubs)) + ")",
 		"sum(" + d.selector() + ", " + quoted(pick(d, curencies)) + d.window() + ")", "size(" + d.text() + ")",
 		"count(" + d.selector() + d.window() + ") + 1 - open_complaints", "sum(" + d.selector() + ", \"EUR\"" + d.window() + ") - sum(" + d.selector() + ", \"USD\")",
 	})
+}
+
+func (d draw) expiring() string {
+	return fmt.Sprintf("expiring(%q, duration(\"%dms\"))", pick(d, clubs), pick(d, withins))
 }
 
 func (d draw) instant() string {

@@ -43,11 +43,13 @@ func TestSameMembers(t *testing.T) {
 	subjects := map[uuid.UUID]*condition.Subject{}
 	for i := range 300 {
 		id := uuid.NewSHA1(uuid.Nil, []byte(strconv.Itoa(i)))
-		subjects[id] = d.subject()
-		in.subject(id, i, subjects[id])
+		s, ledgers := d.person()
+		subjects[id] = s
+		in.subject(id, i, s)
+		in.ledgers(id, ledgers)
 	}
 	in.flush(t, db)
-	unlike := 0
+	unlike, soon := 0, 0
 	for range 600 {
 		text := d.condition(d.IntN(3))
 		c, err := condition.Compile(text, condition.Env{})
@@ -81,10 +83,13 @@ func TestSameMembers(t *testing.T) {
 		}
 		if some && len(members) < len(subjects) {
 			unlike++
+			if len(c.Needs().Expiring) > 0 {
+				soon++
+			}
 		}
 	}
-	if unlike < 200 {
-		t.Errorf("only %d conditions tell customers apart", unlike)
+	if unlike < 200 || soon < 20 {
+		t.Errorf("only %d conditions tell customers apart, %d of them by points that expire", unlike, soon)
 	}
 }
 
@@ -130,6 +135,26 @@ func last[T any](steps []condition.Step[T]) (s condition.Step[T], ok bool) {
 		}
 	}
 	return s, ok
+}
+
+// ledgers writes the lines that stand at the clock.
+func (in inserts) ledgers(id uuid.UUID, ledgers map[string][]move) {
+	for programme, lines := range ledgers {
+		for i, m := range lines {
+			var expires any
+			if m.expires != 0 {
+				expires = m.expires
+			}
+			// Points that cannot be spent yet expire as well.
+			available, pending := m.points, int64(0)
+			if i%3 == 0 {
+				available, pending = pending, available
+			}
+			if m.at <= clock {
+				in.row("loyalty_ledger_g1", "customer_id, programme, seq, at, available, pending, lot, expires_at", id, programme, i+1, m.at, available, pending, i, expires)
+			}
+		}
+	}
 }
 
 func (in inserts) subject(id uuid.UUID, no int, s *condition.Subject) {

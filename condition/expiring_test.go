@@ -8,7 +8,6 @@ import (
 	"sojourn/domain"
 )
 
-// Points that expire are asked for by triggers only: no table holds them.
 func TestExpiring(t *testing.T) {
 	const text = `expiring("club", duration("14d")) >= 100 && expiring("club", duration("1d")) == 0`
 	c, err := condition.Compile(text, condition.Env{Programmes: map[string][]string{"club": nil}})
@@ -18,9 +17,6 @@ func TestExpiring(t *testing.T) {
 	soon, now := condition.Expiring{Programme: "club", Within: 14 * domain.Day}, condition.Expiring{Programme: "club", Within: domain.Day}
 	if got := c.Needs().Expiring; len(got) != 2 || got[0] != now || got[1] != soon {
 		t.Errorf("it needs %v", got)
-	}
-	if _, err := c.SQL(begin); err == nil {
-		t.Error("it has SQL")
 	}
 	s := &condition.Subject{FirstSeen: begin, Expiring: map[condition.Expiring][]condition.Step[int64]{
 		soon: {{At: begin + 10, Value: 99}, {At: begin + 20, Value: 150}, {At: begin + 50, Value: 0}},
@@ -49,8 +45,5 @@ func TestExpiring(t *testing.T) {
 		if _, err := condition.Compile(text, condition.Env{Programmes: map[string][]string{"club": nil}}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
-	}
-	if _, err := condition.Compile(text, condition.Env{Tables: true}); err == nil || !strings.Contains(err.Error(), "1:9: no table holds") {
-		t.Errorf("of a segment: %v", err)
 	}
 }

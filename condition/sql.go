@@ -17,9 +17,6 @@ func (c *Condition) SQL(at domain.Millis) (string, error) {
 	if c.needs.Event {
 		return "", errors.New("a condition about an event has no SQL")
 	}
-	if len(c.needs.Expiring) > 0 {
-		return "", errors.New("a condition about points that expire has no SQL")
-	}
 	q := query{at: at, sources: map[string]string{}}
 	where := q.expr(c.root)
 	var b strings.Builder
@@ -61,6 +58,13 @@ func (q *query) satisfaction() string {
 
 func (q *query) loyalty(programme string) string {
 	return q.join("SELECT customer_id, nullIf(toString(tier), '') AS tier, tier_since, toNullable(available) AS available FROM loyalty_status WHERE programme = " + quote(programme))
+}
+
+// expiring sums the lines of the lots that expire within the window: what is left of
+// them. A lot that has expired has lines that come to nothing.
+func (q *query) expiring(n *node) string {
+	return q.join("SELECT customer_id, sum(available + pending) AS expiring FROM loyalty_ledger WHERE programme = " + quote(n.text) +
+		" AND expires_at <= " + instantSQL(min(q.at+n.window, domain.MaxTime)) + " GROUP BY customer_id")
 }
 
 // touchpoints adds an aggregate over the touchpoints of a node, and gives its column.
@@ -146,6 +150,8 @@ func (q *query) expr(n *node) string {
 		return q.loyalty(n.text) + ".tier_since"
 	case opPoints:
 		return "toDecimal128(" + q.loyalty(n.text) + ".available, 4)"
+	case opExpiring:
+		return "toDecimal128(ifNull(" + q.expiring(n) + ".expiring, 0), 4)"
 	case opInAccount:
 		return "(ifNull(" + q.join("SELECT DISTINCT m.customer_id AS customer_id, 1 AS present FROM account_members AS m JOIN accounts AS a ON a.account_id = m.account_id WHERE a.group_id = "+
 			quote(n.text)+" AND m.since <= "+instantSQL(q.at)) + ".present, 0) = 1)"

@@ -338,6 +338,9 @@ func standings(points *loyalty.Facts, opinions *satisfaction.Facts, rules *Rules
 				BalanceAvailable: m.Balance.Available, BalancePending: m.Balance.Pending, BalanceDebt: m.Balance.Debt,
 				Lot: int32(m.Lot), OrderID: m.Order, Value: int64(m.Value), Currency: m.Currency, Cause: m.Cause.String(), Note: m.Note,
 			}
+			if m.Lot != loyalty.NoLot {
+				r.ExpiresAt = never(l.Lots[m.Lot].Expires)
+			}
 			ledger = append(ledger, pr.ID+inOrder(r.Seq, r))
 		}
 		for i, c := range l.Transitions {

@@ -271,9 +271,7 @@ func (v *Views) checkSegment(d *SegmentProposal) (*condition.Condition, error) {
 	if len(d.Description) > 2000 {
 		return nil, &SegmentError{Message: "description: at most 2000 bytes"}
 	}
-	env := v.ConditionEnv(false)
-	env.Tables = d.Trigger == ""
-	c, err := condition.Compile(d.Condition, env)
+	c, err := condition.Compile(d.Condition, v.ConditionEnv(false))
 	if wrong := (*condition.Error)(nil); errors.As(err, &wrong) {
 		return nil, &SegmentError{wrong.Message, wrong.Line, wrong.Column}
 	}

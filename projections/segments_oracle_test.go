@@ -43,6 +43,9 @@ var testSegments = []struct {
 		bought := l.touches(domain.MinTime, t, func(m *lived) bool { return m.touch.Meaning == policy.Purchase })
 		return len(bought) > 0 && t-bought[len(bought)-1].sent.at >= 59*domain.Day && l.stage(t).to != "lost"
 	}},
+	{"soon", `expiring("shop", duration("30d")) >= 3 || expiring("club", duration("7d")) > 0`, func(l *life, t domain.Millis) bool {
+		return l.expiring("shop", t, 30*domain.Day) >= 3 || l.expiring("club", t, 7*domain.Day) > 0
+	}},
 	{"spenders", `sum(named("Order Completed"), "EUR", duration("90d")) > 25.5`, func(l *life, t domain.Millis) bool {
 		var sum domain.Decimal
 		for _, m := range l.touches(t-90*domain.Day, t, func(m *lived) bool { return m.touch.Name == "Order Completed" }) {
@@ -112,6 +115,16 @@ func (l *life) ledger(programme string, t domain.Millis) loyalty.Ledger {
 	return loyalty.Ledger{}
 }
 
+// expiring is how many points are left at an instant of lots that expire within a time.
+func (l *life) expiring(programme string, t, within domain.Millis) (points int64) {
+	for _, lot := range l.ledger(programme, t).Lots {
+		if lot.Expires != policy.Never && lot.Expires <= t+within {
+			points += lot.Available + lot.Pending
+		}
+	}
+	return points
+}
+
 func (l *life) trait(key string, t domain.Millis) (value string) {
 	for _, m := range l.touches(domain.MinTime, t, func(m *lived) bool { return m.sent.kind == domain.Identify }) {
 		if v := gjson.Get(m.sent.traits, key); v.Exists() {
@@ -160,6 +173,11 @@ func turnsOf(messages, commands []sent, rules *Rules, now domain.Millis) map[str
 		}
 		for _, m := range ledger.Movements {
 			ask[m.At] = true
+		}
+		for _, lot := range ledger.Lots {
+			if lot.Expires != policy.Never {
+				ask[lot.Expires-30*domain.Day], ask[lot.Expires-7*domain.Day] = true, true
+			}
 		}
 	}
 	for _, x := range satisfaction.Transitions(l.opinions, rules.satisfaction) {

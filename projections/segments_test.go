@@ -281,7 +281,7 @@ func TestSegmentsAgree(t *testing.T) {
 		`traits.plan == "pro"`, `traits.size > 1`, `traits.age > 42`, `traits.plan.startsWith("\ufffd")`, `has(traits.age)`, `in_account("acme")`,
 		`satisfaction_index < 50`, `open_complaints == 0`, `count(meaning("purchase"), duration("60d")) >= 1`,
 		`sum(named("Order Completed"), "EUR", duration("90d")) >= 50`, `stage in ["repeat", "at_risk"]`, `since(stage_since) > duration("30d")`,
-		`since(first(meaning("purchase"))) < duration("50d")`, `points("default") > 40 || tier("default") == "gold"`, `in_segment("s0") || in_segment("s2")`,
+		`since(first(meaning("purchase"))) < duration("50d")`, `points("default") > 40 || tier("default") == "gold"`, `expiring("default", duration("290d")) >= 10`, `in_segment("s0") || in_segment("s2")`,
 	}
 	for i, text := range conditions {
 		p := SegmentProposal{SegmentDocument: SegmentDocument{Name: fmt.Sprint("s", i), Condition: text}}

@@ -285,7 +285,7 @@ func (f *fold) unshow(c *cust, version warehouse.Version, out *flush) {
 		if p.status {
 			out.rows.LoyaltyStatus = append(out.rows.LoyaltyStatus, warehouse.LoyaltyStatus{CustomerID: c.id, Programme: p.id, Version: version, Removed: true})
 		}
-		differ(&out.rows.LoyaltyLedger, p.ledger, nil, func(i int) warehouse.LoyaltyMovement { return movementRow(c, p.id, nil, i, version) })
+		differ(&out.rows.LoyaltyLedger, p.ledger, nil, func(i int) warehouse.LoyaltyMovement { return movementRow(c, p.id, &loyalty.Ledger{}, i, version) })
 		differ(&out.rows.TierChanges, p.tiers, nil, func(i int) warehouse.TierChange { return f.tierRow(c, p.id, nil, i, version) })
 	}
 	for _, in := range s.segments {
@@ -325,10 +325,10 @@ func (f *fold) showLoyalty(c *cust, facts *loyalty.Facts, version warehouse.Vers
 		hashes := make([]uint64, len(l.Movements))
 		for i := range l.Movements {
 			m := &l.Movements[i]
-			hashes[i] = h.reset().int(int64(m.At), m.Points, m.Available, m.Pending, m.Debt, int64(m.Lot), int64(m.Value),
+			hashes[i] = h.reset().int(int64(m.At), m.Points, m.Available, m.Pending, m.Debt, int64(m.Lot), lotExpires(l, m), int64(m.Value),
 				m.Balance.Available, m.Balance.Pending, m.Balance.Debt).str(string(m.Kind), m.Order, m.Currency, m.Cause.Rule, m.Note, string(m.Cause.Touchpoint[:])).sum()
 		}
-		s.ledger = differ(&p.rows.LoyaltyLedger, s.ledger, hashes, func(i int) warehouse.LoyaltyMovement { return movementRow(c, pr.ID, nth(l.Movements, i), i, version) })
+		s.ledger = differ(&p.rows.LoyaltyLedger, s.ledger, hashes, func(i int) warehouse.LoyaltyMovement { return movementRow(c, pr.ID, l, i, version) })
 		hashes = make([]uint64, len(changes))
 		for i := range changes {
 			hashes[i] = changes[i].hash(pr.ID)
@@ -363,14 +363,23 @@ func loyaltyRow(c *cust, p *loyalty.Programme, l *loyalty.Ledger, version wareho
 	}
 }
 
-// movementRow is a line of the ledger; a removed one where m is nil.
-func movementRow(c *cust, programme string, m *loyalty.Movement, i int, version warehouse.Version) warehouse.LoyaltyMovement {
+// lotExpires is when the points that a line moves expire: 0 for never, and for none.
+func lotExpires(l *loyalty.Ledger, m *loyalty.Movement) int64 {
+	if m.Lot == loyalty.NoLot {
+		return 0
+	}
+	return orNever(l.Lots[m.Lot].Expires)
+}
+
+// movementRow is line i of a ledger; a removed one behind its end.
+func movementRow(c *cust, programme string, l *loyalty.Ledger, i int, version warehouse.Version) warehouse.LoyaltyMovement {
+	m := nth(l.Movements, i)
 	r := warehouse.LoyaltyMovement{CustomerID: c.id, Programme: programme, Seq: uint32(i + 1), Version: version, Removed: m == nil}
 	if m != nil {
 		r.At, r.Kind, r.Points = int64(m.At), string(m.Kind), m.Points
 		r.Available, r.Pending, r.Debt = m.Available, m.Pending, m.Debt
 		r.BalanceAvailable, r.BalancePending, r.BalanceDebt = m.Balance.Available, m.Balance.Pending, m.Balance.Debt
-		r.Lot, r.OrderID, r.Value, r.Currency = int32(m.Lot), m.Order, int64(m.Value), m.Currency
+		r.Lot, r.ExpiresAt, r.OrderID, r.Value, r.Currency = int32(m.Lot), lotExpires(l, m), m.Order, int64(m.Value), m.Currency
 		r.Cause, r.Note = m.Cause.String(), m.Note
 	}
 	return r

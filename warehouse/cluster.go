@@ -145,6 +145,19 @@ func (db *DB) tableStatements(table string, g Generation) ([]string, error) {
 	}, nil
 }
 
+// addStatements are what adds a column to a table of a generation, last to what
+// everything reads and writes.
+func (db *DB) addStatements(c *addedColumn, g Generation) []string {
+	tables := []string{db.database + "." + c.table + "_" + g.String()}
+	if db.cluster != "" {
+		tables = append([]string{db.local(c.table, g)}, tables...)
+	}
+	for i, table := range tables {
+		tables[i] = fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS %s %s AFTER %s", table, db.onCluster(), c.name, c.typ, c.after)
+	}
+	return tables
+}
+
 // everywhere makes a view or a dictionary one on every node.
 func (db *DB) everywhere(text string) string {
 	return createOther.ReplaceAllString(text, "CREATE OR REPLACE $1 "+db.database+".$2"+db.onCluster())

@@ -32,7 +32,9 @@ func fill(t testing.TB, db *warehouse.DB, g warehouse.Generation, v warehouse.Ve
 	must(t, db.WriteSubjects(ctx, g, []warehouse.Subject{{SubjectID: id('s', 1), Subject: "user:1", CustomerID: id('s', 2), Version: v}}))
 	must(t, db.WriteConflicts(ctx, g, []warehouse.Conflict{conflict(1, "open", v), conflict(2, "kept_apart", v), conflict(3, "open", v)}))
 	must(t, db.WriteLoyaltyStatus(ctx, g, []warehouse.LoyaltyStatus{status(1, "a", v), status(1, "b", v)}))
-	must(t, db.WriteLoyaltyLedger(ctx, g, []warehouse.LoyaltyMovement{movement(1, "a", 1, v), movement(1, "a", 2, v)}))
+	earned := movement(1, "a", 1, v)
+	earned.Kind, earned.Points, earned.Available = "earned", 300, 300
+	must(t, db.WriteLoyaltyLedger(ctx, g, []warehouse.LoyaltyMovement{earned, movement(1, "a", 2, v)}))
 	must(t, db.WriteTierTransitions(ctx, g, []warehouse.TierChange{tierChange(1, "a", 1, v), tierChange(1, "b", 1, v)}))
 	must(t, db.WriteSatisfaction(ctx, g, []warehouse.Satisfaction{satisfied(1, v), satisfied(2, v)}))
 	must(t, db.WriteStatusTransitions(ctx, g, []warehouse.StatusChange{statusChange(1, 1, v), statusChange(1, 2, v)}))

@@ -45,9 +45,9 @@ var (
 // exist, or an active one where there is none yet.
 var ErrNoGeneration = errors.New("no such generation of views")
 
-// CreateGeneration creates the tables of a generation that do not exist yet, and
-// defines its dictionary anew, with the credentials in use. It is safe to
-// repeat, and a start repeats it.
+// CreateGeneration creates the tables of a generation that do not exist yet, adds the
+// columns that those of an earlier release lack, and defines its dictionary anew, with
+// the credentials in use. It is safe to repeat, and a start repeats it.
 func (db *DB) CreateGeneration(ctx context.Context, g Generation) error {
 	for _, name := range tableFiles {
 		all, err := db.tableStatements(name, g)
@@ -58,7 +58,32 @@ func (db *DB) CreateGeneration(ctx context.Context, g Generation) error {
 			return fmt.Errorf("create %s_%s: %w", name, g, err)
 		}
 	}
+	for i := range addedColumns {
+		c := &addedColumns[i]
+		there, err := db.hasColumn(ctx, c, g)
+		if err == nil && !there {
+			err = db.execAll(ctx, db.addStatements(c, g))
+		}
+		if err != nil {
+			return fmt.Errorf("add %s to %s_%s: %w", c.name, c.table, g, err)
+		}
+	}
 	return nil
+}
+
+// addedColumn is a column that a release has added to a table: a generation that an
+// earlier one has made lacks it, and is shown and written until it is built anew.
+type addedColumn struct{ table, name, typ, after string }
+
+var addedColumns = []addedColumn{
+	{"loyalty_ledger", "expires_at", "Nullable(" + timeType + ")", "lot"},
+}
+
+func (db *DB) hasColumn(ctx context.Context, c *addedColumn, g Generation) (bool, error) {
+	var n uint64
+	err := db.QueryRow(ctx, "SELECT count() FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name = {name:String}",
+		Named("database", db.database), Named("table", c.table+"_"+g.String()), Named("name", c.name)).Scan(&n)
+	return n > 0, err
 }
 
 // DropGeneration drops whatever exists of a generation; where nothing does, it

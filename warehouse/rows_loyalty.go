@@ -47,6 +47,7 @@ type LoyaltyMovement struct {
 	Available, Pending, Debt                      int64
 	BalanceAvailable, BalancePending, BalanceDebt int64
 	Lot                                           int32 // -1 where it moves none
+	ExpiresAt                                     int64 // of the lot, Unix milliseconds; 0 where it moves none, or one that never expires
 	OrderID                                       string
 	Value                                         int64 // of redeemed points, scaled by AmountScale
 	Currency                                      string

@@ -32,7 +32,7 @@ func status(n int, programme string, v warehouse.Version) warehouse.LoyaltyStatu
 func movement(n int, programme string, seq uint32, v warehouse.Version) warehouse.LoyaltyMovement {
 	return warehouse.LoyaltyMovement{
 		CustomerID: id('s', n), Programme: programme, Seq: seq, At: start, Kind: "redeemed", Points: 100,
-		Available: -100, Pending: 1, Debt: 2, BalanceAvailable: 3, BalancePending: 4, BalanceDebt: 5, Lot: 0, OrderID: "o'1",
+		Available: -100, Pending: 1, Debt: 2, BalanceAvailable: 3, BalancePending: 4, BalanceDebt: 5, Lot: 0, ExpiresAt: start + 4, OrderID: "o'1",
 		Value: 12_345, Currency: "EUR", Cause: "touchpoint:x", Note: "spent", Version: v,
 	}
 }
@@ -63,8 +63,8 @@ func TestLoyaltyRoundTrip(t *testing.T) {
 	none := warehouse.LoyaltyMovement{CustomerID: id('s', 1), Programme: "a", Seq: 2, At: start, Kind: "earned", Lot: -1, Version: v}
 	must(t, db.WriteLoyaltyLedger(ctx, 1, []warehouse.LoyaltyMovement{movement(1, "a", 1, v), none}))
 	same(t, "loyalty_ledger", text(t, db, "SELECT toString(tuple(*)) FROM loyalty_ledger ORDER BY seq"),
-		`('`+a+`','a',1,'2023-11-14 22:13:20.000','redeemed',100,-100,1,2,3,4,5,0,'o\'1',1.2345,'EUR','touchpoint:x','spent',5,'2023-11-14 22:13:20.000')`,
-		`('`+a+`','a',2,'2023-11-14 22:13:20.000','earned',0,0,0,0,0,0,0,NULL,'',0,'','','',5,'2023-11-14 22:13:20.000')`)
+		`('`+a+`','a',1,'2023-11-14 22:13:20.000','redeemed',100,-100,1,2,3,4,5,0,'2023-11-14 22:13:20.004','o\'1',1.2345,'EUR','touchpoint:x','spent',5,'2023-11-14 22:13:20.000')`,
+		`('`+a+`','a',2,'2023-11-14 22:13:20.000','earned',0,0,0,0,0,0,0,NULL,NULL,'',0,'','','',5,'2023-11-14 22:13:20.000')`)
 
 	first := warehouse.TierChange{CustomerID: id('s', 1), Programme: "a", Seq: 1, To: "member", At: start, Version: v}
 	must(t, db.WriteTierTransitions(ctx, 1, []warehouse.TierChange{first, tierChange(1, "a", 2, v)}))
@@ -128,4 +128,25 @@ func TestLoyaltyRowsReplaceThemselves(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A generation of a release before loyalty_ledger said when points expire is shown and
+// written by this one, until it is built anew.
+func TestTheLedgerOfAnEarlierRelease(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db := warehousetest.Open(t)
+	must(t, db.CreateGeneration(ctx, 1))
+	must(t, db.WriteLoyaltyLedger(ctx, 1, []warehouse.LoyaltyMovement{movement(1, "a", 1, warehouse.Version{Position: 1})}))
+	must(t, db.Exec(ctx, "ALTER TABLE loyalty_ledger_g1 DROP COLUMN expires_at"))
+	if err := db.Activate(ctx, 1); err == nil {
+		t.Fatal("the view reads a column that is not there")
+	}
+	for range 2 {
+		must(t, db.CreateGeneration(ctx, 1))
+	}
+	must(t, db.Activate(ctx, 1))
+	must(t, db.WriteLoyaltyLedger(ctx, 1, []warehouse.LoyaltyMovement{movement(1, "a", 2, warehouse.Version{Position: 2})}))
+	same(t, "loyalty_ledger", text(t, db, "SELECT toString((seq, lot, expires_at)) FROM loyalty_ledger ORDER BY seq"),
+		"(1,0,NULL)", "(2,0,'2023-11-14 22:13:20.004')")
 }

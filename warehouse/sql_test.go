@@ -77,6 +77,9 @@ func clusterStatements(t *testing.T) (statements []string) {
 	for _, name := range tableFiles {
 		add(db.tableStatements(name, 7))
 	}
+	for i := range addedColumns {
+		add(db.addStatements(&addedColumns[i], 7), nil)
+	}
 	for _, name := range viewFiles {
 		stmt, err := db.viewStatement(name, 7)
 		add([]string{stmt}, err)

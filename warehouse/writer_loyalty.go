@@ -77,6 +77,7 @@ func (db *DB) WriteLoyaltyLedger(ctx context.Context, g Generation, rows []Loyal
 		each("balance_pending", "Int64", rows, func(r *LoyaltyMovement) int64 { return r.BalancePending }),
 		each("balance_debt", "Int64", rows, func(r *LoyaltyMovement) int64 { return r.BalanceDebt }),
 		some("lot", "Int32", rows, func(r *LoyaltyMovement) (int32, bool) { return r.Lot, r.Lot >= 0 }),
+		some("expires_at", timeType, rows, func(r *LoyaltyMovement) (int64, bool) { return r.ExpiresAt, r.ExpiresAt != 0 }),
 		each("order_id", "String", rows, func(r *LoyaltyMovement) string { return r.OrderID }),
 		each("value", amountType, rows, func(r *LoyaltyMovement) decimal.Decimal { return decimal.New(r.Value, -4) }),
 		each("currency", "LowCardinality(String)", rows, func(r *LoyaltyMovement) string { return r.Currency }),

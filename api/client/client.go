@@ -54,6 +54,16 @@ type StatusError struct {
 	Status     int
 	Detail     string
 	RetryAfter time.Duration // 0 where the server names none
+	// Problems are what is wrong with the request, part by part; Detail has them, too.
+	Problems []Problem
+}
+
+// Problem is one thing that is wrong with a request.
+type Problem struct {
+	Message string
+	// Location is the part, such as body.name; where that is the text of a file, with
+	// the line and the column in it, both from 1: body.source:3:25.
+	Location string
 }
 
 func (e *StatusError) Error() string {
@@ -113,12 +123,13 @@ func statusError(res *http.Response) error {
 	e := &StatusError{Status: res.StatusCode}
 	var p struct {
 		Detail, Message string
-		Errors          []struct{ Message, Location string }
+		Errors          []Problem
 	}
 	if b, err := io.ReadAll(io.LimitReader(res.Body, 1<<16)); err == nil && json.Unmarshal(b, &p) == nil {
 		if e.Detail = p.Detail; e.Detail == "" {
 			e.Detail = p.Message
 		}
+		e.Problems = p.Errors
 		for _, x := range p.Errors {
 			e.Detail += "; " + x.Location + ": " + x.Message
 		}

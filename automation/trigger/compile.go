@@ -441,7 +441,7 @@ func (t *Trigger) Matches(c *Offer) bool {
 	case TypeSchedule:
 		return o.Schedule != nil && o.Schedule.Segment == c.Programme
 	case TypeExpiring:
-		return o.PointsExpiring != nil && c.Programme == domain.TriggerSegment(t.ID)
+		return o.PointsExpiring != nil && c.InSegment() == domain.TriggerSegment(t.ID)
 	case "touchpoint":
 		return o.Touchpoint != nil && (o.Touchpoint.Name != "" && strings.EqualFold(o.Touchpoint.Name, c.To) ||
 			o.Touchpoint.Meaning != "" && o.Touchpoint.Meaning == c.Meaning)

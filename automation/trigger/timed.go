@@ -88,7 +88,7 @@ func (t *Trigger) Tick(at domain.Millis) fact.Change {
 	}
 	x := t.On.PointsExpiring
 	return fact.Change{
-		Type: TypeExpiring, Programme: domain.TriggerSegment(t.ID), At: at,
+		Type: TypeExpiring, Programme: x.Programme, Segment: domain.TriggerSegment(t.ID), At: at,
 		Reason: fmt.Sprintf("%d points or more of %s expire within %s", max(x.AtLeast, 1), x.Programme, x.Within),
 		Cause:  "day:" + at.Time().In(t.tickZone).Format(time.DateOnly),
 	}

@@ -122,11 +122,17 @@ func TestPointsThatExpireAreASegment(t *testing.T) {
 	if next == at || a.Key() != b.Key() {
 		t.Errorf("another time of the same day is another cause: %+v, %+v", a, b)
 	}
+	// As it was kept before a change said which programme it is about.
+	was := a
+	was.Programme, was.Segment = "trigger.soon", ""
+	if a.Programme != "club" || a.Key() != was.Key() {
+		t.Errorf("%+v is another cause than %+v", a, was)
+	}
 	o := trigger.Offer{Change: a}
 	if !c.Matches(&o) {
 		t.Error("the day does not start it")
 	}
-	o.Programme = "trigger.other"
+	o.Segment = "trigger.other"
 	if c.Matches(&o) {
 		t.Error("another's day starts it")
 	}

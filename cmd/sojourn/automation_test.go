@@ -215,6 +215,17 @@ func TestAutomation(t *testing.T) {
 	if status, _, errOut := sojourn(t.Context(), "trigger", "dry-run", "welcome", "--data", s.data); status != 2 || !strings.Contains(errOut, "--from is needed") {
 		t.Errorf("a dry run of no period: status %d: %s", status, errOut)
 	}
+	for want, args := range map[string][]string{
+		"the period begins in the future, at 2199-01-01T00:00:00Z":        {"dry-run", "welcome", "--from", "2199-01-01"},
+		"the period ends before it begins":                                {"dry-run", "welcome", "--from", "2026-02-01", "--to", "2026-01-01"},
+		`"tired" is no reason; there are paused, stale, consent, holdout`: {"deliveries", "--reason", "tired"},
+		`there is no trigger "welcom"`:                                    {"deliveries", "--trigger", "welcom"},
+		`there is no trigger "hello"`:                                     {"send", "--trigger", "hello"},
+	} {
+		if status, _, errOut := sojourn(t.Context(), append([]string{"trigger", "--data", s.data}, args...)...); status != 1 || !strings.Contains(errOut, want) {
+			t.Errorf("%v: status %d: %s, not %s", args, status, errOut, want)
+		}
+	}
 	ok := func(args ...string) string {
 		t.Helper()
 		status, out, errOut := sojourn(t.Context(), append([]string{"trigger"}, args...)...)

@@ -232,6 +232,11 @@ func (c *Config) Validate() error {
 	if _, err := c.guard(); err != nil {
 		bad("automation-allow", "%w", err)
 	}
+	if c.SecretKey != "" {
+		if _, err := delivery.LoadSealer(c.SecretKey, ""); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if c.FlushInterval <= 0 || c.FlushInterval > time.Second {
 		bad("flush-interval", "%v is not above 0 and at most 1s", c.FlushInterval)
 	}

@@ -99,6 +99,8 @@ func TestConfigMistakes(t *testing.T) {
 		{args: []string{"--esdb-listen", "0.0.0.0:2113", "--esdb-insecure"}, want: "esdb-insecure: 0.0.0.0:2113 can be reached from the network"},
 		{args: []string{"--esdb-listen", "[::]:2113", "--esdb-insecure", "--esdb-writable", "--tls-cert", "c", "--tls-key", "k"}, want: "can be reached from the network"},
 		{args: []string{"--esdb-listen", "0.0.0.0:2113", "--esdb-writable", "--tls-cert", "c", "--tls-key", "k"}, want: "esdb-writable: it goes with esdb-insecure"},
+		{env: map[string]string{"SOJOURN_SECRET_KEY": "hunter2"}, want: "SOJOURN_SECRET_KEY: a key is 32 random bytes in base64"},
+		{env: map[string]string{"SOJOURN_SECRET_KEY": "c2hvcnQ="}, want: "SOJOURN_SECRET_KEY: a key is 32 random bytes in base64"},
 		{args: []string{"--esdb-insecure"}, want: "esdb-insecure: it says how --esdb-listen listens"},
 	} {
 		_, err := load(t, c.args, c.env, c.file)

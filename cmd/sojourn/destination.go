@@ -285,12 +285,26 @@ func listDestinations(ctx context.Context, cl interface {
 	return w.Flush()
 }
 
+// destinationState is the state in words: to who has not read of circuit breakers, open
+// sounds well.
 func destinationState(d *api.Destination) string {
 	switch {
 	case !d.Enabled:
 		return "disabled"
 	case d.Status == nil:
 		return "ready"
+	}
+	until := ""
+	if d.Status.Until != nil {
+		until = d.Status.Until.Format(time.RFC3339)
+	}
+	switch delivery.State(d.Status.State) {
+	case delivery.StateOpen:
+		return "failing, tried again at " + until
+	case delivery.StateTesting:
+		return "failing, one attempt at a time"
+	case delivery.StatePaused:
+		return "paused as it asked, until " + until
 	}
 	return d.Status.State
 }

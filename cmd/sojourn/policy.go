@@ -140,7 +140,7 @@ func newPolicyDiff() *cobra.Command {
 		}
 		changes, err := cl.DiffPolicies(c.Context(), from, to, text)
 		if err != nil {
-			return err
+			return mistakesIn(args[len(args)-1], err)
 		}
 		return printChanges(c.OutOrStdout(), changes)
 	}
@@ -216,7 +216,7 @@ func newPolicyApply() *cobra.Command {
 		if s.request.Source, err = readText(args[0]); err != nil {
 			return err
 		}
-		return apply(c, &r, s.request)
+		return mistakesIn(args[0], apply(c, &r, s.request))
 	}
 	return c
 }
@@ -331,6 +331,9 @@ func newPolicyPreview() *cobra.Command {
 	c.Flags().BoolVar(&asJSON, "json", false, "print the whole report as JSON")
 	c.Flags().IntVar(&examples, "examples", 3, "`customers` to show of each change, at most 100")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if examples < 0 || examples > api.MaxExamples {
+			return usageError{fmt.Errorf("--examples: %d is not from 0 to %d", examples, api.MaxExamples)}
+		}
 		text, err := readText(args[0])
 		if err != nil {
 			return err
@@ -342,9 +345,9 @@ func newPolicyPreview() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		run, err := runPreview(c.Context(), cl, text, since, min(max(examples, 0), api.MaxExamples), c.ErrOrStderr())
+		run, err := runPreview(c.Context(), cl, text, since, examples, c.ErrOrStderr())
 		if err != nil {
-			return err
+			return mistakesIn(args[0], err)
 		}
 		if asJSON {
 			e := json.NewEncoder(c.OutOrStdout())
@@ -395,8 +398,23 @@ func runPreview(ctx context.Context, cl *client.Client, text, since string, exam
 	return run, fmt.Errorf("preview: %s", run.Error)
 }
 
+// cancelPreview gives a preview up, and waits until it has ended: another may begin then.
 func cancelPreview(ctx context.Context, cl *client.Client, id uuid.UUID) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(ctx.Err(), cl.CancelPreview(stopping, id))
+	err := cl.CancelPreview(stopping, id)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for err == nil {
+		var run api.Preview
+		if run, err = cl.Preview(stopping, id, 0); err == nil && run.State != "running" {
+			break
+		}
+		select {
+		case <-stopping.Done():
+			err = fmt.Errorf("preview %s is cancelled, but has not ended yet", id)
+		case <-tick.C:
+		}
+	}
+	return errors.Join(ctx.Err(), err)
 }

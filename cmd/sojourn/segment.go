@@ -71,11 +71,18 @@ func loadSegment(path string) (d projections.SegmentDocument, file *yamlfile.Doc
 	if err := projections.CheckSegmentName(d.Name); err != nil {
 		return d, file, file.Errorf([]string{"name"}, "%s", strings.TrimPrefix(err.Error(), "name: "))
 	}
-	_, err = condition.Compile(d.Condition, condition.Env{Tables: true})
+	_, err = condition.Compile(d.Condition, condition.Env{})
 	if wrong := (*condition.Error)(nil); errors.As(err, &wrong) {
-		return d, file, file.Errorf([]string{"condition"}, "line %d, column %d of the condition: %s", wrong.Line, wrong.Column, wrong.Message)
+		return d, file, inCondition(file)(wrong.Line, wrong.Column, wrong.Message)
 	}
 	return d, file, err
+}
+
+// inCondition places a mistake in the condition of a file.
+func inCondition(file *yamlfile.Document) func(line, column int, message string) error {
+	return func(line, column int, message string) error {
+		return file.Errorf([]string{"condition"}, "line %d, column %d of the condition: %s", line, column, message)
+	}
 }
 
 func newSegmentValidate(r *remote) *cobra.Command {
@@ -98,7 +105,7 @@ func newSegmentValidate(r *remote) *cobra.Command {
 				}
 				checked, err := cl.ValidateSegment(c.Context(), d.Name, api.SegmentDocument{Description: d.Description, Condition: d.Condition})
 				for _, p := range checked.Problems {
-					err = errors.Join(err, file.Errorf([]string{"condition"}, "line %d, column %d of the condition: %s", p.Line, p.Column, p.Message))
+					err = errors.Join(err, inCondition(file)(p.Line, p.Column, p.Message))
 				}
 				if err != nil {
 					return err
@@ -130,7 +137,7 @@ func newSegmentApply(r *remote) *cobra.Command {
 			"answer; until that is done, sojourn segment list says so.",
 		Args: oneArg("the segment file"),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, _, err := loadSegment(args[0])
+			d, file, err := loadSegment(args[0])
 			if err != nil {
 				return err
 			}
@@ -140,7 +147,7 @@ func newSegmentApply(r *remote) *cobra.Command {
 			}
 			s, err := cl.ApplySegment(c.Context(), d.Name, api.SegmentDocument{Description: d.Description, Condition: d.Condition}, said)
 			if err != nil {
-				return err
+				return mistakes(err, "body.condition", inCondition(file))
 			}
 			what := "the segment %s is in force; its members are being computed\n"
 			if !s.Applied {

@@ -50,6 +50,9 @@ func TestSegment(t *testing.T) {
 	if status, _, errOut := sojourn(ctx, "segment", "validate", path, d); status != 1 || !strings.Contains(errOut, `column 62 of the condition: "lostt" is none of visitor`) {
 		t.Errorf("an unknown stage: %d %s", status, errOut)
 	}
+	sameMistakes(t, "segment", path, d, `buyers.yaml:3:12: line 1, column 62 of the condition: "lostt" is none of visitor`, "apply")
+	sameMistakes(t, "trigger", file("call.yaml", "id: call\non:\n  segment: {entered: nobody}\ndo:\n  webhook: {destination: none}\n"), d, "call.yaml:3:22: ", "apply")
+	sameMistakes(t, "policy", file("p.yaml", "loyalty:\n  programmes:\n    - id: default\n      earning: {from: 2020-01-01}\n"), d, "p.yaml:4:23: ", "apply", "preview")
 	path = file("buyers.yaml", "name: buyers\ndescription: who has bought lately\ncondition: |\n  count(meaning(\"purchase\"), duration(\"60d\")) >= 1 && stage != \"lost\"\n")
 	if out := ok("segment", "validate", path, d, "--sql"); !strings.Contains(out, "countIf(meaning = 'purchase'") {
 		t.Errorf("the SQL: %s", out)
@@ -87,5 +90,20 @@ func TestSegment(t *testing.T) {
 	ok("segment", "delete", "buyers", d)
 	if out := ok("segment", "list", d); strings.Contains(out, "buyers") {
 		t.Errorf("deleted: %s", out)
+	}
+}
+
+// sameMistakes holds that commands say of a file what validate says once it asks the
+// server.
+func sameMistakes(t *testing.T, what, file, server, wants string, commands ...string) {
+	t.Helper()
+	_, _, said := sojourn(t.Context(), what, "validate", file, server)
+	if !strings.Contains(said, wants) {
+		t.Errorf("%s validate says %s, not %s", what, said, wants)
+	}
+	for _, command := range commands {
+		if status, _, errOut := sojourn(t.Context(), what, command, file, server); status != 1 || errOut != said {
+			t.Errorf("%s %s says %s, not %s", what, command, errOut, said)
+		}
 	}
 }

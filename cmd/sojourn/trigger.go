@@ -117,7 +117,7 @@ func newTriggerApply(r *remote) *cobra.Command {
 		}
 		a, err := cl.ApplyTrigger(c.Context(), in)
 		if err != nil {
-			return err
+			return mistakesIn(args[0], err)
 		}
 		if a.Confirm != nil {
 			if _, err := fmt.Fprintf(c.OutOrStdout(), "%d customers are in the segment by its last change\n", *a.Confirm); err != nil {
@@ -134,7 +134,7 @@ func newTriggerApply(r *remote) *cobra.Command {
 			}
 			in.Confirm = a.Confirm
 			if a, err = cl.ApplyTrigger(c.Context(), in); err != nil {
-				return err
+				return mistakesIn(args[0], err)
 			}
 		}
 		text := "version %[1]d of trigger %[2]s is in force\n"
@@ -228,7 +228,7 @@ func newTriggerPause(r *remote, paused bool) *cobra.Command {
 		}
 		t, err := cl.PauseTrigger(c.Context(), args[0], paused, author, reason)
 		if err != nil {
-			return err
+			return mistakesIn("trigger "+args[0], err)
 		}
 		state := "goes on"
 		if t.Paused {

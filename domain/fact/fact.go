@@ -94,6 +94,9 @@ const (
 	Template  Reason = "template"
 )
 
+// Reasons are all of them, in that order.
+var Reasons = []Reason{Paused, Stale, Consent, Holdout, Once, AtMost, CoolDown, Cap, GlobalCap, Loop, Withdrawn, Moved, Template}
+
 // Arm is the side of a holdout that a customer is on.
 type Arm string
 
@@ -109,7 +112,7 @@ type Change struct {
 	// Type is stage.entered, tier.entered, satisfaction.entered, segment.entered,
 	// segment.left, touchpoint, schedule or points.expiring.
 	Type      string        `json:"type"`
-	Programme string        `json:"programme,omitempty"` // of a tier; the segment
+	Programme string        `json:"programme,omitempty"` // of a tier and of points; else the segment
 	From      string        `json:"from,omitempty"`
 	To        string        `json:"to,omitempty"` // of a touchpoint its name
 	At        domain.Millis `json:"at"`
@@ -117,6 +120,17 @@ type Change struct {
 	// Cause is "touchpoint:<event id>", "deadline:<rule>:<event id it counts from>",
 	// "tick:<time>", "day:<date>" or "segment:<position of its change>".
 	Cause string `json:"cause"`
+	// Segment holds whose points expire.
+	Segment string `json:"segment,omitempty"`
+}
+
+// InSegment is the segment that the customer entered or left, or is one of those in it;
+// of other changes it says nothing.
+func (c *Change) InSegment() string {
+	if c.Segment != "" {
+		return c.Segment
+	}
+	return c.Programme
 }
 
 // Touchpoint is the touchpoint behind the change, or that a deadline counts from.
@@ -142,7 +156,7 @@ func (c *Change) Key() string {
 	if c.Type == "touchpoint" {
 		to = ""
 	}
-	return c.Type + "\x00" + c.Programme + "\x00" + to + "\x00" + c.Cause
+	return c.Type + "\x00" + c.InSegment() + "\x00" + to + "\x00" + c.Cause
 }
 
 // Fact is the data of a fact's event.

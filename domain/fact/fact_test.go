@@ -1,6 +1,9 @@
 package fact_test
 
 import (
+	"os"
+	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -74,5 +77,19 @@ func TestFactsOfOneDelivery(t *testing.T) {
 	}
 	if _, ok := fact.Subject("automation_engine"); ok {
 		t.Error("the stream of the lease is one of facts")
+	}
+}
+
+func TestReasons(t *testing.T) {
+	text, err := os.ReadFile("fact.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []fact.Reason
+	for _, m := range regexp.MustCompile(`Reason = "(\w+)"`).FindAllStringSubmatch(string(text), -1) {
+		all = append(all, fact.Reason(m[1]))
+	}
+	if !slices.Equal(fact.Reasons, all) {
+		t.Errorf("the reasons are %v, not %v", all, fact.Reasons)
 	}
 }

@@ -241,6 +241,7 @@ CREATE TABLE IF NOT EXISTS sojourn.loyalty_ledger_g7_local ON CLUSTER `main`
     balance_pending   Int64,
     balance_debt      Int64,
     lot               Nullable(Int32),
+    expires_at        Nullable(DateTime64(3, 'UTC')),
     order_id          String,
     value             Decimal(18, 4),
     currency          LowCardinality(String),
@@ -536,6 +537,10 @@ SOURCE(CLICKHOUSE(QUERY 'SELECT subject_no, customer_id, bitXor(subject_no, if(c
 LAYOUT(HASHED())
 LIFETIME(0);
 
+ALTER TABLE sojourn.loyalty_ledger_g7_local ON CLUSTER `main` ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
+
+ALTER TABLE sojourn.loyalty_ledger_g7 ON CLUSTER `main` ADD COLUMN IF NOT EXISTS expires_at Nullable(DateTime64(3, 'UTC')) AFTER lot;
+
 CREATE OR REPLACE VIEW sojourn.subjects ON CLUSTER `main` AS
 SELECT
     subject_id,
@@ -670,6 +675,7 @@ SELECT
     balance_pending,
     balance_debt,
     lot,
+    expires_at,
     order_id,
     value,
     currency,

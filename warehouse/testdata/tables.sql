@@ -192,6 +192,7 @@ CREATE TABLE IF NOT EXISTS loyalty_ledger_g7
     balance_pending   Int64,
     balance_debt      Int64,
     lot               Nullable(Int32),
+    expires_at        Nullable(DateTime64(3, 'UTC')),
     order_id          String,
     value             Decimal(18, 4),
     currency          LowCardinality(String),

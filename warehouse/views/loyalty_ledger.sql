@@ -13,6 +13,7 @@ SELECT
     balance_pending,
     balance_debt,
     lot,
+    expires_at,
     order_id,
     value,
     currency,
