@@ -21,7 +21,7 @@ lib: $(LIB) ## Fetch the ClickHouse library (npm, once)
 
 .PHONY: build
 build: $(LIB) ## Build bin/sojourn
-	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/sojourn ./cmd/sojourn
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/sojourn ./cmd/sojourn
 
 .PHONY: run
 run: build ## Start Sojourn, fill it with a demo shop, and print what to try
@@ -29,19 +29,21 @@ run: build ## Start Sojourn, fill it with a demo shop, and print what to try
 
 # The tests make and drop many small files: in memory, where 4 GiB are free; what go
 # builds stays on disk. Garbage is collected less often, up to a limit. The packages
-# that take longest begin first, and what go vet finds, make lint finds.
+# that take longest begin first, and what go vet finds, make lint finds. Tests wait for
+# their children, so that more of them run at once than there are cores. Without its path
+# in it, what was built in one clone is not built again in another.
 SHM = $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 >= 4 * 2^20 {print "TMPDIR=/dev/shm"}')
 
 .PHONY: test
 test: build ## Run every test
 	@deploy/test-setup.sh
 	GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} $(SHM) GOGC=400 GOMEMLIMIT=2GiB SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn \
-	  $(GO) test -vet=off -timeout 20m ./projections ./e2e ./cmd/sojourn ./warehouse ./...
+	  $(GO) test -trimpath -vet=off -parallel 3 -timeout 20m ./projections ./e2e ./cmd/sojourn ./warehouse ./...
 
 .PHONY: race
 race: $(LIB) ## Run every test with the race detector (needs a C compiler)
 	@deploy/test-setup.sh
-	CGO_ENABLED=1 $(GO) test -race -timeout 40m ./...
+	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 40m ./...
 
 .PHONY: lint
 lint: ## Check formatting, imports and the usual mistakes
@@ -67,10 +69,15 @@ demo-cluster: up ## Start them and send the history of a demo shop (needs Docker
 	docker compose exec api sojourn demo --collector http://collect:8080 --customers 2000 --days 365
 	@echo "Grafana is at http://127.0.0.1:3000, user admin, password GRAFANA_PASSWORD of .env; the API is at http://127.0.0.1:8080, the collector at http://127.0.0.1:8081."
 
+TOUCHPOINTS ?= 2000000
+.PHONY: test-workers
+test-workers: build ## Hold many workers against one server over 2 million touchpoints (TOUCHPOINTS=60000: fewer)
+	SOJOURN_TEST_TOUCHPOINTS=$(TOUCHPOINTS) SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -trimpath -count 1 -timeout 90m -v -run '^TestWorkers$$' ./e2e/
+
 SOAK ?= 10m
 .PHONY: soak
 soak: $(LIB) ## Hold generated organisations against the oracle for 10 minutes (SOAK=1h: longer)
-	SOJOURN_SOAK=$(SOAK) $(GO) test -count 1 -timeout 0 -v -run '^TestOrganisations$$' ./projections/
+	SOJOURN_SOAK=$(SOAK) $(GO) test -trimpath -count 1 -timeout 0 -v -run '^TestOrganisations$$' ./projections/
 
 .PHONY: fuzz
 fuzz: $(LIB) ## Fuzz each endpoint and parser for a minute
@@ -86,9 +93,9 @@ kafka-down: ## Stop it and delete what it holds
 
 .PHONY: test-kafka
 test-kafka: build ## Run the tests that need a real Kafka broker, which they start themselves
-	SOJOURN_TEST_KAFKA=1 $(GO) test -count 1 -timeout 10m ./ingest/kafkasource/
-	deploy/dev/kafka/with-broker.sh $(GO) test -count 1 -timeout 10m ./ingest/collector/ ./automation/kafkaout/
-	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 20m -v -run '^(TestKafka|TestComposedCluster$$)' ./e2e/
+	SOJOURN_TEST_KAFKA=1 $(GO) test -trimpath -count 1 -timeout 10m ./ingest/kafkasource/
+	deploy/dev/kafka/with-broker.sh $(GO) test -trimpath -count 1 -timeout 10m ./ingest/collector/ ./automation/kafkaout/
+	SOJOURN_TEST_KAFKA=1 SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -trimpath -count 1 -timeout 20m -v -run '^(TestKafka|TestComposedCluster$$)' ./e2e/
 
 .PHONY: bench-engines
 bench-engines: ## Measure Sojourn on EventStoreDB's protocol and a real Kafka broker (FIGURES=kafka: some of it)
