@@ -29,14 +29,15 @@ run: build ## Start Sojourn, fill it with a demo shop, and print what to try
 
 # The tests make and drop many small files: in memory, where 4 GiB are free; what go
 # builds stays on disk. Garbage is collected less often, up to a limit. The packages
-# that take longest begin first, and what go vet finds, make lint finds.
+# that take longest begin first, and what go vet finds, make lint finds. Tests wait for
+# their children, so that more of them run at once than there are cores.
 SHM = $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 >= 4 * 2^20 {print "TMPDIR=/dev/shm"}')
 
 .PHONY: test
 test: build ## Run every test
 	@deploy/test-setup.sh
 	GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} $(SHM) GOGC=400 GOMEMLIMIT=2GiB SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn \
-	  $(GO) test -vet=off -timeout 20m ./projections ./e2e ./cmd/sojourn ./warehouse ./...
+	  $(GO) test -vet=off -parallel 3 -timeout 20m ./projections ./e2e ./cmd/sojourn ./warehouse ./...
 
 .PHONY: race
 race: $(LIB) ## Run every test with the race detector (needs a C compiler)
@@ -66,6 +67,11 @@ down: .env ## Stop them; the data stays in Docker's volumes (needs Docker)
 demo-cluster: up ## Start them and send the history of a demo shop (needs Docker)
 	docker compose exec api sojourn demo --collector http://collect:8080 --customers 2000 --days 365
 	@echo "Grafana is at http://127.0.0.1:3000, user admin, password GRAFANA_PASSWORD of .env; the API is at http://127.0.0.1:8080, the collector at http://127.0.0.1:8081."
+
+TOUCHPOINTS ?= 2000000
+.PHONY: test-workers
+test-workers: build ## Hold many workers against one server over 2 million touchpoints (TOUCHPOINTS=60000: fewer)
+	SOJOURN_TEST_TOUCHPOINTS=$(TOUCHPOINTS) SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn $(GO) test -count 1 -timeout 90m -v -run '^TestWorkers$$' ./e2e/
 
 SOAK ?= 10m
 .PHONY: soak

@@ -21,10 +21,10 @@ import (
 // one loses its disk, and four become three; every view is then that of a single
 // server over the same log, which has nothing to say that they have not said.
 //
-// SOJOURN_TEST_TOUCHPOINTS=2000000 go test ./e2e -run TestWorkers -timeout 60m
+// make test-workers has them keep 2 million touchpoints.
 func TestWorkers(t *testing.T) {
 	t.Parallel()
-	touchpoints := 60_000
+	touchpoints := 24_000
 	if n, err := strconv.Atoi(os.Getenv("SOJOURN_TEST_TOUCHPOINTS")); err == nil {
 		touchpoints = n
 	}

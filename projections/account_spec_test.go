@@ -257,6 +257,7 @@ func (s *site) accountList(at At) (refs []string) {
 // The tables, the lists and the timelines of accounts, under one policy and the
 // next.
 func TestAccountTables(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.clock.set(day0 + 100*domain.Day)
 	s.send(

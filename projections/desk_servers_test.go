@@ -14,6 +14,7 @@ import (
 
 // A refusal and then damage in one round: each errand is ended once.
 func TestDeskEndsEachErrandOnce(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	d := s.views.desk
 	d.work.Lock()
@@ -28,6 +29,7 @@ func TestDeskEndsEachErrandOnce(t *testing.T) {
 
 // Two servers get one key at once, with other bodies: one of them is told.
 func TestOneKeyAtOnceWithOtherBodies(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
 	o := s.another()
@@ -52,6 +54,7 @@ func TestOneKeyAtOnceWithOtherBodies(t *testing.T) {
 // Two servers get one key at once for transfers of two customers; the first stops
 // before its second half.
 func TestOneKeyAtOnceForTwoTransfers(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	all := []sent{
 		buy("o", "ann", day0-9*domain.Day, "300"), buy("p", "ben", day0-8*domain.Day, "100"),
@@ -101,6 +104,7 @@ func TestOneKeyAtOnceForTwoTransfers(t *testing.T) {
 
 // At the very instant of expiry a redemption still counts.
 func TestRedeemAtTheInstantOfExpiry(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	now := domain.MillisOf(s.clock.now())
 	s.send(buy("o", "ann", now-365*domain.Day, "300"))
@@ -112,6 +116,7 @@ func TestRedeemAtTheInstantOfExpiry(t *testing.T) {
 
 // Commands at once behind a join close each guard once.
 func TestGuardsAreClosedOnce(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	var all []sent
 	const devices = 40
@@ -162,6 +167,7 @@ func TestGuardsAreClosedOnce(t *testing.T) {
 // Two servers, one of them under a newer policy that does not join what the other's
 // does: no point is spent twice.
 func TestNoPointIsSpentTwiceUnderTwoPolicies(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(
 		sent{id: "w", kind: domain.Page, user: "42", at: day0 - 4*domain.Day},
@@ -191,6 +197,7 @@ func TestNoPointIsSpentTwiceUnderTwoPolicies(t *testing.T) {
 
 // A key gives its answer for ever, also once another programme is the policy's first.
 func TestAKeyIsKnownWhenAnotherProgrammeIsTheFirst(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
 	first := s.must(redeem("user:ann", 10, "k"))

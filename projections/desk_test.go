@@ -61,6 +61,7 @@ func redeem(who string, points int64, key string) CommandRequest {
 
 // Two servers, two subjects, a join between, each key twice: no point is spent twice.
 func TestNoPointIsSpentTwice(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(
 		sent{id: "v", kind: domain.Page, anon: "a", at: day0 - 3*domain.Day},
@@ -128,6 +129,7 @@ func TestNoPointIsSpentTwice(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0-9*domain.Day, "300"), buy("p", "ben", day0-8*domain.Day, "100"), sent{id: "v", kind: domain.Page, anon: "x", at: day0 - domain.Day})
 	first := s.must(redeem("user:ann", 120, "1"))
@@ -206,6 +208,7 @@ func TestCommands(t *testing.T) {
 
 // A split takes the commands along with the subject they named.
 func TestASplitTakesCommandsAlong(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(
 		buy("o", "ann", day0-9*domain.Day, "300"),
@@ -231,6 +234,7 @@ func TestASplitTakesCommandsAlong(t *testing.T) {
 
 // What was decided before the views had it is decided on, whatever their lag.
 func TestDecidedOnTheWholeLog(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
 	s.views.stopLoop()
@@ -255,6 +259,7 @@ func TestDecidedOnTheWholeLog(t *testing.T) {
 }
 
 func TestOpeningBalances(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
 	b := OpeningBalance{Row: "r1", Subject: "user:ann", Parts: []OpeningPart{{Points: 700, Expires: (day0 + 40*domain.Day).Time()}}, Tier: "gold", TierUntil: (day0 + 90*domain.Day).Time()}
@@ -274,6 +279,7 @@ func TestOpeningBalances(t *testing.T) {
 
 // A transfer whose second half was never written is finished at the next start.
 func TestHalfATransferIsFinished(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0-9*domain.Day, "300"), buy("p", "ben", day0-8*domain.Day, "100"))
 	s.must(CommandRequest{Command: "transfer", Customer: "user:ann", To: "user:ben", Points: 50, Key: "1"})
@@ -306,6 +312,7 @@ func TestHalfATransferIsFinished(t *testing.T) {
 // A command that waits for the views while they are verified does not keep them
 // standing still.
 func TestACommandWaitsOutAVerification(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
 	var begin sync.Once

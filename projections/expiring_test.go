@@ -66,6 +66,7 @@ func TestExpiringSteps(t *testing.T) {
 // A segment holds who has points that expire soon, from that instant to the one at which
 // they are spent or gone; that of a trigger is no other.
 func TestSegmentOfExpiringPoints(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	programme := s.views.latest().book.Programmes()[0].ID
 	doc := SegmentDocument{Name: "soon", Condition: `expiring("` + programme + `", duration("30d")) >= 1`}

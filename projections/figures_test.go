@@ -278,6 +278,7 @@ func (o *opinionated) figures(q FiguresQuery, from, to time.Time) *Figures {
 
 // The engine's figures are those of the rules, whatever is asked.
 func TestFiguresAreThoseOfTheRules(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	random := rand.New(rand.NewPCG(7, 11))
 	all := s.fillOpinions(random, 3000)

@@ -73,6 +73,7 @@ func (s *site) ledger(ref string, at At, limit int) (lines []string) {
 }
 
 func TestPointsOfACustomer(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	doubled := policy.Default()
 	doubled.Loyalty.Programmes = []policy.Programme{{

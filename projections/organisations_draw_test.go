@@ -58,7 +58,7 @@ func planOf(seed int) townPlan {
 		return all
 	}
 	p := policy.Default()
-	plan := townPlan{policy: p, rounds: rounds(40, 61, 130, 250, 400, 520), organisations: 400, batches: []int{100, 500, 3000}, heavy: heavyCustomer}
+	plan := townPlan{policy: p, rounds: rounds(40, 61, 130, 250, 400, 520), organisations: 400, batches: []int{250, 1000, 3000}, heavy: heavyCustomer}
 	id := &plan.policy.Identity
 	quick := policy.Lifecycle{AtRiskDays: 10, ChurnedDays: 30, LostDays: 61, WonBackDays: 29, LoyalPurchases: 2, LoyalDays: 30}
 	switch seed % plans {

@@ -135,6 +135,7 @@ func times(known ...time.Time) []At {
 // What is said of all customers at a time is what is said of each of them, under
 // the policy of that time and with what was known then.
 func TestListsAndCountsAtAnyTime(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	all, refs := crowd(6)
 	third := len(all) / 3
@@ -219,6 +220,7 @@ func TestListsAndCountsAtAnyTime(t *testing.T) {
 
 // The tables answer what the log answers.
 func TestHeavyCustomersAreAnsweredAlike(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	all, refs := crowd(4)
 	s.clock.set(day0 + 600*domain.Day)
@@ -259,6 +261,7 @@ func (s *site) pastDirs() int {
 
 // Folds of earlier times are shared, few, and leave nothing behind.
 func TestPastsAreShared(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	for i := range 4 {
 		s.clock.set(day0 + domain.Millis(i)*domain.Day)
@@ -350,6 +353,7 @@ func TestPastsAreShared(t *testing.T) {
 
 // Lists are in the order of ClickHouse's ids wherever they come from.
 func TestOrderOfIDs(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	if !slices.IsSortedFunc(s.rows("SELECT x FROM (SELECT reinterpretAsUUID(sipHash128(number)) AS x FROM numbers(1000)) ORDER BY x"),
 		func(a, b string) int { return compareIDs(uuid.MustParse(a), uuid.MustParse(b)) }) {

@@ -23,6 +23,7 @@ func login(id, user, anon string, at domain.Millis) sent {
 
 // A request whose answer was lost is made again: it is the same decision.
 func TestDecisionAgain(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(login("i1", "ben", "tablet", day0-3*domain.Day), login("i2", "cleo", "phone", day0-2*domain.Day), login("i3", "dora", "laptop", day0-domain.Day))
 	merge := MergeRequest{Subjects: []string{"user:cleo", "user:ben"}, Reason: "one person", Author: "jo"}
@@ -58,6 +59,7 @@ func TestDecisionAgain(t *testing.T) {
 
 // What is no request that was made right before, is refused or decided anew.
 func TestDecisionNotAgain(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(login("i1", "ben", "tablet", day0-3*domain.Day))
 	apart := SplitRequest{Subjects: []string{"user:ben"}, Reason: "two people", Author: "jo"}
@@ -91,6 +93,7 @@ func TestDecisionNotAgain(t *testing.T) {
 
 // Conflicts come in pages, of one status or of all, whatever they have in common.
 func TestConflictPages(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	var messages []sent
 	for i := range 30 {
@@ -140,6 +143,7 @@ func TestConflictPages(t *testing.T) {
 // Decisions that are made at once know of each other: nobody's customer is left
 // out of a merge.
 func TestDecisionsAtOnce(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	const n = 8
 	var messages []sent
@@ -194,6 +198,7 @@ func documentedFunnel(t *testing.T) string {
 // What the policy lists as nobody's leaves its customer in every table, and comes
 // back when it is listed no more.
 func TestNobodyInTheTables(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(
 		sent{id: "p1", kind: domain.Page, name: "Home", anon: "till", at: day0 - 4*domain.Day},
@@ -261,6 +266,7 @@ func TestNobodyInTheTables(t *testing.T) {
 // A subject that messages only name is somebody's while it is joined, and
 // nobody's when it is split off: it has no touchpoint.
 func TestSplitOffWhatIsOnlyNamed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	const email = "email:ada@example.com"
 	s.send(
@@ -311,6 +317,7 @@ func TestSplitOffWhatIsOnlyNamed(t *testing.T) {
 // The ids of two customers stand for their users, and the same request again is
 // the same merge although the ids are one customer's by then.
 func TestMergeOfIDs(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(
 		sent{id: "p1", kind: domain.Page, anon: "ca", at: day0 - 9*domain.Day}, login("i1", "A", "ca", day0-8*domain.Day),

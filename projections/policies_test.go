@@ -87,6 +87,7 @@ func (s *site) tidy() {
 // A policy is applied while the views answer, and they are switched to it; the one
 // that is applied last is the one that stays, whatever restarts come between.
 func TestApplyWhileServing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()...)
 	s.clock.set(day0 + 10*domain.Day)
@@ -162,6 +163,7 @@ func earningFrom(perUnit, from string, retroactive bool) policy.Policy {
 
 // Rules about points look forward unless they say that they do not.
 func TestPoliciesThatLookBack(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	past, later := (day0 - domain.Day).String(), (day0 + 5*domain.Day).String()
 	refused := func(p policy.Policy) {

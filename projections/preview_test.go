@@ -51,6 +51,7 @@ func (s *site) changesByCustomer() map[string][]string {
 
 // What a preview says is what the views say before and after the policy is applied.
 func TestPreviewIsWhatApplyDoes(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	all, _ := crowd(12)
 	s.clock.set(day0 + 300*domain.Day)
@@ -333,6 +334,7 @@ func checkTier(t *testing.T, got *PreviewStanding, want *shownPoints, cell strin
 // With since the candidate's rules about points hold from that day on, as if nothing
 // had been applied later.
 func TestPreviewSince(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()...)
 	earning := func(perUnit string, retroactive bool) policy.Policy {
@@ -439,6 +441,7 @@ func (h *heldStore) ReadAll(ctx context.Context, after eventstore.Position) iter
 }
 
 func TestPreviewsOneAtATime(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()...)
 	held := &heldStore{s.store, make(chan struct{}), make(chan struct{})}

@@ -398,6 +398,7 @@ func TestNamedVisitorStaysWithItsUser(t *testing.T) {
 // The state of an earlier release whose last batch was cut short does not keep the
 // views from starting.
 func TestStartOnTheStateOfAnEarlierRelease(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
 	s.settled()

@@ -33,6 +33,7 @@ func (s *site) satisfaction(ref string, at At) Satisfaction {
 // What a customer thinks and how to treat them follows from what happened by then,
 // and by what was known then.
 func TestSatisfactionOfACustomer(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	const day = domain.Day
 	s.send(
@@ -136,6 +137,7 @@ func TestFlags(t *testing.T) {
 // The inbox: who has an entry, what it is about and how it ended is what people
 // said last, whoever comes at once and however often.
 func TestInbox(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	comment := func(id string, at domain.Millis, text string) sent {
 		return event(id, "42", "Survey Answered", at, fmt.Sprintf(`{"kind":"nps","score":3,"comment":%q}`, text))
@@ -302,6 +304,7 @@ func TestInbox(t *testing.T) {
 }
 
 func TestHowTopicsMove(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	monday := domain.MillisOf(time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC))
 	n := 0

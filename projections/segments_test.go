@@ -93,6 +93,7 @@ func (s *site) now(days domain.Millis) {
 // A segment is computed over the whole log and restated; from then on who enters and
 // leaves is news, found as the log goes on and as time passes.
 func TestSegments(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.clock.set(day0 + 10*domain.Day)
 	s.send(bought("o1", "ada", day0, 10), bought("o2", "ada", day0+5*domain.Day, 10), bought("o3", "bob", day0+9*domain.Day, 10))
@@ -128,6 +129,7 @@ func TestSegments(t *testing.T) {
 
 // Segments may name others, but not in a circle, and not what is not there.
 func TestSegmentsThatNameOthers(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.clock.set(day0 + 10*domain.Day)
 	s.send(bought("o1", "ada", day0, 10), bought("o2", "bob", day0+9*domain.Day, 10))
@@ -184,6 +186,7 @@ func TestSegmentsThatNameOthers(t *testing.T) {
 
 // Segments stay over restarts, rebuilds and policies; a deleted one is withdrawn.
 func TestSegmentsStay(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.clock.set(day0 + 10*domain.Day)
 	s.send(bought("o1", "ada", day0, 10), bought("o2", "ada", day0+5*domain.Day, 10), bought("o3", "bob", day0+9*domain.Day, 10))
@@ -237,6 +240,7 @@ func TestSegmentsStay(t *testing.T) {
 // Questions that fold by themselves go on beside segments: what was known, previews and
 // commands about points.
 func TestBesideSegments(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.clock.set(day0 + 10*domain.Day)
 	s.send(bought("o1", "ada", day0, 10), bought("o2", "ada", day0+5*domain.Day, 10))
@@ -264,6 +268,7 @@ func TestBesideSegments(t *testing.T) {
 
 // What the views keep, what a condition is asked of one customer and its SQL agree.
 func TestSegmentsAgree(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.clock.set(day0 + 100*domain.Day)
 	messages := []sent{

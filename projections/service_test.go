@@ -82,12 +82,19 @@ func (s *site) stop() {
 // send appends messages and waits until the views hold them.
 func (s *site) send(messages ...sent) {
 	s.t.Helper()
-	var position eventstore.Position
-	for _, m := range messages {
+	parts := make([]eventstore.Append, len(messages))
+	for i, m := range messages {
 		stream, e := m.event()
-		r, err := s.store.Append(s.t.Context(), stream, eventstore.Any{}, e)
-		if err != nil {
-			s.t.Fatal(err)
+		parts[i] = eventstore.Append{Stream: stream, Expected: eventstore.Any{}, Events: []eventstore.NewEvent{e}}
+	}
+	results, err := s.store.AppendMany(s.t.Context(), parts)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var position eventstore.Position
+	for _, r := range results {
+		if r.Err != nil {
+			s.t.Fatal(r.Err)
 		}
 		position = max(position, r.Position)
 	}
@@ -184,6 +191,7 @@ func shop() []sent {
 }
 
 func TestWhereACustomerStands(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()...)
 
@@ -268,6 +276,7 @@ func TestWhereACustomerStands(t *testing.T) {
 
 // What came late was not known before.
 func TestKnownAt(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()[:1]...)
 	s.clock.set(day0 + domain.Day)
@@ -287,6 +296,7 @@ func TestKnownAt(t *testing.T) {
 
 // Time alone moves a customer, is stated, and survives a restart.
 func TestDeadlinesFire(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()...)
 	s.clock.set(day0 + 58*domain.Day)
@@ -315,6 +325,7 @@ func TestDeadlinesFire(t *testing.T) {
 // Verify finds whatever is changed in a table behind its back, names the table
 // and the row, and nothing else.
 func TestVerifyFindsDamage(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()...)
 	// A tablet that two users share is a conflict; who it is stays with the first.
@@ -501,6 +512,7 @@ func TestPolicyInForce(t *testing.T) {
 // A new policy builds new views beside the old; at the switch what differs is
 // withdrawn and restated, as no news.
 func TestNewPolicy(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()...)
 	s.send(bought("o3", "7", day0, 5))
@@ -558,6 +570,7 @@ func statementTo(t *testing.T, s *site, to string) (found Statement, ok bool) {
 // Without the state, and without the tables, the views are built anew and say
 // nothing again.
 func TestLostViews(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(shop()...)
 	want := s.customer("user:42", At{})
@@ -584,6 +597,7 @@ func TestLostViews(t *testing.T) {
 // Rebuilding and verifying while messages come loses none and finds nothing
 // wrong.
 func TestRebuildAndVerifyUnderLoad(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	stop := make(chan struct{})
 	sent := make(chan int)
@@ -640,6 +654,7 @@ func TestRebuildAndVerifyUnderLoad(t *testing.T) {
 
 // TestAfterAStop has questions, waits and commands say that the views are closed.
 func TestAfterAStop(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.send(buy("o", "ann", day0, "300"))
 	s.stop()
@@ -658,6 +673,7 @@ func TestAfterAStop(t *testing.T) {
 // TestTheOperationPage holds docs/operation.md to what verify compares and what
 // statements there are.
 func TestTheOperationPage(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../docs/operation.md")
 	if err != nil {
 		t.Fatal(err)
