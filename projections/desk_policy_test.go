@@ -150,3 +150,25 @@ func TestRedeemBeforeTheSwitch(t *testing.T) {
 		t.Errorf("verify: %+v", v)
 	}
 }
+
+// A key gives its answer also when the policy says that its subject names nobody.
+func TestAKeyOfNobody(t *testing.T) {
+	s := newSite(t)
+	s.send(buy("o", "ann", day0-9*domain.Day, "300"))
+	first := s.must(redeem("user:ann", 120, "1"))
+	p := testRules().Policy
+	p.Identity.Nobody = []string{"ann"}
+	s.applyNow(Proposal{Policy: p}, 2, true)
+	for _, when := range []string{"before the switch", "behind it"} {
+		if c := s.must(redeem("user:ann", 120, "1")); !c.Repeated || c.Event != first.Event || c.Balance != first.Balance {
+			t.Errorf("%s: %+v", when, c)
+		}
+		if _, err := s.do(redeem("user:ann", 121, "1")); !errors.As(err, new(*KeyError)) {
+			t.Errorf("%s, another body: %v", when, err)
+		}
+		if _, err := s.do(redeem("user:ann", 1, "2")); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s, another key: %v", when, err)
+		}
+		s.under(2)
+	}
+}

@@ -145,6 +145,8 @@ func TestCommands(t *testing.T) {
 		"another body":     redeem("user:ann", 121, "1"),
 		"another command":  {Command: "adjust", Customer: "user:ann", Points: 120, Reason: "x", Key: "1"},
 		"another customer": redeem("user:ben", 120, "1"),
+		"nobody known":     redeem("user:zoe", 120, "1"),
+		"no customer's id": redeem("00000000-0000-4000-8000-000000000001", 120, "1"),
 	} {
 		if _, err := s.do(r); !errors.As(err, new(*KeyError)) {
 			t.Errorf("%s: %v", name, err)

@@ -170,15 +170,21 @@ func (r *CommandRequest) validate() error {
 }
 
 func (v *Views) decideCommand(t *tail, e *errand, r *CommandRequest) error {
-	h, err := t.holder(e.ctx, r.Customer)
-	if err != nil {
-		return err
+	h, missing := t.holder(e.ctx, r.Customer)
+	if missing != nil && !errors.Is(missing, ErrNotFound) {
+		return missing
 	}
 	if before, err := t.known(e.ctx, e.id); err != nil || before != nil {
+		if err == nil && missing != nil {
+			h, err = t.alone(r.Customer)
+		}
 		if err == nil {
 			err = t.again(e, before, h, r.request())
 		}
 		return err
+	}
+	if missing != nil {
+		return missing
 	}
 	p := t.rules.book.Programme(r.Programme)
 	if p == nil {

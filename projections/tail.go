@@ -129,6 +129,16 @@ func (t *tail) holder(ctx context.Context, ref string) (*holder, error) {
 	return h, nil
 }
 
+// alone is the subject that a reference names, where it is no customer's; without a
+// subject where nothing is known of it.
+func (t *tail) alone(ref string) (*holder, error) {
+	s, err := t.subject(ref)
+	if errors.Is(err, ErrNotFound) {
+		return &holder{}, nil
+	}
+	return &holder{subject: s, members: []*subject{s}}, err
+}
+
 // current reports whether the views that answer are built under the policy in force.
 func (t *tail) current() bool { return t.rules.Version == t.fold.rules.Version }
 
