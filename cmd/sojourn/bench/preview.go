@@ -121,7 +121,7 @@ func whole(r *api.PreviewReport) error {
 func (b *bench) beside(ctx context.Context, d *data, s *server, something func(context.Context) error) (waited []float64, err error) {
 	most := previewMost
 	if b.Quick {
-		most /= 10
+		most /= 2
 	}
 	calls := make([]call, 0, int(most.Seconds()*previewRate/previewBatch))
 	for range cap(calls) {
