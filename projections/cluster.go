@@ -202,7 +202,7 @@ func (f *fold) identify(a *arrival, s *subject, fresh bool) (groups [][]*subject
 	var added []news
 	for i := range a.named {
 		n := &a.named[i]
-		o := f.subject(n.stream)
+		o := f.subjectAt(keyOf(n.stream), n.stream, n.value)
 		if f.err != nil {
 			return nil, false
 		}

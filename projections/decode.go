@@ -28,6 +28,10 @@ type arrival struct {
 
 	// Of a touchpoint.
 	value string // of its subject
+	// subject is its id, where the fold is of a part of the customers; initial says that
+	// it is the first event of its stream.
+	subject uuid.UUID
+	initial bool
 	ref   lifecycle.Ref
 	touch customer.Touch
 	// feedback is its row in the table, nil where it is not about satisfaction or no
@@ -230,13 +234,14 @@ func (d *decoder) touchpoint(e *eventstore.Recorded, a *arrival) {
 	if a.segments = nil; d.rules.segments != nil {
 		a.segments = d.rules.segments.touch(d.rules, &h, rule, &a.touch, a.group.groupID)
 	}
-	if d.rows == nil {
+	if d.rows == nil && d.shard.whole() {
 		return
 	}
-	if id := domain.SubjectID(e.Stream); d.shard.holds(id) {
-		d.row(e, &h, id, rule, &a.touch.Touch)
+	a.subject, a.initial = domain.SubjectID(e.Stream), e.Revision == 0
+	if d.rows != nil && d.shard.holds(a.subject) {
+		d.row(e, &h, a.subject, rule, &a.touch.Touch)
 		if a.touch.Satisfaction != nil {
-			a.feedback = d.rules.feedbackRow(e, &h, id, rule, a.touch.Satisfaction)
+			a.feedback = d.rules.feedbackRow(e, &h, a.subject, rule, a.touch.Satisfaction)
 		}
 	}
 }

@@ -499,9 +499,11 @@ func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)
 // It must only be called when the state holds all that has been flushed.
 func (f *fold) evict(limit int) {
 	f.evictAccounts(limit)
+	f.strangers.evict(limit)
 	if len(f.subjects) <= limit && len(f.customers) <= limit {
 		return
 	}
+	f.blank = false
 	keep := limit * 3 / 4
 	for id, c := range f.customers {
 		if len(f.subjects) <= keep && len(f.customers) <= keep {

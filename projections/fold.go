@@ -99,6 +99,11 @@ type fold struct {
 	// their subjects: these are read from the log, by history, when they are asked for.
 	shard   Shard
 	history history
+	// strangers are the subjects of others of which nothing is kept.
+	strangers strangers
+	// blank says that the state holds nothing of subjects and customers that is not in
+	// memory.
+	blank bool
 	// inHand is the subject of the touchpoint at hand until its facts have that.
 	inHand *subject
 
@@ -168,7 +173,10 @@ func (f *fold) apply(a *arrival) error {
 }
 
 func (f *fold) touchpoint(a *arrival) {
-	s := f.subjectAt(a.key, a.stream)
+	if f.passes(a) {
+		return
+	}
+	s := f.subjectAt(a.key, a.stream, a.value)
 	if f.err != nil {
 		return
 	}
@@ -243,8 +251,8 @@ func (f *fold) add(s *subject, a *arrival) {
 	f.inHand = nil
 }
 
-// history yields the touchpoints of a stream up to a position.
-type history func(stream string, to eventstore.Position, do func(*arrival)) error
+// history yields the touchpoints of a stream up to a position, until do returns false.
+type history func(stream string, to eventstore.Position, do func(*arrival) bool) error
 
 // keep has the facts of a subject from here on. What a fold of part of the customers
 // has left out is read from the log, but for the touchpoint at hand where that is yet
@@ -259,9 +267,10 @@ func (f *fold) keep(s *subject) {
 	}
 	if s.first != 0 && s.first <= to {
 		var facts customer.Facts
-		err := f.history(s.stream, to, func(a *arrival) {
+		err := f.history(s.stream, to, func(a *arrival) bool {
 			facts.Add(&a.touch, f.rules.book)
 			f.noteSegments(s, a.ref, a.segments)
+			return true
 		})
 		if err != nil {
 			f.err = fmt.Errorf("read the touchpoints of a subject: %w", err)
@@ -422,9 +431,10 @@ func keyOf(stream string) (key streamKey) {
 
 // subject is the subject whose touchpoints stand in a stream, new where it is
 // not known yet.
-func (f *fold) subject(stream string) *subject { return f.subjectAt(keyOf(stream), stream) }
+func (f *fold) subject(stream string) *subject { return f.subjectAt(keyOf(stream), stream, "") }
 
-func (f *fold) subjectAt(key streamKey, stream string) *subject {
+// subjectAt is subject, of a stream whose key is at hand, and the value where that is.
+func (f *fold) subjectAt(key streamKey, stream, value string) *subject {
 	if s := f.findAt(key, stream); s != nil || f.err != nil {
 		return s
 	}
@@ -435,6 +445,9 @@ func (f *fold) subjectAt(key streamKey, stream string) *subject {
 	}
 	s.kept = f.shard.whole()
 	f.subjects[key] = s
+	if !f.shard.holds(s.id) {
+		f.recall(key, s, value)
+	}
 	return s
 }
 
@@ -451,7 +464,7 @@ func (f *fold) findAt(key streamKey, stream string) *subject {
 	if s, ok := f.subjects[key]; ok {
 		return s
 	}
-	if f.err != nil {
+	if f.err != nil || f.blank {
 		return nil
 	}
 	b, err := f.state.load(subjectKey(stream))
@@ -488,6 +501,10 @@ func (f *fold) customer(id uuid.UUID) *cust {
 	if c.foreign {
 		f.customers[id] = c
 		return c // it has no record here
+	}
+	if f.blank {
+		f.customers[id] = c
+		return c
 	}
 	b, err := f.state.load(customerKey(id))
 	if err == nil && b != nil {

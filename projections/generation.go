@@ -179,6 +179,8 @@ func (g *generation) restart() {
 	f.plain, f.shard = g.mute, g.shard
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
 	f.silent = !at.Reconciled || g.reader
+	f.blank = at.Position == 0
+	f.strangers.all = f.blank
 	g.fold = f
 	g.corrections, g.aloud = nil, false
 	g.blocks[0].Reset()
@@ -305,7 +307,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 // history reads touchpoints from the log as the fold takes them.
 func (g *generation) history(ctx context.Context) history {
 	d := decoder{rules: g.rules, keyer: g.keyer, logger: g.logger}
-	return func(stream string, to eventstore.Position, do func(*arrival)) error {
+	return func(stream string, to eventstore.Position, do func(*arrival) bool) error {
 		for e, err := range g.store.ReadStream(ctx, stream, 0, eventstore.Forwards) {
 			if err != nil {
 				return err
@@ -314,8 +316,8 @@ func (g *generation) history(ctx context.Context) history {
 				break
 			}
 			var a arrival
-			if d.decode(&e, &a); a.kind == touchpoint {
-				do(&a)
+			if d.decode(&e, &a); a.kind == touchpoint && !do(&a) {
+				break
 			}
 		}
 		return nil

@@ -131,7 +131,7 @@ func TestShardsAreOneView(t *testing.T) {
 			shard := Shard{i + 1, n}
 			workers[i] = &generation{
 				number: 1, shard: shard, rules: rules, store: log, keyer: testKeyer, sink: part{sink, t, shard}, state: s,
-				now: c.now, logger: discard, changed: func() {}, batchEvents: rapid.IntRange(1, 12).Draw(t, "batch"),
+				now: c.now, logger: discard, changed: func() {}, batchEvents: rapid.IntRange(1, 12).Draw(t, "batch"), room: rapid.IntRange(0, 4).Draw(t, "room"),
 				fence: &fence{store: log, stream: domain.WorkerStream(1, shard.Index, n), worker: uuid.New()},
 			}
 			if err := workers[i].recover(t.Context()); err != nil {
@@ -157,6 +157,9 @@ func TestShardsAreOneView(t *testing.T) {
 					return errCrash
 				}
 				return nil
+			}
+			if rapid.IntRange(0, 3).Draw(t, "forgets what it need not keep") == 0 {
+				g.fold.evict(0)
 			}
 			var err error
 			if !g.fold.silent && rapid.Bool().Draw(t, "says it ahead of the rows") {
