@@ -72,7 +72,7 @@ func BenchmarkFold(b *testing.B) {
 			for _, s := range shards {
 				dir := b.TempDir()
 				g.Go(func() error {
-					_, err := replay(context.Background(), store, testKeyer, testRules(), dropped{}, dir, s)
+					_, err := ReplayPart(context.Background(), store, testKeyer, testRules(), dropped{}, dir, s)
 					return err
 				})
 			}

@@ -20,17 +20,6 @@ import (
 	"sojourn/warehouse"
 )
 
-// Sink takes the rows of a flush. What Write has written once more must read as
-// if it had been written once, except for touchpoints, which Trim takes back.
-type Sink interface {
-	// WantsTouchpoints says whether rows of touchpoints are to be made at all.
-	WantsTouchpoints() bool
-	// Trim removes the touchpoints after a position.
-	Trim(ctx context.Context, after eventstore.Position) error
-	// Write makes rows durable.
-	Write(ctx context.Context, rows *Rows) error
-}
-
 // Limits of one batch: it ends at the first that is reached. The fewer batches,
 // the fewer versions of each customer are written; which is why one
 // may be large.

@@ -244,16 +244,6 @@ func (w *town) hurry(ctx context.Context) error {
 	return w.db.Exec(ctx, fmt.Sprintf("SYSTEM STOP MERGES %s.touchpoints_%s", w.db.Database(), w.number))
 }
 
-// merge makes few parts of the many that small flushes leave: a question to the
-// table reads each.
-func (w *town) merge(ctx context.Context) error {
-	touchpoints := fmt.Sprintf("%s.touchpoints_%s", w.db.Database(), w.number)
-	if err := w.db.Exec(ctx, "SYSTEM START MERGES "+touchpoints); err != nil {
-		return err
-	}
-	return w.db.Exec(ctx, "OPTIMIZE TABLE "+touchpoints+" FINAL")
-}
-
 // open opens the views as a start does after a crash.
 func (w *town) open(ctx context.Context) error {
 	policies, err := readPolicies(ctx, w.log)

@@ -17,10 +17,11 @@ import (
 // directory, the way views are built anew, and returns how many positions it
 // passed. It is there to be measured.
 func Replay(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rules *Rules, sink Sink, dir string) (eventstore.Position, error) {
-	return replay(ctx, store, keyer, rules, sink, dir, Shard{})
+	return ReplayPart(ctx, store, keyer, rules, sink, dir, Shard{})
 }
 
-func replay(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rules *Rules, sink Sink, dir string, shard Shard) (eventstore.Position, error) {
+// ReplayPart is Replay by a worker that builds a part of the views.
+func ReplayPart(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rules *Rules, sink Sink, dir string, shard Shard) (eventstore.Position, error) {
 	s, err := openState(vfs.Default, dir, stateCacheBytes, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return 0, err

@@ -13,6 +13,17 @@ import (
 	"sojourn/warehouse"
 )
 
+// Sink takes the rows of a flush. What Write has written once more must read as
+// if it had been written once, except for touchpoints, which Trim takes back.
+type Sink interface {
+	// WantsTouchpoints says whether rows of touchpoints are to be made at all.
+	WantsTouchpoints() bool
+	// Trim removes the touchpoints after a position.
+	Trim(ctx context.Context, after eventstore.Position) error
+	// Write makes rows durable.
+	Write(ctx context.Context, rows *Rows) error
+}
+
 // tables writes the rows of a generation into its tables in ClickHouse.
 type tables struct {
 	db         *warehouse.DB

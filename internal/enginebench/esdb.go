@@ -31,6 +31,7 @@ const publishedRead = 77_000
 
 // esdbBench is a log on disk, and the log over the wire in both ways.
 type esdbBench struct {
+	dir, address    string
 	direct          *pebblestore.Store
 	batches, single *esdbstore.Store
 	next            atomic.Uint64
@@ -66,16 +67,22 @@ func newESDBBench(ctx context.Context, c *config) (*esdbBench, func() error, err
 	}
 	go func() { _ = server.Serve(l) }() // it ends with Stop
 	b.close = append(b.close, func() error { server.Stop(time.Second); return nil })
-	for name, s := range map[string]**esdbstore.Store{"batches": &b.batches, "single": &b.single} {
-		*s, err = esdbstore.Open(ctx, esdbstore.Config{
-			Connection: "esdb://" + l.Addr().String() + "?tls=false", SingleAppends: name == "single", Dir: filepath.Join(dir, name),
-		})
-		if err != nil {
-			return nil, end, err
-		}
-		b.close = append(b.close, (*s).Close)
+	b.dir, b.address = dir, l.Addr().String()
+	if b.batches, err = b.connect(ctx, "batches"); err == nil {
+		b.single, err = b.connect(ctx, "single")
 	}
-	return b, end, nil
+	return b, end, err
+}
+
+// connect opens the log over a connection of its own.
+func (b *esdbBench) connect(ctx context.Context, name string) (*esdbstore.Store, error) {
+	s, err := esdbstore.Open(ctx, esdbstore.Config{
+		Connection: "esdb://" + b.address + "?tls=false", SingleAppends: name == "single", Dir: filepath.Join(b.dir, name),
+	})
+	if err == nil {
+		b.close = append(b.close, s.Close)
+	}
+	return s, err
 }
 
 // event is the n-th event of the log: 400 bytes with a random id.
@@ -158,6 +165,17 @@ func appendFigures(ctx context.Context, c *config) ([]figure, func() error, erro
 	}, end, nil
 }
 
+// read reads a whole log and counts its events.
+func read(ctx context.Context, s eventstore.Store) (events int, err error) {
+	for _, err := range s.ReadAll(ctx, 0) {
+		if err != nil {
+			return events, err
+		}
+		events++
+	}
+	return events, nil
+}
+
 // readFigures measure the reading of the whole log through gRPC.
 func readFigures(ctx context.Context, c *config) ([]figure, func() error, error) {
 	b, end, err := newESDBBench(ctx, c)
@@ -169,14 +187,9 @@ func readFigures(ctx context.Context, c *config) ([]figure, func() error, error)
 	}
 	all := func(s eventstore.Store) side {
 		return func(ctx context.Context) (float64, error) {
-			n, began := 0, time.Now()
-			for _, err := range s.ReadAll(ctx, 0) {
-				if err != nil {
-					return 0, err
-				}
-				n++
-			}
-			return rate(n, time.Since(began)), nil
+			began := time.Now()
+			n, err := read(ctx, s)
+			return rate(n, time.Since(began)), err
 		}
 	}
 	// A reader never gets ahead of the index: the first reading waits for it.

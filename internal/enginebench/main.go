@@ -47,6 +47,7 @@ var groups = []group{
 	{"kafka", kafkaFigures},
 	{"append", appendFigures},
 	{"read", readFigures},
+	{"workers", workersFigures},
 	{"collect", collectFigures},
 }
 
@@ -74,7 +75,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	fs.IntVar(&c.rounds, "rounds", 3, "rounds; the median counts")
 	fs.IntVar(&c.messages, "messages", 200_000, "messages of a round")
 	fs.StringVar(&c.dir, "dir", ".", "directory on the disk to measure")
-	chosen := fs.String("figures", "", "which groups to take, with commas between (default all): kafka,append,read,collect")
+	chosen := fs.String("figures", "", "which groups to take, with commas between (default all): kafka,append,read,workers,collect")
 	profile := fs.String("cpuprofile", "", "write a CPU profile of all rounds to this file")
 	if err := fs.Parse(args); err != nil {
 		return err
