@@ -32,8 +32,8 @@ type arrival struct {
 	// it is the first event of its stream.
 	subject uuid.UUID
 	initial bool
-	ref   lifecycle.Ref
-	touch customer.Touch
+	ref     lifecycle.Ref
+	touch   customer.Touch
 	// feedback is its row in the table, nil where it is not about satisfaction or no
 	// rows are made.
 	feedback *warehouse.Feedback
