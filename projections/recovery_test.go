@@ -336,7 +336,10 @@ func TestReadCutOff(t *testing.T) {
 	sink := newMemory()
 	g := live(t, sink, log, &c)
 	const n = 8 * chunkEvents
-	for i := range n {
+	bought("m0", "u0", day0, 1).appendTo(t, log)
+	flushAll(t, g, day0)
+	g.fold.evict(0) // or else it knows that nothing stands in the state alone
+	for i := 1; i < n; i++ {
 		bought(fmt.Sprint("m", i), fmt.Sprint("u", i%100), day0-domain.Millis(i), 1).appendTo(t, log)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
