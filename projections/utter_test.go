@@ -252,7 +252,11 @@ func TestStandStillAfterTheFlush(t *testing.T) {
 	sink.fault = func(stage int) error {
 		if stage == 0 {
 			close(begun)
-			<-stopped
+			select {
+			case <-stopped:
+			case <-time.After(time.Second): // the loop waits for this flush already
+				v.cancel()
+			}
 		}
 		return nil
 	}
@@ -268,7 +272,7 @@ func TestStandStillAfterTheFlush(t *testing.T) {
 	}}
 	bought("o1", "42", day0-domain.Day, 30).appendTo(t, log)
 	v.startLoop()
-	<-stopped
+	<-v.ctx.Done()
 	v.stopLoop()
 	if g.writing != nil {
 		t.Error("a flush is under way")
