@@ -24,7 +24,7 @@ import (
 // make test-workers has them keep 2 million touchpoints.
 func TestWorkers(t *testing.T) {
 	t.Parallel()
-	touchpoints := 24_000
+	touchpoints := 60_000
 	if n, err := strconv.Atoi(os.Getenv("SOJOURN_TEST_TOUCHPOINTS")); err == nil {
 		touchpoints = n
 	}
