@@ -70,12 +70,14 @@ type dry struct {
 	place eventstore.Position
 	// deciding says that causes are decided on, else attempts are made.
 	deciding bool
-	past     Past
-	trigger  inForce
-	needs    condition.Needs
-	engine   *Engine
-	ahead    lookahead
-	jobs     dueHeap
+	// step is where the log has what is decided or attempted now, 0 where it does not.
+	step    eventstore.Position
+	past    Past
+	trigger inForce
+	needs   condition.Needs
+	engine  *Engine
+	ahead   lookahead
+	jobs    dueHeap
 	// facts are those of the run by subject; own are the deliveries of the trigger that
 	// the log has from within the period.
 	facts    map[string][]eventstore.Recorded
@@ -378,6 +380,9 @@ func (d *dry) due(ctx context.Context, until, now domain.Millis) error {
 		j := heap.Pop(&d.jobs).(dueJob)
 		d.clock = max(d.clock, min(domain.MillisOf(j.Due), max(now, d.clock)))
 		x := d.byID[j.ID]
+		if err := d.findStep(ctx, &fact.Fact{Kind: fact.Attempted, Delivery: j.ID, Number: 1}, &fact.Fact{Kind: fact.Suppressed, Delivery: j.ID}); err != nil {
+			return err
+		}
 		r, err := d.engine.check(ctx, j.ID)
 		if err != nil {
 			return err
@@ -468,7 +473,7 @@ func (d *dry) ReadStream(ctx context.Context, stream string, from uint64, dir ev
 						return
 					}
 					own[f.Delivery] = own[f.Delivery] || f.Trigger == d.run.Trigger && f.Change != nil && at >= d.run.From
-					if own[f.Delivery] || !d.knows(&f, at) {
+					if own[f.Delivery] || !d.knows(&f, r.Position, at) {
 						continue
 					}
 					r.Position = d.placeOf(&f, r.Position)
@@ -497,10 +502,11 @@ func (d *dry) ReadStream(ctx context.Context, stream string, from uint64, dir ev
 
 // knows reports whether a fact of the log stood before what is decided now. Causes
 // are taken in the order of the log, and triggers in that of their ids, whatever the
-// time by the clock was.
-func (d *dry) knows(f *fact.Fact, recorded domain.Millis) bool {
+// time by the clock was. Of the rest, what was recorded in the millisecond of the step
+// that is taken came before it where the log has that step behind it.
+func (d *dry) knows(f *fact.Fact, position eventstore.Position, recorded domain.Millis) bool {
 	if !d.deciding || !d.run.Known || f.Change == nil || f.Round > 0 {
-		return recorded <= d.clock
+		return recorded < d.clock || recorded == d.clock && (d.step == 0 || position < d.step)
 	}
 	return f.Found < uint64(d.place) || f.Found == uint64(d.place) && f.Trigger < d.run.Trigger
 }
@@ -521,7 +527,31 @@ func (d *dry) placeOf(f *fact.Fact, position eventstore.Position) eventstore.Pos
 func (d *dry) decide(ctx context.Context, o *offered, at domain.Millis) error {
 	d.clock, d.place, d.deciding = at, eventstore.Position(o.Found), true
 	defer func() { d.deciding = false }()
+	if err := d.findStep(ctx, &fact.Fact{Kind: fact.Planned, Delivery: d.trigger.Delivery(&o.Offer)}); err != nil {
+		return err
+	}
 	return d.engine.decide(ctx, o)
+}
+
+// findStep notes where the log has the step that a run as known takes next, recorded as the
+// first of some facts that it holds.
+func (d *dry) findStep(ctx context.Context, facts ...*fact.Fact) error {
+	if d.step = 0; !d.run.Known {
+		return nil
+	}
+	ids, at := make([]uuid.UUID, len(facts)), make([]eventstore.Position, len(facts))
+	for i, f := range facts {
+		ids[i] = f.ID()
+	}
+	if err := d.Lookup(ctx, ids, at); err != nil {
+		return fmt.Errorf("find what was done: %w", err)
+	}
+	for _, position := range at {
+		if d.step == 0 {
+			d.step = position
+		}
+	}
+	return nil
 }
 
 // Append keeps in memory what the engine records.

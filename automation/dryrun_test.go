@@ -272,6 +272,39 @@ func TestADryRunSaysWhatWasDone(t *testing.T) {
 	}
 }
 
+// What came after a decision in the same millisecond was not known to it.
+func TestADryRunInOneMillisecond(t *testing.T) {
+	w := newWorld(t)
+	p := w.person("p")
+	if err := w.triggers.Set(t.Context(), Settings{Cap: &trigger.Count{Times: 1, Per: "2d"}}, ""); err != nil {
+		t.Fatal(err)
+	}
+	evening := day0 + domain.Day/3
+	w.apply(welcome(trigger.Limits{Window: &trigger.Window{From: "20:00", To: "21:00"}}))
+	w.apply(trigger.Document{
+		ID: "seen", On: trigger.On{Touchpoint: &trigger.Touchpoint{Meaning: "engagement"}}, Do: trigger.Do{Webhook: &trigger.Webhook{Destination: "shop"}},
+	})
+	w.buys(p, "lead", "first_purchase")
+	w.say(p, domain.TypeStageWithdrawn, map[string]any{"customer": p.ID, "revisions": []uint64{0}})
+	w.remember()
+	w.settle()
+	w.run(evening - 1)
+	w.mu.Lock()
+	w.clock = evening
+	w.mu.Unlock()
+	w.touch(p, "Page Viewed", "")
+	w.remember()
+	w.settle() // the plan for the evening stands and fills the cap
+	w.run(evening)
+	live := planned(w.live("seen"))
+	if len(live) != 1 || !strings.Contains(live[0], "suppressed global_cap") || !strings.Contains(planned(w.live("welcome"))[0], "withdrawn at "+evening.String()) {
+		t.Fatalf("live %v, and of the plan %v", live, planned(w.live("welcome")))
+	}
+	if got := planned(w.dryRun("seen", day0, evening+1, true)); !slices.Equal(got, live) {
+		t.Errorf("live %v, dry %v", live, got)
+	}
+}
+
 // However many causes a customer has, few times are asked about at once, and what is
 // planned for later only of those that meet the condition; no more is kept of them than
 // a message may hold.
