@@ -27,18 +27,19 @@ build: $(LIB) ## Build bin/sojourn
 run: build ## Start Sojourn, fill it with a demo shop, and print what to try
 	@deploy/run-demo.sh
 
-# The tests make and drop many small files: in memory, where 4 GiB are free; what go
-# builds stays on disk, as programs do not run from memory everywhere. Garbage is
-# collected less often, up to a limit. The packages that take longest begin first, what
-# go vet finds, make lint finds, and no symbols are linked that only debuggers read.
-# Tests wait for their children, so that more of them run at once than there are cores.
-SHM = $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 >= 4 * 2^20 {print "TMPDIR=/dev/shm"}')
+# The tests make and drop many small files: in memory, where 8 GiB are free and programs
+# may run from it. Garbage is collected less often, up to a limit. The packages that take
+# longest begin first, what go vet finds, make lint finds, and no symbols are linked that
+# only debuggers read. Tests wait for their children, so that more of them run at once
+# than there are cores.
+SHM = $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 >= 8 * 2^20' | grep -q . && \
+  ! grep -q ' /dev/shm .*noexec' /proc/mounts && echo TMPDIR=/dev/shm GOTMPDIR=)
 
 .PHONY: test
 test: build ## Run every test
 	@deploy/test-setup.sh
-	GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} $(SHM) GOGC=400 GOMEMLIMIT=2GiB SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn \
-	  $(GO) test -vet=off -ldflags=-s -exec 'env -u GOTMPDIR' -parallel 3 -timeout 20m ./projections ./e2e ./cmd/sojourn ./warehouse ./...
+	$(SHM) GOGC=400 GOMEMLIMIT=2GiB SOJOURN_E2E_BINARY=$(CURDIR)/bin/sojourn \
+	  $(GO) test -vet=off -ldflags=-s -parallel 3 -timeout 20m ./projections ./e2e ./cmd/sojourn ./warehouse ./...
 
 .PHONY: race
 race: $(LIB) ## Run every test with the race detector (needs a C compiler)
