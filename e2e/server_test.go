@@ -249,7 +249,12 @@ func (s *server) ready() {
 // greeted waits until the server has printed its addresses.
 func (s *server) greeted() {
 	s.t.Helper()
-	eventually(s.t, time.Minute, "the server prints its address", func() error {
+	s.greetedWithin(time.Minute)
+}
+
+func (s *server) greetedWithin(d time.Duration) {
+	s.t.Helper()
+	eventually(s.t, d, "the server prints its address", func() error {
 		m := addressLine.FindStringSubmatch(s.out.String())
 		if m == nil || !strings.Contains(s.out.String(), "Try:") {
 			if s.over() {

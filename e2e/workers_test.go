@@ -79,7 +79,7 @@ func TestWorkers(t *testing.T) {
 	// Without automation, which has its own things to say.
 	one := launch(t, filepath.Join(t.TempDir(), "one"), c.settings("SOJOURN_STREAM_KEY="+c.key), "--store", c.store, "--roles", "write,project,api")
 	began = time.Now()
-	one.greeted()
+	one.greetedWithin(settledWithin) // it makes an index of the log first
 	one.caughtUpWithin(settledWithin)
 	t.Logf("one server holds them after %v", time.Since(began).Round(time.Second))
 	want := c.tables(one)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -30,6 +31,7 @@ type laidOut struct {
 
 	built  map[int]bool // the parts
 	active bool
+	since  time.Time // it is to answer from then on, where another did before
 }
 
 // layout is what the stream holds up to a revision.
@@ -38,10 +40,13 @@ type layout struct {
 	all  []*laidOut // as they were begun
 }
 
-// layoutPart is the data of views.built.v1, and of views.active.v1 without Shard.
+// layoutPart is the data of views.built.v1 with Shard, and of views.active.v1 without.
 type layoutPart struct {
 	Generation int `json:"generation"`
 	Shard      int `json:"shard,omitempty"`
+	// Since is when every process is to switch to it, Unix seconds: 0 for as soon as
+	// it learns of it.
+	Since int64 `json:"since,omitempty"`
 }
 
 // newest is the generation that was begun last, nil where there is none.
@@ -105,6 +110,9 @@ func (l *layout) take(e *eventstore.Recorded) error {
 		g.built[p.Shard] = true
 	} else if g != nil && e.Type == domain.TypeViewsActive {
 		g.active = true
+		if p.Since > 0 {
+			g.since = time.Unix(p.Since, 0)
+		}
 	}
 	return nil
 }

@@ -397,7 +397,7 @@ func standings(points *loyalty.Facts, opinions *satisfaction.Facts, rules *Rules
 		}
 		cases = append(cases, inOrder(r.Seq, r))
 	}
-	for i, k := range satisfaction.Surveys(opinions, now) {
+	for i, k := range v.Surveys {
 		r := warehouse.Survey{Seq: uint32(i + 1), Event: k.Sent.ID, SentAt: int64(k.Sent.At), Kind: k.Kind.String(), Survey: k.Survey, Campaign: k.Campaign}
 		if k.Answered {
 			r.Answer, r.AnsweredAt = k.Answer.ID, int64(k.Answer.At)

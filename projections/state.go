@@ -19,7 +19,7 @@ import (
 
 // foldVersion changes whenever the folds would compute something else from the
 // same log; views of another version are built anew.
-const foldVersion = 6
+const foldVersion = 7
 
 // checkpoint is how far a generation has come. All that is at or before it is in
 // the tables, the statements and the state.

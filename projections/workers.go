@@ -26,6 +26,10 @@ var errRepartitioned = errors.New("the views are kept by other workers now")
 // lookEvery is how often a worker looks what the others have agreed on.
 const lookEvery = 300 * time.Millisecond
 
+// switchIn is how long before the switch to new views, less up to a second, all
+// processes are told of it.
+const switchIn = 2 * time.Second
+
 // fewNews is how far apart the workers before may have stopped for what came between
 // to be read as one batch.
 const fewNews = 200_000 // events
@@ -331,7 +335,14 @@ func (v *Views) workOn(ctx context.Context, drop *time.Time) error {
 		v.startNext(g)
 	}
 	if len(newest.built) == newest.Shards && !newest.active {
-		if err := l.append(ctx, v.cfg.Store, domain.TypeViewsActive, layoutPart{Generation: newest.Generation}); err != nil {
+		part := layoutPart{Generation: newest.Generation}
+		if l.answering() != nil {
+			if err := v.cfg.DB.Prepare(ctx, warehouse.Generation(newest.Generation)); err != nil {
+				return err
+			}
+			part.Since = time.Now().Add(switchIn).Unix()
+		}
+		if err := l.append(ctx, v.cfg.Store, domain.TypeViewsActive, part); err != nil {
 			return err
 		}
 		return v.learned(ctx, l)
@@ -424,6 +435,7 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 	}
 	l := v.layout()
 	var from, to eventstore.Position
+	var since time.Time
 	handedOn := false
 	if before := l.before(int(g.number)); old == nil && before != nil {
 		var err error
@@ -447,6 +459,7 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 		}
 		l := v.layout()
 		if me := l.find(int(g.number)); me.active {
+			since = me.since
 			break
 		} else if !reported {
 			if reported = me.built[g.shard.Index]; !reported {
@@ -463,7 +476,15 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 			return err
 		}
 	}
-	if old != nil {
+	if old == nil {
+		if err := v.show(ctx, g.number, since); err != nil {
+			return err
+		}
+	} else {
+		v.done.Go(func() { _ = v.show(v.ctx, g.number, since) }) // a start does it again
+		if err := v.waitUntil(ctx, since); err != nil {
+			return err
+		}
 		v.stopLoop()
 		at := old.state.checkpoint()
 		if err := g.runTo(ctx, at.Position, at.Clock, nil); err != nil {
@@ -478,16 +499,6 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 			return err
 		}
 	}
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := v.cfg.DB.Activate(ctx, g.number)
-		if err == nil {
-			break
-		}
-		v.logger.Warn("the tables still show the old views; trying again", "error", err)
-		if err := pause(ctx, wait); err != nil {
-			return err
-		}
-	}
 	if old != nil || handedOn {
 		if err := g.goOn(ctx, to); err != nil {
 			return err
@@ -495,6 +506,28 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 	}
 	v.logger.Info("switched to new views", "generation", g.number, "shard", g.shard.String(), "policy_version", g.rules.Version, "position", g.fold.position)
 	return g.reconcile(ctx)
+}
+
+// show has the tables show a generation from an instant on, and tries until it has.
+func (v *Views) show(ctx context.Context, g warehouse.Generation, since time.Time) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := v.cfg.DB.SwitchAt(ctx, g, since)
+		if err == nil {
+			return nil
+		}
+		v.logger.Warn("the tables still show the old views; trying again", "error", err)
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// waitUntil waits until an instant by the clock of the machine.
+func (v *Views) waitUntil(ctx context.Context, at time.Time) error {
+	if wait := time.Until(at); !at.IsZero() && wait > 0 {
+		return pause(ctx, wait)
+	}
+	return nil
 }
 
 // before is the generation that answered before another, nil where there was none.
@@ -605,12 +638,14 @@ func (v *Views) readOn() error {
 // wait has a reader's state follow the log silently until the workers' tables are of
 // its policy, and puts it in the place of the one that answered.
 func (v *Views) wait(ctx context.Context, g *generation) error {
+	var since time.Time
 	for {
 		if err := g.runToEnd(ctx, nil); err != nil {
 			return errors.Join(g.settle(), err)
 		}
 		l := v.layout()
 		if a := l.answering(); a != nil && (a.isOf(g.rules) || v.activeGeneration() == g) {
+			since = a.since
 			break
 		}
 		if err := pause(ctx, lookEvery/3); err != nil {
@@ -620,6 +655,12 @@ func (v *Views) wait(ctx context.Context, g *generation) error {
 	old := v.activeGeneration()
 	if old == g {
 		return nil
+	}
+	if err := v.waitUntil(ctx, since); err != nil {
+		return err
+	}
+	if err := g.runToEnd(ctx, nil); err != nil {
+		return errors.Join(g.settle(), err)
 	}
 	v.stopLoop()
 	if err := v.replace(g); err != nil {

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -240,17 +243,35 @@ func TestWorkers(t *testing.T) {
 		}
 	}
 
-	// Another policy, while they run.
+	// Another policy, while they run: each statement sees the views under one of them.
 	c.stopAll()
 	c.startAll(2)
 	c.settled()
+	const seen = "SELECT concat(toString((SELECT max(policy_version) FROM stage_transitions)), ': ', toString((SELECT countIf(stage = 'at_risk') FROM customers))) AS x"
+	answers := map[string]bool{}
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for ctx.Err() == nil {
+			answers[c.rows(seen)[0]] = true
+		}
+	})
 	p := testRules().Policy
 	p.Lifecycle.AtRiskDays = 30
 	if _, _, err := c.reader.Apply(t.Context(), Proposal{Policy: p}); err != nil {
 		t.Fatal(err)
 	}
+	c.eventually("the reader", func() bool { return c.reader.Status().PolicyVersion == 2 })
+	if got := c.rows(seen)[0]; !strings.HasPrefix(got, "2: ") {
+		t.Errorf("the reader answers under the policy, the tables say %s", got)
+	}
 	c.eventually("the workers to see the policy", func() bool { return c.workers[0].latest().Version == 2 && c.workers[1].latest().Version == 2 })
 	c.settled()
+	cancel()
+	asking.Wait()
+	if all := slices.Sorted(maps.Keys(answers)); len(all) != 2 || all[0][0] != '1' || all[1][0] != '2' || all[0][1:] == all[1][1:] {
+		t.Errorf("the tables said %q", all)
+	}
 	many := c.generation()
 	c.stopAll()
 	c.startAll(1)

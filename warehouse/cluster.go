@@ -174,6 +174,14 @@ func (db *DB) viewStatement(view string, g Generation) (string, error) {
 	return db.everywhere(text), nil
 }
 
+// onAll is a statement about a view: of every node, where there are several.
+func (db *DB) onAll(text string) string {
+	if db.cluster == "" {
+		return text
+	}
+	return db.everywhere(text)
+}
+
 // dropStatements are what drops whatever exists of a table of a generation.
 func (db *DB) dropStatements(table string, g Generation) []string {
 	name := db.database + "." + table + "_" + g.String()

@@ -96,42 +96,14 @@ func (db *DB) DropGeneration(ctx context.Context, g Generation) error {
 	if active == g {
 		return fmt.Errorf("drop generation %s: it is the active one", g)
 	}
+	if err == nil {
+		if err := db.readAlone(ctx, active, g); err != nil {
+			return err
+		}
+	}
 	for _, name := range slices.Backward(tableFiles) {
 		if err := db.execAll(ctx, db.dropStatements(name, g)); err != nil {
 			return fmt.Errorf("drop %s_%s: %w", name, g, err)
-		}
-	}
-	return nil
-}
-
-// Activate makes the public views read a generation. It is safe to repeat, and a
-// start repeats it, which finishes a switch that a crash has cut short and brings the
-// views up to the release in use.
-func (db *DB) Activate(ctx context.Context, g Generation) error {
-	return db.Switch(ctx, g, func() {})
-}
-
-// Switch is Activate, and calls at, whatever happens, when the views are about to be
-// replaced. That is one after the other. Where Config.Hold has statements from outside
-// wait meanwhile they see all of it at once, and nothing from before at. Elsewhere a
-// statement that comes between two views sees one generation in each.
-func (db *DB) Switch(ctx context.Context, g Generation, at func()) error {
-	if db.hold != nil {
-		switch release, err := db.hold(ctx); {
-		case err == nil:
-			defer release()
-		case ctx.Err() == nil:
-			db.logger.Warn("statements see the tables switched one after the other", "error", err)
-		}
-	}
-	at()
-	for _, name := range viewFiles {
-		stmt, err := db.viewStatement(name, g)
-		if err == nil {
-			err = db.Exec(ctx, stmt)
-		}
-		if err != nil {
-			return fmt.Errorf("activate %s: view %s: %w", g, name, err)
 		}
 	}
 	return nil
@@ -158,30 +130,6 @@ ORDER BY g`, Named("database", db.database), Named("tables", "^("+strings.Join(t
 		return nil, fmt.Errorf("list generations: %w", err)
 	}
 	return all, nil
-}
-
-// Active tells which generation the public views read, or ErrNoGeneration.
-func (db *DB) Active(ctx context.Context) (Generation, error) {
-	rows, err := db.Query(ctx, `SELECT comment FROM system.tables
-WHERE database = {database:String} AND name = 'touchpoints' AND engine = 'View'`, Named("database", db.database))
-	if err != nil {
-		return 0, fmt.Errorf("find the active generation: %w", err)
-	}
-	defer func() { _ = rows.Close() }()
-	var comment string
-	for rows.Next() {
-		if err := rows.Scan(&comment); err != nil {
-			return 0, fmt.Errorf("find the active generation: %w", err)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return 0, fmt.Errorf("find the active generation: %w", err)
-	}
-	n, err := strconv.ParseUint(strings.TrimPrefix(comment, "g"), 10, 32)
-	if err != nil {
-		return 0, ErrNoGeneration
-	}
-	return Generation(n), nil
 }
 
 // ReloadMoved makes the dictionary of moved subjects read its table again, so

@@ -55,9 +55,11 @@ func (c *course) take(n *fact) {
 		c.begun, c.now = true, n.ref.At
 	}
 	reason := ""
+	counts := true
 	switch n.act {
 	case answered:
 		s := c.rules.judge(n.kind, n.state, n.score, n.scale)
+		counts = !s.flagged()
 		c.measure(n.ref, s)
 		if w := c.rules.weight(s); w > 0 {
 			c.signal(n.ref, w, s.Points)
@@ -70,7 +72,7 @@ func (c *course) take(n *fact) {
 	case complaintResolved:
 		reason = "complaint resolved"
 	}
-	if c.surveysFolds {
+	if c.surveysFolds && counts {
 		c.survey(n)
 	}
 	open := c.cases.open[Complaint]
@@ -183,10 +185,10 @@ type Measure struct {
 }
 
 func (c *course) measure(ref Ref, s Score) {
+	if s.flagged() {
+		c.flagged++
+	}
 	if s.Flag != "" {
-		if s.Flag != FlagNoScore {
-			c.flagged++
-		}
 		return
 	}
 	m := &c.measures[s.Kind]
@@ -203,10 +205,11 @@ type Survey struct {
 	Kind             Kind // KindNone where it was sent without
 	Survey, Campaign string
 	Answered         bool
-	Answer           Ref // the first answer, if Answered
+	Answer           Ref // the first answer that counts, if Answered
 }
 
-// survey follows what was sent and what was answered. An answer is to the last
+// survey follows what was sent and what was answered, with a score that counts or
+// without one. An answer is to the last
 // survey sent before it of the same survey_id; where it names none, of the same
 // campaign; of the same kind in any case, unless it was sent without.
 func (c *course) survey(n *fact) {
@@ -227,16 +230,6 @@ func (c *course) survey(n *fact) {
 			return
 		}
 	}
-}
-
-// Surveys are the surveys sent to a customer up to a clock, and whether they have
-// been answered by then, in the order in which they were sent.
-func Surveys(f *Facts, clock domain.Millis) []Survey {
-	var c course
-	for i := range f.until(clock) {
-		c.survey(&f.list[i])
-	}
-	return c.surveys
 }
 
 // View is the answer about a customer at a clock.

@@ -102,6 +102,9 @@ type Score struct {
 	Ease int
 }
 
+// flagged reports whether there is a score, and it counts nowhere.
+func (s *Score) flagged() bool { return s.Flag != "" && s.Flag != FlagNoScore }
+
 // Judge says what the score of an answer or a review counts for. Whatever its
 // kind, a score that is not on its scale is flagged; scores of NPS, CSAT and CES
 // are whole.

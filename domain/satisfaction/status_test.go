@@ -290,6 +290,20 @@ func TestSurveys(t *testing.T) {
 			sent:  "#2",
 		},
 		{
+			name: "a score that counts nowhere answers no survey, a later one does",
+			given: all(sent(0, "kind=nps"), sent(0, "kind=csat"), sent(0, "kind=ces"),
+				nps(day(1), "11"), nps(day(1), "9.5"), on(day(1), policy.ActSurveyAnswered, "kind=csat, score=3, scale=1-6"), ces(day(1), "soon"),
+				nps(day(2), "9")),
+			then: []string{"2d delighted 90 #8"},
+			view: "delighted 90, nps 9 ×1, 4 flagged, open 0/0",
+			sent: "#1 by #8, #2, #3",
+		},
+		{
+			name:  "an answer that is a comment only answers its survey",
+			given: all(sent(0, "kind=nps"), on(day(1), policy.ActSurveyAnswered, "kind=nps, comment=late")),
+			sent:  "#1 by #2",
+		},
+		{
 			name:  "a review answers no survey",
 			given: all(sent(0, ""), review(day(1), "5")),
 			then:  []string{"1d delighted 100 #2"},
