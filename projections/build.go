@@ -123,8 +123,10 @@ func (v *Views) build(ctx context.Context, rules *Rules, progress Progress) (err
 			return errors.Join(err, g.settle())
 		}
 	}
-	if err := v.cfg.DB.Prepare(ctx, g.number); err != nil {
-		return err
+	if !v.cfg.DB.Holds() {
+		if err := v.cfg.DB.Prepare(ctx, g.number); err != nil {
+			return err
+		}
 	}
 	// From here on the old views stand still, and the new ones catch up with them.
 	v.stopLoop()

@@ -22,7 +22,8 @@ func (s *site) another() *site {
 	s.t.Helper()
 	o := &site{t: s.t, dir: filepath.Join(s.t.TempDir(), "other"), store: s.store}
 	o.clock.set(domain.MillisOf(s.clock.now()))
-	db, err := warehouse.Open(s.t.Context(), warehouse.Config{Socket: chdbtest.Start(s.t).Socket()})
+	engine := chdbtest.Start(s.t)
+	db, err := warehouse.Open(s.t.Context(), warehouse.Config{Socket: engine.Socket(), Hold: engine.Hold})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestOrganisations(t *testing.T) {
 		soak = d
 	}
 	engine := chdbtest.Start(t)
-	db, err := warehouse.Open(t.Context(), warehouse.Config{Socket: engine.Socket()})
+	db, err := warehouse.Open(t.Context(), warehouse.Config{Socket: engine.Socket(), Hold: engine.Hold})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func newSite(t testing.TB) *site {
 	s.store = openStore(t, &s.clock)
 	t.Cleanup(func() { _ = s.store.Close() })
 	engine := chdbtest.Start(t)
-	db, err := warehouse.Open(t.Context(), warehouse.Config{Socket: engine.Socket()})
+	db, err := warehouse.Open(t.Context(), warehouse.Config{Socket: engine.Socket(), Hold: engine.Hold})
 	if err != nil {
 		t.Fatal(err)
 	}

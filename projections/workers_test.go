@@ -252,7 +252,7 @@ func TestWorkers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var asking sync.WaitGroup
 	asking.Go(func() {
-		for ctx.Err() == nil {
+		for pause(ctx, 5*time.Millisecond) == nil {
 			answers[c.rows(seen)[0]] = true
 		}
 	})
@@ -265,10 +265,10 @@ func TestWorkers(t *testing.T) {
 	if got := c.rows(seen)[0]; !strings.HasPrefix(got, "2: ") {
 		t.Errorf("the reader answers under the policy, the tables say %s", got)
 	}
-	c.eventually("the workers to see the policy", func() bool { return c.workers[0].latest().Version == 2 && c.workers[1].latest().Version == 2 })
-	c.settled()
 	cancel()
 	asking.Wait()
+	c.eventually("the workers to see the policy", func() bool { return c.workers[0].latest().Version == 2 && c.workers[1].latest().Version == 2 })
+	c.settled()
 	if all := slices.Sorted(maps.Keys(answers)); len(all) != 2 || all[0][0] != '1' || all[1][0] != '2' || all[0][1:] == all[1][1:] {
 		t.Errorf("the tables said %q", all)
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 // The public views are replaced one after the other, and are switched to another
-// generation all at once. First each is made to read either of two generations, by what
+// generation all at once. Statements wait for that where they can be made to
+// (Config.Hold). Elsewhere first each is made to read either of two generations, by what
 // the view active_generation says; then that one view is replaced; then each is made to
 // read the new generation alone. What active_generation says changes with the time at
 // which a statement began, so that a statement that reads several views, and each view
@@ -28,11 +29,14 @@ const (
 	findsWithin = time.Second
 )
 
-// Activate makes the public views read a generation at once. It is safe to repeat, and
-// a start repeats it, which finishes a switch that a crash has cut short and brings the
-// views up to the release in use.
+// Activate makes the public views read a generation, one after the other where they were
+// not prepared for it. It is safe to repeat, and a start repeats it, which finishes a
+// switch that a crash has cut short and brings the views up to the release in use.
 func (db *DB) Activate(ctx context.Context, g Generation) error {
-	return db.SwitchAt(ctx, g, time.Time{})
+	if err := db.switched(ctx, g, time.Time{}); err != nil {
+		return err
+	}
+	return db.define(ctx, g)
 }
 
 // Prepare makes the public views such that they can be switched to a generation at one
@@ -65,11 +69,12 @@ func (db *DB) Prepare(ctx context.Context, g Generation) error {
 }
 
 // readAlone has the public views read the active generation alone, where any reads
-// another that is to be dropped.
+// another that is to be dropped: the first or the last does, whether they were being
+// prepared or defined.
 func (db *DB) readAlone(ctx context.Context, active, g Generation) error {
 	var n uint64
-	err := db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = {database:String} AND engine = 'View' AND match(create_table_query, {table:String})",
-		Named("database", db.database), Named("table", "_"+g.String()+"\\b")).Scan(&n)
+	err := db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = {database:String} AND name IN ({first:String}, {last:String}) AND match(create_table_query, {table:String})",
+		Named("database", db.database), Named("first", viewFiles[0]), Named("last", viewFiles[len(viewFiles)-1]), Named("table", "_"+g.String()+"\\b")).Scan(&n)
 	if err != nil {
 		return fmt.Errorf("find the views of %s: %w", g, err)
 	}
@@ -79,34 +84,32 @@ func (db *DB) readAlone(ctx context.Context, active, g Generation) error {
 	return db.define(ctx, active)
 }
 
+// Holds reports whether statements from outside wait for Switch, so that nothing need be
+// prepared for it.
+func (db *DB) Holds() bool { return db.hold != nil }
+
 // Switch makes the public views read a generation, all of them at one instant: a
 // statement reads one generation only. It calls at at that instant, and if it fails
-// before. Where Config.Hold has statements from outside wait, none of them sees anything
-// from before at, once at has returned; elsewhere the instant is a full second, half of
-// one from now or later, and a statement belongs to what was there when it began.
+// before. Where Config.Hold has statements from outside wait meanwhile, none of them sees
+// anything from before at, once at has returned; elsewhere the instant is a full second,
+// half of one from now or later, and a statement belongs to what was there when it began.
 //
 // A statement that takes over a second to find its tables may find some of each.
 func (db *DB) Switch(ctx context.Context, g Generation, at func()) error {
 	at = sync.OnceFunc(at)
 	defer at()
+	if db.Holds() {
+		switch release, err := db.hold(ctx); {
+		case err == nil:
+			defer release()
+		case ctx.Err() == nil:
+			db.logger.Warn("statements see the tables switched one after the other", "error", err)
+		}
+		at()
+		return db.Activate(ctx, g)
+	}
 	if err := db.Prepare(ctx, g); err != nil {
 		return err
-	}
-	if db.hold != nil {
-		release, err := db.hold(ctx)
-		if err == nil {
-			at()
-			err = db.switched(ctx, g, time.Time{})
-			release()
-			if err != nil {
-				return err
-			}
-			return db.define(ctx, g)
-		}
-		if ctx.Err() != nil {
-			return err
-		}
-		db.logger.Warn("statements do not wait for the switch of the tables", "error", err)
 	}
 	var now time.Time
 	if err := db.QueryRow(ctx, "SELECT now64(3)").Scan(&now); err != nil {
