@@ -481,7 +481,11 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 			return err
 		}
 	} else {
-		v.done.Go(func() { _ = v.show(v.ctx, g.number, since) }) // a start does it again
+		v.mu.Lock()
+		if v.ctx.Err() == nil { // or else Stop does not wait for it
+			v.done.Go(func() { _ = v.show(v.ctx, g.number, since) }) // a start does it again
+		}
+		v.mu.Unlock()
 		if err := v.waitUntil(ctx, since); err != nil {
 			return err
 		}
@@ -508,9 +512,14 @@ func (v *Views) take(ctx context.Context, g *generation) error {
 	return g.reconcile(ctx)
 }
 
-// show has the tables show a generation from an instant on, and tries until it has.
+// show has the tables show a generation from an instant on, and tries until it has or
+// another has taken its place.
 func (v *Views) show(ctx context.Context, g warehouse.Generation, since time.Time) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		l := v.layout()
+		if a := l.answering(); a != nil && a.Generation > int(g) {
+			return nil
+		}
 		err := v.cfg.DB.SwitchAt(ctx, g, since)
 		if err == nil {
 			return nil
