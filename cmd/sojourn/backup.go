@@ -273,10 +273,17 @@ func backup(ctx context.Context, r *remote, to string, withSecretKey bool, out, 
 			return err
 		}
 		reader, writer := io.Pipe()
+		closed := make(chan struct{})
 		go func() {
+			defer close(closed)
 			_, err := held.WriteTo(writer)
 			writer.CloseWithError(errors.Join(err, held.Close()))
 		}()
+		// Whoever stops reading early still leaves no checkpoint behind.
+		stopping.add("checkpoint", func() error {
+			<-closed
+			return nil
+		})
 		stream = reader
 	}
 	defer func() { _ = stream.Close() }()

@@ -41,6 +41,9 @@ func TestBackup(t *testing.T) {
 	if status != 2 || !strings.Contains(errOut, "the directory "+filepath.Join(into, "none")+"/ is not there") {
 		t.Errorf("into a directory that is not there: %d %s %s", status, out, errOut)
 	}
+	if _, err := os.Stat(filepath.Join(source, checkpointDir)); !os.IsNotExist(err) {
+		t.Errorf("a backup that failed leaves its checkpoint: %v", err)
+	}
 	status, out, errOut = sojourn(t.Context(), "backup", "--data", source, "--to", into)
 	if status != 0 || !strings.Contains(out, "holds the log up to position 600") {
 		t.Fatalf("%d %s %s", status, out, errOut)
