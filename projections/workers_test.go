@@ -252,7 +252,8 @@ func TestWorkers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var asking sync.WaitGroup
 	asking.Go(func() {
-		for pause(ctx, 5*time.Millisecond) == nil {
+		for goOn := true; goOn; { // the last one is asked after the switch
+			goOn = pause(ctx, 5*time.Millisecond) == nil
 			answers[c.rows(seen)[0]] = true
 		}
 	})
