@@ -67,6 +67,17 @@ func (l *layout) answering() (active *laidOut) {
 	return active
 }
 
+// answeringAt is the generation that answers at an instant: the newest may be to answer
+// from a later one on.
+func (l *layout) answeringAt(now time.Time) (answers *laidOut) {
+	for _, g := range l.all {
+		if g.active && !g.since.After(now) {
+			answers = g
+		}
+	}
+	return answers
+}
+
 func (l *layout) find(generation int) *laidOut {
 	for _, g := range l.all {
 		if g.Generation == generation {

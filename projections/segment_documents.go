@@ -441,7 +441,7 @@ func (v *Views) Segments() []Segment {
 	all := make([]Segment, 0, len(docs))
 	shown := v.shows == v.active.number
 	if v.cfg.Workers {
-		a := v.agreed.answering()
+		a := v.agreed.answeringAt(time.Now())
 		shown = a != nil && a.Generation == int(v.active.number)
 	}
 	for _, name := range slices.Sorted(maps.Keys(docs)) {

@@ -97,7 +97,7 @@ func (v *Views) openWorker(ctx context.Context) error {
 	var err error
 	if v.cfg.Reader {
 		l := v.layout()
-		g, err = v.openReader(l.answering())
+		g, err = v.openReader(l.answeringAt(time.Now()))
 	} else {
 		if err = v.propose(ctx, true); err != nil {
 			return err
@@ -122,6 +122,12 @@ func (v *Views) openWorker(ctx context.Context) error {
 	v.done.Go(v.coordinate)
 	if v.cfg.Reader || v.cfg.Shard.whole() {
 		v.done.Go(func() { v.desk.run(v.ctx) }) // it decides by the facts of all
+	}
+	if l := v.layout(); !v.cfg.Reader {
+		if a := l.answering(); a != nil && a.Generation == int(g.number) {
+			// A switch that all workers were stopped in is finished.
+			v.done.Go(func() { _ = v.show(v.ctx, g.number, a.since) })
+		}
 	}
 	return nil
 }
@@ -335,17 +341,7 @@ func (v *Views) workOn(ctx context.Context, drop *time.Time) error {
 		v.startNext(g)
 	}
 	if len(newest.built) == newest.Shards && !newest.active {
-		part := layoutPart{Generation: newest.Generation}
-		if l.answering() != nil {
-			if err := v.cfg.DB.Prepare(ctx, warehouse.Generation(newest.Generation)); err != nil {
-				return err
-			}
-			part.Since = time.Now().Add(switchIn).Unix()
-		}
-		if err := l.append(ctx, v.cfg.Store, domain.TypeViewsActive, part); err != nil {
-			return err
-		}
-		return v.learned(ctx, l)
+		return v.agreeOn(ctx, l, newest)
 	}
 	if v.cfg.Shard.Index > 1 || next || !newest.active {
 		*drop = time.Time{}
@@ -353,7 +349,7 @@ func (v *Views) workOn(ctx context.Context, drop *time.Time) error {
 	}
 	// Others may be switching still.
 	if drop.IsZero() {
-		*drop = time.Now().Add(10 * time.Second)
+		*drop = time.Now().Add(max(0, time.Until(newest.since)) + 10*time.Second)
 	}
 	if time.Now().Before(*drop) {
 		return nil
@@ -371,6 +367,36 @@ func (v *Views) workOn(ctx context.Context, drop *time.Time) error {
 		}
 	}
 	return nil
+}
+
+// agreeOn has a generation, which is built, answer: where another does, from a second on
+// that is near, and that all processes and the tables learn of before it has come.
+func (v *Views) agreeOn(ctx context.Context, l layout, g *laidOut) error {
+	part := layoutPart{Generation: g.Generation}
+	if l.answering() != nil {
+		if err := v.cfg.DB.Prepare(ctx, warehouse.Generation(g.Generation)); err != nil {
+			return err
+		}
+		now, err := v.cfg.DB.Now(ctx)
+		if err != nil {
+			return err
+		}
+		part.Since = now.Add(switchIn).Unix()
+	}
+	if err := l.append(ctx, v.cfg.Store, domain.TypeViewsActive, part); err != nil {
+		return err
+	}
+	if err := v.learned(ctx, l); err != nil {
+		return err
+	}
+	if a := l.answering(); a == nil || a.Generation != g.Generation {
+		return nil
+	}
+	if g.since.IsZero() {
+		return nil
+	}
+	// Each worker has it shown, too; this is the part that must be done in time.
+	return v.cfg.DB.PointAt(ctx, warehouse.Generation(g.Generation), g.since)
 }
 
 func (v *Views) activeGeneration() *generation {
@@ -622,11 +648,11 @@ func (v *Views) readOn() error {
 	if newest == nil {
 		return nil
 	}
-	if answering.isOf(active.rules) && int(active.number) != answering.Generation {
+	if now := l.answeringAt(time.Now()); now.isOf(active.rules) && int(active.number) != now.Generation {
 		// The tables are others; the state stays.
 		v.readers.Lock()
 		v.mu.Lock()
-		active.number = warehouse.Generation(answering.Generation)
+		active.number = warehouse.Generation(now.Generation)
 		v.mu.Unlock()
 		v.readers.Unlock()
 		v.moved.send()

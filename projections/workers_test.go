@@ -286,6 +286,17 @@ func TestWorkers(t *testing.T) {
 	if g := c.generation(); g != many+2 {
 		t.Errorf("after a rebuild generation %d answers, and %d before", g, many+1)
 	}
+	// All stopped before the tables showed what they had agreed on.
+	c.stopAll()
+	g := c.rows("SELECT comment AS x FROM system.tables WHERE database = 'sojourn' AND name = 'active_generation'")[0]
+	if err := c.db.Exec(t.Context(), fmt.Sprintf("CREATE OR REPLACE VIEW active_generation AS SELECT toUInt32(%d) AS generation COMMENT 'g%d'", many+1, many+1)); err != nil {
+		t.Fatal(err)
+	}
+	c.startAll(1)
+	c.eventually("the tables to show what answers", func() bool {
+		active, err := c.db.Active(t.Context())
+		return err == nil && strings.HasPrefix(g, active.String())
+	})
 	select {
 	case err := <-c.failed:
 		t.Error(err)

@@ -27,28 +27,45 @@ const (
 	// findsWithin is how long a statement takes at most to find out which tables it
 	// reads.
 	findsWithin = time.Second
+	// agreedAhead is how long before it a switch is agreed at most: one that is further
+	// off is one of a clock that was set back.
+	agreedAhead = 3 * time.Second
 )
 
-// Activate makes the public views read a generation, one after the other where they were
-// not prepared for it. It is safe to repeat, and a start repeats it, which finishes a
-// switch that a crash has cut short and brings the views up to the release in use.
+// Activate makes the public views read a generation. It is safe to repeat, and a start
+// repeats it, which finishes a switch that a crash has cut short and brings the views up
+// to the release in use.
 func (db *DB) Activate(ctx context.Context, g Generation) error {
-	if err := db.switched(ctx, g, time.Time{}); err != nil {
+	now, err := db.pointed(ctx)
+	switch {
+	case err != nil:
 		return err
+	case now.g == g && now.exists:
+		if err := db.over(ctx, now, findsWithin); err != nil {
+			return err
+		}
+	case now.g != 0 && now.g != g && !db.Holds():
+		return db.Switch(ctx, g, func() {})
+	default:
+		if err := db.point(ctx, pointer{g: g}, 0); err != nil {
+			return err
+		}
 	}
 	return db.define(ctx, g)
 }
 
 // Prepare makes the public views such that they can be switched to a generation at one
-// instant: Switch and SwitchAt do no more then than to say when. It is safe to repeat,
-// also by several processes, and waits until a switch under way is over.
+// instant: Switch, PointAt and SwitchAt do no more then than to say when. It is safe to
+// repeat, also by several processes, and waits until a switch under way is over. Views
+// that cannot be made so, because the tables of the active generation cannot be read any
+// more, are left as they are; they are switched one after the other then.
 func (db *DB) Prepare(ctx context.Context, g Generation) error {
 	now, err := db.pointed(ctx)
 	if err != nil || now.g == 0 || now.g == g {
 		return err
 	}
 	// Until whoever did that has defined the views.
-	if err := wait(ctx, time.Until(now.since)+3*findsWithin); err != nil {
+	if err := db.over(ctx, now, 3*findsWithin); err != nil {
 		return err
 	}
 	if !now.exists {
@@ -56,8 +73,26 @@ func (db *DB) Prepare(ctx context.Context, g Generation) error {
 			return err
 		}
 	}
+	err = db.either(ctx, now.g, g)
+	if err == nil || ctx.Err() != nil || Transient(err) {
+		return err
+	}
+	// Tables that are missing, or lack what this release has added.
+	if err := db.CreateGeneration(ctx, now.g); err != nil {
+		return err
+	}
+	if err = db.either(ctx, now.g, g); err == nil || ctx.Err() != nil || Transient(err) {
+		return err
+	}
+	db.logger.Warn("statements will see the tables switched one after the other", "error", err)
+	return nil
+}
+
+// either has the public views read the one of two generations that active_generation
+// says.
+func (db *DB) either(ctx context.Context, before, g Generation) error {
 	for _, name := range viewFiles {
-		stmt, err := db.eitherStatement(name, now.g, g)
+		stmt, err := db.eitherStatement(name, before, g)
 		if err == nil && stmt != "" {
 			err = db.Exec(ctx, stmt)
 		}
@@ -69,12 +104,11 @@ func (db *DB) Prepare(ctx context.Context, g Generation) error {
 }
 
 // readAlone has the public views read the active generation alone, where any reads
-// another that is to be dropped: the first or the last does, whether they were being
-// prepared or defined.
+// another that is to be dropped.
 func (db *DB) readAlone(ctx context.Context, active, g Generation) error {
 	var n uint64
-	err := db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = {database:String} AND name IN ({first:String}, {last:String}) AND match(create_table_query, {table:String})",
-		Named("database", db.database), Named("first", viewFiles[0]), Named("last", viewFiles[len(viewFiles)-1]), Named("table", "_"+g.String()+"\\b")).Scan(&n)
+	err := db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = {database:String} AND engine = 'View' AND match(create_table_query, {table:String})",
+		Named("database", db.database), Named("table", "_"+g.String()+"\\b")).Scan(&n)
 	if err != nil {
 		return fmt.Errorf("find the views of %s: %w", g, err)
 	}
@@ -111,16 +145,14 @@ func (db *DB) Switch(ctx context.Context, g Generation, at func()) error {
 	if err := db.Prepare(ctx, g); err != nil {
 		return err
 	}
-	var now time.Time
-	if err := db.QueryRow(ctx, "SELECT now64(3)").Scan(&now); err != nil {
-		return fmt.Errorf("ask for the time: %w", err)
-	}
-	since := now.Add(settles + time.Second - 1).Truncate(time.Second)
-	asked := time.Now()
-	if err := db.switched(ctx, g, since); err != nil {
+	if err := db.PointAt(ctx, g, time.Time{}); err != nil {
 		return err
 	}
-	if err := wait(ctx, since.Sub(now)-time.Since(asked)); err != nil {
+	now, err := db.pointed(ctx)
+	if err != nil {
+		return err
+	}
+	if err := db.over(ctx, now, 0); err != nil {
 		return err
 	}
 	at()
@@ -130,20 +162,78 @@ func (db *DB) Switch(ctx context.Context, g Generation, at func()) error {
 	return db.define(ctx, g)
 }
 
+// PointAt has the views that Prepare has prepared read a generation from an instant on, a
+// full second by the clock of ClickHouse; from the next one that all nodes learn of in
+// time where that is too near. Where they are to do so already, nothing changes.
+func (db *DB) PointAt(ctx context.Context, g Generation, since time.Time) error {
+	now, err := db.pointed(ctx)
+	if err != nil || now.exists && now.g == g {
+		return err
+	}
+	clock, err := db.Now(ctx)
+	if err != nil {
+		return err
+	}
+	if soonest := clock.Add(settles + time.Second - 1).Truncate(time.Second); since.Before(soonest) {
+		since = soonest
+	}
+	return db.point(ctx, pointer{g: g, since: since}, now.g)
+}
+
 // SwitchAt makes the public views read a generation from an instant on, a full second by
 // the clocks of ClickHouse and of this machine. Several processes may do it with the same
-// instant. It returns when no view reads another generation any more.
+// instant, and repeat it. It returns when no view reads another generation any more.
+// Where a later generation is shown already, it changes nothing.
 func (db *DB) SwitchAt(ctx context.Context, g Generation, since time.Time) error {
-	if err := db.Prepare(ctx, g); err != nil {
+	now, err := db.pointed(ctx)
+	if err != nil || now.g > g {
 		return err
 	}
-	if err := db.switched(ctx, g, since); err != nil {
+	if now.g != g || !now.exists {
+		if err := db.Prepare(ctx, g); err != nil {
+			return err
+		}
+		if now, err = db.pointed(ctx); err != nil || now.g > g {
+			return err
+		}
+		if err := db.PointAt(ctx, g, since); err != nil {
+			return err
+		}
+	}
+	if now, err = db.pointed(ctx); err != nil {
 		return err
 	}
-	if err := wait(ctx, time.Until(since)+findsWithin); err != nil {
+	if err := db.over(ctx, now, findsWithin); err != nil {
+		return err
+	}
+	defined, err := db.defined(ctx, g)
+	if err != nil || defined {
+		return err
+	}
+	if now, err = db.pointed(ctx); err != nil || now.g != g {
 		return err
 	}
 	return db.define(ctx, g)
+}
+
+// Now is the time by the clock of ClickHouse.
+func (db *DB) Now(ctx context.Context) (now time.Time, err error) {
+	if err := db.QueryRow(ctx, "SELECT now64(3)").Scan(&now); err != nil {
+		return now, fmt.Errorf("ask for the time: %w", err)
+	}
+	return now, nil
+}
+
+// defined reports whether all public views were defined for a generation; they may have
+// been prepared for a later one since.
+func (db *DB) defined(ctx context.Context, g Generation) (bool, error) {
+	var n uint64
+	err := db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = {database:String} AND engine = 'View' AND name != '"+activeGeneration+"' AND comment = {generation:String}",
+		Named("database", db.database), Named("generation", g.String())).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("find the views of %s: %w", g, err)
+	}
+	return n == uint64(len(viewFiles)), nil
 }
 
 func wait(ctx context.Context, d time.Duration) error {
@@ -164,6 +254,18 @@ type pointer struct {
 	g      Generation
 	since  time.Time
 	exists bool // else it is of views that an earlier release has made
+}
+
+// over waits until a while after active_generation began to say what it says.
+func (db *DB) over(ctx context.Context, p pointer, after time.Duration) error {
+	if p.since.IsZero() {
+		return ctx.Err()
+	}
+	now, err := db.Now(ctx)
+	if err != nil {
+		return err
+	}
+	return wait(ctx, min(p.since.Sub(now), agreedAhead)+after)
 }
 
 // pointed is the pointer as it is; g is 0 where nothing was activated yet.
@@ -193,15 +295,6 @@ WHERE database = {database:String} AND name IN ('`+activeGeneration+`', 'touchpo
 		return p, fmt.Errorf("find the active generation: %w", err)
 	}
 	return p, nil
-}
-
-// switched has the prepared views read a generation from an instant on, unless they do.
-func (db *DB) switched(ctx context.Context, g Generation, since time.Time) error {
-	now, err := db.pointed(ctx)
-	if err != nil || now.exists && now.g == g {
-		return err
-	}
-	return db.point(ctx, pointer{g: g, since: since}, now.g)
 }
 
 // point has active_generation say a generation from an instant on, and another before it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -141,6 +142,97 @@ func TestPrepareIsUndone(t *testing.T) {
 	must(t, db.Activate(ctx, 2))
 	must(t, db.DropGeneration(ctx, 1))
 	if n := value[uint64](t, db, "SELECT count() FROM touchpoints"); n != 2 {
+		t.Errorf("%d touchpoints", n)
+	}
+}
+
+// Who comes too late for the instant that was agreed, switches all views at another.
+func TestSwitchAtTooLate(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := warehousetest.Open(t)
+	filled(t, db, 1, 2, 3)
+	must(t, db.Activate(ctx, 1))
+	counts, stop := asking(t, db)
+	must(t, db.SwitchAt(ctx, 2, time.Now().Add(-5*time.Second).Truncate(time.Second)))
+	stop()
+	if counts[1].Load() == 0 {
+		t.Error("nobody asked before the switch")
+	}
+	if n := value[uint64](t, db, "SELECT count() FROM customers"); n != 2 {
+		t.Errorf("%d customers", n)
+	}
+	// One that was held up switches nothing back.
+	must(t, db.SwitchAt(ctx, 3, time.Time{}))
+	must(t, db.SwitchAt(ctx, 2, time.Time{}))
+	if active, err := db.Active(ctx); err != nil || active != 3 {
+		t.Errorf("active is %v, %v", active, err)
+	}
+	if got := text(t, db, "SELECT toString(tuple(*)) FROM ("+three+")"); !slices.Equal(got, []string{"(3,3,3)"}) {
+		t.Errorf("the views have %v", got)
+	}
+}
+
+// A switch away from tables that are not all there, or cannot be read, is a switch.
+func TestSwitchFromDamagedTables(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := warehousetest.Open(t)
+	filled(t, db, 1, 2, 3)
+	must(t, db.Activate(ctx, 1))
+	must(t, db.Exec(ctx, "DROP TABLE segment_stays_g1 SYNC"))
+	counts, stop := asking(t, db)
+	must(t, db.Switch(ctx, 2, func() {}))
+	stop()
+	if counts[1].Load() == 0 || counts[2].Load() == 0 {
+		t.Errorf("%d answers of g1, %d of g2", counts[1].Load(), counts[2].Load())
+	}
+	must(t, db.Exec(ctx, "DROP TABLE surveys_g2 SYNC"))
+	must(t, db.Exec(ctx, "CREATE TABLE surveys_g2 (x UInt8) ENGINE = Memory"))
+	must(t, db.Switch(ctx, 3, func() {}))
+	if got := text(t, db, "SELECT toString(tuple(*)) FROM ("+three+")"); !slices.Equal(got, []string{"(3,3,3)"}) {
+		t.Errorf("the views have %v", got)
+	}
+}
+
+// Whatever view reads a generation that is dropped, reads the active one then.
+func TestDropReadsAlone(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := warehousetest.Open(t)
+	filled(t, db, 1, 2)
+	must(t, db.Activate(ctx, 1))
+	var before string
+	must(t, db.QueryRow(ctx, "SELECT create_table_query FROM system.tables WHERE database = 'sojourn' AND name = 'customers'").Scan(&before))
+	must(t, db.Switch(ctx, 2, func() {}))
+	must(t, db.Exec(ctx, strings.Replace(before, "CREATE VIEW", "CREATE OR REPLACE VIEW", 1)))
+	if n := value[uint64](t, db, "SELECT count() FROM customers"); n != 1 {
+		t.Fatalf("%d customers", n)
+	}
+	must(t, db.DropGeneration(ctx, 1))
+	if n := value[uint64](t, db, "SELECT count() FROM customers"); n != 2 {
+		t.Errorf("%d customers", n)
+	}
+}
+
+// A start in the second before a switch is one of the switch.
+func TestActivateFinishesSwitch(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := warehousetest.Open(t)
+	filled(t, db, 1, 2)
+	must(t, db.Activate(ctx, 1))
+	must(t, db.Prepare(ctx, 2))
+	must(t, db.PointAt(ctx, 2, time.Now().Add(2*time.Second).Truncate(time.Second)))
+	counts, stop := asking(t, db)
+	must(t, db.Activate(ctx, 2))
+	// Back, as where the program had not noted it yet.
+	must(t, db.Activate(ctx, 1))
+	stop()
+	if counts[1].Load() == 0 || counts[2].Load() == 0 {
+		t.Errorf("%d answers of g1, %d of g2", counts[1].Load(), counts[2].Load())
+	}
+	if n := value[uint64](t, db, "SELECT count() FROM touchpoints"); n != 1 {
 		t.Errorf("%d touchpoints", n)
 	}
 }
