@@ -18,10 +18,12 @@ func newBloomFilter(keys int) bloomFilter {
 	return make(bloomFilter, blocks*bloomBlockWords)
 }
 
+// block is the block of a hash of hashBits bits, and what chooses the bits in it. Blocks
+// are in the order of the hashes: whoever adds them in order goes through memory once.
 func (f bloomFilter) block(hash uint64) (words *[bloomBlockWords]uint64, bitsOf uint64) {
-	x := hash * 0x9e3779b97f4a7c15
-	hi, _ := bits.Mul64(x, uint64(len(f)/bloomBlockWords))
+	hi, _ := bits.Mul64(hash<<(64-hashBits), uint64(len(f)/bloomBlockWords))
 	at := int(hi) * bloomBlockWords
+	x := hash * 0x9e3779b97f4a7c15
 	return (*[bloomBlockWords]uint64)(f[at : at+bloomBlockWords]), (x ^ x>>29) * 0xbf58476d1ce4e5b9
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
 
 	"sojourn/eventstore"
 )
@@ -88,81 +89,147 @@ func (s *Store) awaitDurable(p eventstore.Position) bool {
 	}
 }
 
-// writeSegment writes a frozen segment's ids as a run and its streams as a
-// table, and then lets go of it:
-//  1. the run, durable under its name, which nothing refers to yet;
-//  2. the table with the streams and the manifest, which Pebble takes in as a
-//     whole: from here on the indexes on disk reach the segment's end;
+// writeSegment writes a frozen segment's ids as a run and its streams as tables, side
+// by side, and then lets go of it:
+//  1. the run, durable under its name, which nothing refers to yet, and the tables, which
+//     have the manifest, too;
+//  2. Pebble takes the tables in as a whole: from here on the indexes on disk reach the
+//     segment's end;
 //  3. the new state, in memory.
 func (s *Store) writeSegment(g *segment) error {
 	state := s.index.Load()
 	info := runInfo{first: g.base, last: g.end() - 1, count: g.n}
-	r, err := writeRun(s.fs, s.runDir, s.seed, info, func(add func(entry) error) error {
-		for _, e := range g.sorted() {
-			if err := add(e); err != nil {
-				return err
+	var (
+		work   errgroup.Group
+		r      *run
+		tables []string
+	)
+	work.Go(func() (err error) {
+		r, err = writeRun(s.fs, s.runDir, s.seed, info, func(add func(entry) error) error {
+			for _, e := range g.sorted() {
+				if err := add(e); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
-	if err != nil {
+			return nil
+		})
 		return err
+	})
+	work.Go(func() (err error) {
+		tables, err = s.writeTables(g, append(infosOf(state.runs), info))
+		return err
+	})
+	err := work.Wait()
+	if err == nil {
+		err = s.ingest(tables)
 	}
-	runs := append(slices.Clip(state.runs), r)
-	if err := s.ingest(g, runs); err != nil {
-		return errors.Join(err, r.close())
+	if err != nil {
+		if r != nil {
+			err = errors.Join(err, r.close())
+		}
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.index.Load()
-	s.index.Store(&indexState{active: now.active, frozen: now.frozen[1:], runs: runs})
+	s.index.Store(&indexState{active: now.active, frozen: now.frozen[1:], runs: append(slices.Clip(state.runs), r)})
 	s.indexed.notify()
 	return nil
 }
 
-// ingest writes a table with a segment's streams, if there is one, and the
-// manifest, and has Pebble take it in. It is durable on return.
-func (s *Store) ingest(g *segment, runs []*run) (err error) {
-	path := s.fs.PathJoin(s.runDir, "index.sst"+tmpSuffix)
+func infosOf(runs []*run) []runInfo {
+	infos := make([]runInfo, len(runs), len(runs)+1)
+	for i, r := range runs {
+		infos[i] = r.runInfo
+	}
+	return infos
+}
+
+// A segment's streams are written as up to maxTables tables by as many processors; each
+// of several has at least as many streams as a tableShare-th of a segment's events.
+const (
+	maxTables  = 4
+	tableShare = 32
+)
+
+// writeTables writes the manifest and, where there is a segment, its streams. It returns
+// the paths of the tables, which are durable and hold keys one behind the other.
+func (s *Store) writeTables(g *segment, runs []runInfo) ([]string, error) {
+	m := manifest{seed: s.seed, runs: runs}
+	if n := len(runs); n > 0 {
+		m.indexed = runs[n-1].last
+	}
+	var order, events, begin []uint32
+	if g != nil {
+		order = g.byKey()
+		events, begin = g.byStream()
+	}
+	n := max(1, min(maxTables, runtime.GOMAXPROCS(0), len(order)/max(1, s.opts.SegmentEvents/tableShare)))
+	paths := make([]string, n)
+	var work errgroup.Group
+	for i := range paths {
+		paths[i] = s.fs.PathJoin(s.runDir, fmt.Sprintf("index-%d.sst%s", i, tmpSuffix))
+		part := order[len(order)*i/n : len(order)*(i+1)/n]
+		work.Go(func() error {
+			return s.writeTable(paths[i], func(w *sstable.Writer) error {
+				if i == 0 {
+					if err := w.Set(manifestKey, m.encode()); err != nil {
+						return err
+					}
+				}
+				return g.writeStreams(w, part, events, begin)
+			})
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return nil, fmt.Errorf("write index tables: %w", err)
+	}
+	return paths, nil
+}
+
+// writeManifest makes the manifest one of other runs that end where its own do.
+func (s *Store) writeManifest(runs []*run) error {
+	tables, err := s.writeTables(nil, infosOf(runs))
+	if err != nil {
+		return err
+	}
+	return s.ingest(tables)
+}
+
+// writeTable writes a table. It is durable on return.
+func (s *Store) writeTable(path string, fill func(*sstable.Writer) error) error {
 	f, err := s.fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return fmt.Errorf("write index table: %w", err)
+		return err
 	}
 	po := indexOptions(s.opts, nil)
 	po.EnsureDefaults()
-	format := s.streams.FormatMajorVersion().MaxTableFormat()
-	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), po.MakeWriterOptions(0, format))
-	m := manifest{seed: s.seed}
-	for _, r := range runs {
-		m.runs = append(m.runs, r.runInfo)
-		m.indexed = r.last
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), po.MakeWriterOptions(0, s.streams.FormatMajorVersion().MaxTableFormat()))
+	err = fill(w)
+	return errors.Join(err, w.Close()) // Close syncs the file
+}
+
+// ingest has Pebble take tables in, all or none of them, and removes them here. What is
+// in them is durable on return.
+func (s *Store) ingest(tables []string) error {
+	if err := s.streams.Ingest(context.Background(), tables); err != nil {
+		return fmt.Errorf("take in index tables: %w", err)
 	}
-	err = w.Set(manifestKey, m.encode())
-	if err == nil && g != nil {
-		err = g.writeStreams(w)
-	}
-	// Close syncs the file.
-	if err = errors.Join(err, w.Close()); err != nil {
-		return fmt.Errorf("write index table: %w", err)
-	}
-	if err := s.streams.Ingest(context.Background(), []string{path}); err != nil {
-		return fmt.Errorf("take in index table: %w", err)
-	}
-	if err := s.fs.Remove(path); err != nil && !oserror.IsNotExist(err) {
-		return fmt.Errorf("remove index table: %w", err)
+	for _, path := range tables {
+		if err := s.fs.Remove(path); err != nil && !oserror.IsNotExist(err) {
+			return fmt.Errorf("remove index table: %w", err)
+		}
 	}
 	return nil
 }
 
-// writeStreams writes the blocks of all streams in the order of their keys.
-func (g *segment) writeStreams(w *sstable.Writer) error {
+// writeStreams writes the blocks of some streams, which are in the order of their keys.
+func (g *segment) writeStreams(w *sstable.Writer, order, events, begin []uint32) error {
 	var (
-		events, begin = g.byStream()
-		places        []eventstore.Position
-		key, value    []byte
+		places     []eventstore.Position
+		key, value []byte
 	)
 	const ahead = 64
-	order := g.byKey()
 	touched := 0
 	for i, local := range order {
 		if i%ahead == 0 {
@@ -291,7 +358,7 @@ func (s *Store) merge(runs []*run) error {
 		return err
 	}
 	merged := append(slices.Clip(runs[:n]), r)
-	if err := s.ingest(nil, merged); err != nil {
+	if err := s.writeManifest(merged); err != nil {
 		return errors.Join(err, r.close())
 	}
 	s.mu.Lock()

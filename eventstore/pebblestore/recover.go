@@ -94,7 +94,7 @@ func (s *Store) openRuns(m manifest) error {
 	if !changed {
 		return nil
 	}
-	return s.ingest(nil, runs)
+	return s.writeManifest(runs)
 }
 
 // rebuildRun writes the run of some positions from the log.

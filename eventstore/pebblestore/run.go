@@ -20,7 +20,7 @@ import (
 // footer. docs/log-format.md describes it. Filter and table are kept in memory,
 // chunks are read when the filter lets a hash pass.
 const (
-	runMagic        = 0x736f6a6964780001 // "sojidx", version 1
+	runMagic        = 0x736f6a6964780002 // "sojidx", version 2
 	runEntryLen     = 11                 // 6 bytes of hash, 5 of position
 	runChunkEntries = 256
 	runChunkLen     = runEntryLen * runChunkEntries
@@ -85,7 +85,10 @@ func openRun(fs vfs.FS, dir string, info runInfo, seed hashSeed) (_ *run, err er
 		count: int(binary.LittleEndian.Uint64(footer[24:])),
 	}
 	filterWords := binary.LittleEndian.Uint64(footer[32:])
-	if binary.LittleEndian.Uint64(footer) != runMagic || got != info ||
+	if binary.LittleEndian.Uint64(footer) != runMagic {
+		return nil, fmt.Errorf("%w: %s is of another version", errBadRun, path)
+	}
+	if got != info ||
 		binary.LittleEndian.Uint64(footer[40:]) != seed.fingerprint() {
 		return nil, fmt.Errorf("%w: %s is not what the manifest names", errBadRun, path)
 	}
