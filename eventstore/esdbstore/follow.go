@@ -3,6 +3,8 @@ package esdbstore
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 
@@ -93,6 +95,7 @@ func (s *Store) follow(ctx context.Context, n *node) (progress bool, err error) 
 			return progress, fmt.Errorf("keep the index of event ids: %w", err)
 		}
 		progress = true
+		s.catching.told(s.log, to)
 	}
 	if err := <-dropped; err != nil {
 		return progress, err
@@ -101,3 +104,29 @@ func (s *Store) follow(ctx context.Context, n *node) (progress bool, err error) 
 }
 
 var errDropped = fmt.Errorf("the subscription ended")
+
+// catching is the way of the index to where the log ended at the start. No id is looked
+// up before it has come there, which takes minutes where it is made anew.
+type catching struct {
+	from, to eventstore.Position // to is 0 once it has come there
+	began    time.Time
+	said     time.Time // when it was told last how far it is, zero for never
+}
+
+// tellEvery is how often it is told.
+const tellEvery = 5 * time.Second
+
+// told logs how far the index is, where that takes a while.
+func (c *catching) told(log *slog.Logger, at eventstore.Position) {
+	switch {
+	case c.to == 0:
+	case at >= c.to:
+		if !c.said.IsZero() {
+			log.Info("the index of event ids holds the whole log", "took", time.Since(c.began).Round(time.Second))
+		}
+		c.to = 0
+	case time.Since(c.began) >= tellEvery && time.Since(c.said) >= tellEvery:
+		c.said = time.Now()
+		log.Info("reading the log for the index of event ids; look-ups wait for it", "done", fmt.Sprintf("%d%%", 100*(at-c.from)/(c.to-c.from)))
+	}
+}

@@ -3,6 +3,7 @@ package esdbstore
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -218,5 +219,27 @@ func TestClockBack(t *testing.T) {
 	check()
 	if err := x.close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The way of the index to the log's end is told where it takes a while, and its end.
+func TestCatchingIsTold(t *testing.T) {
+	t.Parallel()
+	var told strings.Builder
+	log := slog.New(slog.NewTextHandler(&told, nil))
+	c := catching{from: 100, to: 300, began: time.Now()}
+	c.told(log, 150)
+	c.told(log, 300)
+	if told.Len() > 0 {
+		t.Errorf("a fast start says %s", &told)
+	}
+	c = catching{from: 100, to: 300, began: time.Now().Add(-time.Minute)}
+	c.told(log, 150)
+	c.told(log, 160) // right behind
+	c.told(log, 300)
+	c.told(log, 400)
+	lines := strings.Split(strings.TrimSpace(told.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "done=25%") || !strings.Contains(lines[1], "whole log") {
+		t.Errorf("%q", lines)
 	}
 }

@@ -89,6 +89,7 @@ type Store struct {
 	log      *slog.Logger
 	cluster  *cluster
 	index    *index
+	catching catching // of followLog
 	batch    *batcher
 	ends     ends
 	deadline time.Duration
@@ -136,6 +137,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if s.index, err = openIndex(ctx, s, fs, c.Dir, head); err != nil {
 		return fail(err)
 	}
+	s.catching = catching{from: eventstore.Position(s.index.covered.Load()), to: head, began: time.Now()}
 	s.done.Go(s.followLog)
 	return s, nil
 }
