@@ -71,7 +71,7 @@ func (l *layout) answering() (active *laidOut) {
 // from a later one on.
 func (l *layout) answeringAt(now time.Time) (answers *laidOut) {
 	for _, g := range l.all {
-		if g.active && !g.since.After(now) {
+		if wait := g.since.Sub(now); g.active && (wait <= 0 || wait > mostAhead) {
 			answers = g
 		}
 	}

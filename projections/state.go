@@ -18,7 +18,7 @@ import (
 )
 
 // foldVersion changes whenever the folds would compute something else from the
-// same log; views of another version are built anew.
+// same log, or a public view would read it otherwise; views of another version are built anew.
 const foldVersion = 7
 
 // checkpoint is how far a generation has come. All that is at or before it is in

@@ -27,8 +27,12 @@ var errRepartitioned = errors.New("the views are kept by other workers now")
 const lookEvery = 300 * time.Millisecond
 
 // switchIn is how long before the switch to new views, less up to a second, all
-// processes are told of it.
-const switchIn = 2 * time.Second
+// processes are told of it. One that is further off than mostAhead is one by a clock that
+// is wrong, and nobody waits for it.
+const (
+	switchIn  = 2 * time.Second
+	mostAhead = 3 * time.Second
+)
 
 // fewNews is how far apart the workers before may have stopped for what came between
 // to be read as one batch.
@@ -377,11 +381,7 @@ func (v *Views) agreeOn(ctx context.Context, l layout, g *laidOut) error {
 		if err := v.cfg.DB.Prepare(ctx, warehouse.Generation(g.Generation)); err != nil {
 			return err
 		}
-		now, err := v.cfg.DB.Now(ctx)
-		if err != nil {
-			return err
-		}
-		part.Since = now.Add(switchIn).Unix()
+		part.Since = time.Now().Add(switchIn).Unix()
 	}
 	if err := l.append(ctx, v.cfg.Store, domain.TypeViewsActive, part); err != nil {
 		return err
@@ -403,6 +403,13 @@ func (v *Views) activeGeneration() *generation {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return v.active
+}
+
+// answers is the number of the generation that this process answers from.
+func (v *Views) answers() int {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return int(v.active.number)
 }
 
 func (v *Views) hasNext() bool {
@@ -557,9 +564,9 @@ func (v *Views) show(ctx context.Context, g warehouse.Generation, since time.Tim
 	}
 }
 
-// waitUntil waits until an instant by the clock of the machine.
+// waitUntil waits until an instant by the clock of the machine, if it is near.
 func (v *Views) waitUntil(ctx context.Context, at time.Time) error {
-	if wait := time.Until(at); !at.IsZero() && wait > 0 {
+	if wait := time.Until(at); !at.IsZero() && wait > 0 && wait <= mostAhead {
 		return pause(ctx, wait)
 	}
 	return nil
@@ -725,7 +732,8 @@ func (v *Views) rebuildByWorkers(ctx context.Context) error {
 	wanted := begun.newest().Generation
 	for {
 		l := v.layout()
-		if g := l.find(wanted); g != nil && g.active && int(v.activeGeneration().number) == wanted {
+		// Another may have overtaken it.
+		if g := l.answeringAt(time.Now()); g != nil && g.Generation >= wanted && v.answers() >= wanted {
 			return nil
 		}
 		if err := pause(ctx, lookEvery); err != nil {

@@ -309,6 +309,22 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
+// A generation answers from the second on that was agreed, or at once where that is by a
+// clock which is wrong.
+func TestAnsweringAt(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_000_000, 0)
+	for ahead, want := range map[time.Duration]int{-time.Hour: 2, 0: 2, time.Second: 1, mostAhead: 1, time.Hour: 2} {
+		l := layout{all: []*laidOut{{Generation: 1, active: true}, {Generation: 2, active: true, since: now.Add(ahead)}, {Generation: 3}}}
+		if got := l.answeringAt(now); got == nil || got.Generation != want {
+			t.Errorf("%v ahead: %+v", ahead, got)
+		}
+	}
+	if got := (&layout{all: []*laidOut{{Generation: 1}}}).answeringAt(now); got != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
 func jsonOf(t *testing.T, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)

@@ -78,10 +78,10 @@ func (db *DB) Prepare(ctx context.Context, g Generation) error {
 		return err
 	}
 	// Tables that are missing, or lack what this release has added.
-	if err := db.CreateGeneration(ctx, now.g); err != nil {
-		return err
+	if err = db.CreateGeneration(ctx, now.g); err == nil {
+		err = db.either(ctx, now.g, g)
 	}
-	if err = db.either(ctx, now.g, g); err == nil || ctx.Err() != nil || Transient(err) {
+	if err == nil || ctx.Err() != nil || Transient(err) {
 		return err
 	}
 	db.logger.Warn("statements will see the tables switched one after the other", "error", err)
@@ -164,18 +164,19 @@ func (db *DB) Switch(ctx context.Context, g Generation, at func()) error {
 
 // PointAt has the views that Prepare has prepared read a generation from an instant on, a
 // full second by the clock of ClickHouse; from the next one that all nodes learn of in
-// time where that is too near. Where they are to do so already, nothing changes.
+// time where that is too near, or further off than a switch is ever agreed. Where they
+// are to do so already, nothing changes.
 func (db *DB) PointAt(ctx context.Context, g Generation, since time.Time) error {
-	now, err := db.pointed(ctx)
-	if err != nil || now.exists && now.g == g {
-		return err
-	}
 	clock, err := db.Now(ctx)
 	if err != nil {
 		return err
 	}
-	if soonest := clock.Add(settles + time.Second - 1).Truncate(time.Second); since.Before(soonest) {
+	if soonest := clock.Add(settles + time.Second - 1).Truncate(time.Second); since.Before(soonest) || since.After(clock.Add(agreedAhead)) {
 		since = soonest
+	}
+	now, err := db.pointed(ctx)
+	if err != nil || now.exists && now.g == g {
+		return err
 	}
 	return db.point(ctx, pointer{g: g, since: since}, now.g)
 }
