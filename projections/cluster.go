@@ -507,6 +507,7 @@ func (f *fold) regroup(groups [][]*subject, s *subject, fresh, decided bool, tak
 	if f.err != nil {
 		return
 	}
+	f.catchUp(before...)
 	was := map[*subject]uuid.UUID{}
 	for _, c := range before {
 		c.advance(f.before)
@@ -587,6 +588,7 @@ func (f *fold) grow(x, y, s *subject, fresh bool) bool {
 	if large.memberCount < growFrom {
 		return false
 	}
+	f.catchUp(large.cust, small.cust)
 	c := f.customerOf(large)
 	joining := f.members(small)
 	if f.err != nil || c == nil || bySeniority(c.members[0], joining[0]) > 0 {

@@ -130,6 +130,7 @@ func (f *fold) command(cmd *command) {
 		s.facts.Loyalty.AddCommand(cmd.Command)
 		return
 	}
+	f.catchUp(c)
 	f.expect(c, nil)
 	s.facts.Loyalty.AddCommand(cmd.Command)
 	if c.merged != nil {

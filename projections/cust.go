@@ -22,6 +22,7 @@ type cust struct {
 	id      uuid.UUID
 	changed bool // in the fold's list of customers to flush
 	unsaid  bool // in the fold's list of those of whom there may be something to say
+	pending int  // touchpoints in its lane
 	// due says which of points and satisfaction are to be computed at the flush.
 	due customer.Changes
 	// merged are the facts of all its subjects, once they have been asked for, where

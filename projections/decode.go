@@ -82,8 +82,8 @@ type chunk struct {
 }
 
 const (
-	chunkEvents = 512
-	chunksAhead = 4
+	chunkEvents = 2048
+	chunksAhead = 2
 )
 
 // decoder reads the log ahead of the fold. Rows of touchpoints need nothing but

@@ -177,7 +177,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	if err := f.loadShown(); err != nil {
 		return nil, err
 	}
-	pieces := inPieces(f.changed, newBatch, func(i, n int, p *piece) { p.rows = f.spare.piece(i, n) },
+	pieces := inPieces(f.goroutines(), f.changed, newBatch, func(i, n int, p *piece) { p.rows = f.spare.piece(i, n) },
 		politely(f, func(p *piece, c *cust) error { return f.flushRecord(c, version, p) }))
 	for _, s := range f.touched {
 		switch {
@@ -191,7 +191,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	for _, p := range pieces {
 		f.touched = append(f.touched, p.touched...)
 	}
-	pieces = append(pieces, inPieces(f.touched, newBatch, func(int, int, *piece) {}, politely(f, flushSubject))...)
+	pieces = append(pieces, inPieces(f.goroutines(), f.touched, newBatch, func(int, int, *piece) {}, politely(f, flushSubject))...)
 
 	first := pieces[0].flush // a copy: pieces[0] keeps what its customers have
 	out := &first
@@ -236,11 +236,11 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 }
 
 // inPieces does something for all of a list, in as many pieces as there are
-// processors where the list is long. The pieces are in the order of the list.
-func inPieces[T any](all []T, newBatch func() *pebble.Batch, ready func(i, n int, p *piece), do func(*piece, T) error) []*piece {
+// goroutines, and processors for them, where the list is long. The pieces are in the order of the list.
+func inPieces[T any](goroutines int, all []T, newBatch func() *pebble.Batch, ready func(i, n int, p *piece), do func(*piece, T) error) []*piece {
 	n := 1
 	if len(all) > 1000 {
-		n = runtime.GOMAXPROCS(0)
+		n = min(goroutines, runtime.GOMAXPROCS(0))
 	}
 	pieces := make([]*piece, n)
 	var wait sync.WaitGroup

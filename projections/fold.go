@@ -92,6 +92,10 @@ type fold struct {
 	// silent folds make no statements and learn what has been said from the log.
 	silent bool
 	polite bool // it gives way to every other goroutine
+	// workers are how many goroutines fold, 0 for one a processor. lanes are what they
+	// have yet to do, nil while touchpoints are taken as they come.
+	workers int
+	lanes   []lane
 	// plain folds make no rows of points and satisfaction: nobody asks for them.
 	plain bool
 	// shard is what it makes rows and statements of. It knows who is one customer
@@ -224,21 +228,16 @@ func (f *fold) touchpoint(a *arrival) {
 		}
 		return
 	}
-	if !grown {
-		f.expect(c, &a.touch)
-	}
-	moved := c.take(s, &a.touch, f.rules.book)
-	f.noteSegments(s, a.ref, a.segments)
-	if moved&customer.Stage != 0 || grown {
-		c.advance(f.before)
-		c.replace(f.transitionsAfter(c, &a.touch.Touch), f.step, false)
-	}
-	if grown {
-		f.replaceLines(c, false)
-	} else {
-		f.took(c, &a.touch, a.segments, moved)
-	}
 	f.change(c)
+	if !grown {
+		f.take(c, s, a)
+		return
+	}
+	c.take(s, &a.touch, f.rules.book)
+	f.noteSegments(s, a.ref, a.segments)
+	c.advance(f.before)
+	c.replace(f.transitionsAfter(c, &a.touch.Touch), f.step, false)
+	f.replaceLines(c, false)
 }
 
 // add adds a touchpoint to the facts of a subject whose customer is put together anew,

@@ -66,13 +66,13 @@ func BenchmarkFold(b *testing.B) {
 		b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	})
 	// What workers share, and what each does again: with the rows, which go nowhere.
-	rows := func(b *testing.B, shards ...Shard) {
+	rows := func(b *testing.B, workers int, shards ...Shard) {
 		for b.Loop() {
 			var g errgroup.Group
 			for _, s := range shards {
 				dir := b.TempDir()
 				g.Go(func() error {
-					_, err := ReplayPart(context.Background(), store, testKeyer, testRules(), dropped{}, dir, s)
+					_, err := ReplayPart(context.Background(), store, testKeyer, testRules(), dropped{}, dir, s, workers)
 					return err
 				})
 			}
@@ -82,9 +82,11 @@ func BenchmarkFold(b *testing.B) {
 		}
 		b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	}
-	b.Run("one", func(b *testing.B) { rows(b, Shard{}) })
-	b.Run("quarter", func(b *testing.B) { rows(b, Shard{2, 4}) })
-	b.Run("four", func(b *testing.B) { rows(b, Shard{1, 4}, Shard{2, 4}, Shard{3, 4}, Shard{4, 4}) })
+	b.Run("one", func(b *testing.B) { rows(b, 0, Shard{}) })
+	b.Run("one goroutine", func(b *testing.B) { rows(b, 1, Shard{}) })
+	b.Run("four goroutines", func(b *testing.B) { rows(b, 4, Shard{}) })
+	b.Run("quarter", func(b *testing.B) { rows(b, 0, Shard{2, 4}) })
+	b.Run("four", func(b *testing.B) { rows(b, 0, Shard{1, 4}, Shard{2, 4}, Shard{3, 4}, Shard{4, 4}) })
 	b.Run("fold", func(b *testing.B) {
 		for b.Loop() {
 			if _, err := Replay(context.Background(), store, testKeyer, testRules(), NullSink{}, b.TempDir()); err != nil {

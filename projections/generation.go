@@ -85,6 +85,8 @@ type generation struct {
 	// mending: its state follows what is announced there, and writes nothing.
 	fence   *fence
 	mending bool
+	// workers are how many goroutines fold, 0 for one a processor.
+	workers int
 	// room is how many subjects and customers its fold keeps in memory, and how many
 	// subjects a batch may touch; 0 stands for maxCached and maxBatchTouched.
 	room int
@@ -165,7 +167,7 @@ func (g *generation) recover(ctx context.Context) error {
 func (g *generation) restart() {
 	at := g.state.checkpoint()
 	f := newFold(g.rules, g.keyer, g.state, g.logger)
-	f.plain, f.shard = g.mute, g.shard
+	f.plain, f.shard, f.workers = g.mute, g.shard, g.workers
 	f.position, f.clock, f.step = at.Position, at.Clock, at.Clock
 	f.silent = !at.Reconciled || g.reader
 	f.blank = at.Position == 0
@@ -267,6 +269,8 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 	}()
 	var err error
 	var b breath
+	f.openLanes()
+	defer f.closeLanes()
 	for c := range chunks {
 		for i := range c.arrivals {
 			if err != nil {
@@ -279,6 +283,7 @@ func (g *generation) read(ctx context.Context, to eventstore.Position, limit int
 				b.take()
 			}
 		}
+		f.runLanes() // they have the chunk's arrivals
 		if limit > 0 && len(f.touched) >= cmp.Or(g.room, maxBatchTouched) {
 			d.enough.Store(true)
 		}

@@ -207,7 +207,8 @@ func (f *fold) expect(c *cust, t *customer.Touch) {
 }
 
 // took notes that a touchpoint was added, and what it may have changed.
-func (f *fold) took(c *cust, t *customer.Touch, segments *segmentTouch, changed customer.Changes) {
+func (f *fold) took(p *pending, changed customer.Changes) {
+	c, t, segments := p.c, &p.a.touch, p.a.segments
 	if f.rules.segments == nil {
 		changed &= customer.Loyalty | customer.Satisfaction
 	} else if changed != 0 || segments != nil {
@@ -215,7 +216,7 @@ func (f *fold) took(c *cust, t *customer.Touch, segments *segmentTouch, changed 
 	}
 	c.due |= changed &^ customer.Stage
 	if changed != 0 && !f.silent {
-		step := taken{ref: t.Ref, loyalty: t.Loyalty, satisfaction: t.Satisfaction, before: f.before, at: f.step}
+		step := taken{ref: t.Ref, loyalty: t.Loyalty, satisfaction: t.Satisfaction, before: p.before, at: p.step}
 		if f.rules.segments != nil {
 			touch := t.Touch
 			step.touch, step.segments = &touch, segments

@@ -22,6 +22,7 @@ var discard = slog.New(slog.DiscardHandler)
 
 func runTests(m *testing.M) {
 	growFrom = 1 // the histories of tests have small customers
+	fewPending = 2
 	// The engine's child process is this test binary, run again.
 	chdb.ChildMain()
 	goleak.VerifyTestMain(m)

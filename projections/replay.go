@@ -17,17 +17,18 @@ import (
 // directory, the way views are built anew, and returns how many positions it
 // passed. It is there to be measured.
 func Replay(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rules *Rules, sink Sink, dir string) (eventstore.Position, error) {
-	return ReplayPart(ctx, store, keyer, rules, sink, dir, Shard{})
+	return ReplayPart(ctx, store, keyer, rules, sink, dir, Shard{}, 0)
 }
 
-// ReplayPart is Replay by a worker that builds a part of the views.
-func ReplayPart(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rules *Rules, sink Sink, dir string, shard Shard) (eventstore.Position, error) {
+// ReplayPart is Replay of a part of the views, by some goroutines; 0 stands for one a
+// processor.
+func ReplayPart(ctx context.Context, store eventstore.Store, keyer domain.Keyer, rules *Rules, sink Sink, dir string, shard Shard, workers int) (eventstore.Position, error) {
 	s, err := openState(vfs.Default, dir, stateCacheBytes, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return 0, err
 	}
 	g := &generation{
-		number: 1, shard: shard, rules: rules, store: store, keyer: keyer, sink: sink, state: s,
+		number: 1, shard: shard, workers: workers, rules: rules, store: store, keyer: keyer, sink: sink, state: s,
 		now: time.Now, logger: slog.New(slog.DiscardHandler), changed: func() {},
 	}
 	err = g.recover(ctx)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -125,13 +126,18 @@ func (g *group) take(ctx context.Context, c *config, out, progress io.Writer) (e
 	for round := range c.rounds {
 		for i, f := range figures {
 			_, _ = fmt.Fprintf(progress, "round %d of %d: %s\n", round+1, c.rounds, f.name)
-			for _, s := range []struct {
+			sides := []struct {
 				side side
 				to   *[]float64
-			}{{f.ours, &ours[i]}, {f.yardstick, &yardsticks[i]}} {
+			}{{f.ours, &ours[i]}, {f.yardstick, &yardsticks[i]}}
+			if round%2 == 1 { // neither is always the one behind another figure
+				slices.Reverse(sides)
+			}
+			for _, s := range sides {
 				if s.side == nil {
 					continue
 				}
+				runtime.GC() // the garbage of what went before
 				rate, err := s.side(ctx)
 				if err != nil {
 					return fmt.Errorf("%s: %w", f.name, err)

@@ -37,8 +37,9 @@ type dropped struct{ projections.NullSink }
 func (dropped) WantsTouchpoints() bool { return true }
 
 // workersFigures measure how long workers take to build the views of one log, with rows
-// that are made and dropped: four of a quarter each beside one of all, in one process and
-// over the wire, and what part of that is reading the log four times.
+// that are made and dropped: four goroutines of a process beside one, which is what a
+// process has; four processes' parts beside one of all, within this process and over the
+// wire; and what part of that is reading the log four times.
 func workersFigures(ctx context.Context, c *config) ([]figure, func() error, error) {
 	e, end, err := newESDBBench(ctx, c)
 	if err != nil {
@@ -69,17 +70,22 @@ func workersFigures(ctx context.Context, c *config) ([]figure, func() error, err
 	var four float64
 	return []figure{
 		{
-			name: "4 workers in one process", unit: "events/s", beside: "1 worker",
-			ours:      func(ctx context.Context) (float64, error) { return b.build(ctx, direct...) },
-			yardstick: func(ctx context.Context) (float64, error) { return b.build(ctx, b.direct) },
+			name: "4 workers in one process", unit: "events/s", beside: "1 worker", floor: 1,
+			ours:      func(ctx context.Context) (float64, error) { return b.build(ctx, parts, b.direct) },
+			yardstick: func(ctx context.Context) (float64, error) { return b.build(ctx, 1, b.direct) },
+		},
+		{
+			name: "4 parts in one process", unit: "events/s", beside: "all in one",
+			ours:      func(ctx context.Context) (float64, error) { return b.build(ctx, 0, direct...) },
+			yardstick: func(ctx context.Context) (float64, error) { return b.build(ctx, 0, b.direct) },
 		},
 		{
 			name: "4 workers over gRPC, a connection each", unit: "events/s", beside: "1 worker over gRPC",
 			ours: func(ctx context.Context) (_ float64, err error) {
-				four, err = b.build(ctx, b.wires...)
+				four, err = b.build(ctx, 0, b.wires...)
 				return four, err
 			},
-			yardstick: func(ctx context.Context) (float64, error) { return b.build(ctx, b.wires[0]) },
+			yardstick: func(ctx context.Context) (float64, error) { return b.build(ctx, 0, b.wires[0]) },
 		},
 		{
 			name: "the same, share of reading four times", unit: "events/s", beside: "only read",
@@ -129,8 +135,9 @@ func visit(n, customers int) []byte {
 	return fmt.Appendf(nil, `%s%s"type":"track","event":"Product Viewed","properties":{"product_id":"p%d","name":"Canvas Bag","price":12.5,"currency":"EUR"},"context":{"page":{"path":"/bags/%d"},"locale":"de-DE"}}`, head, user, n%500, n%500)
 }
 
-// build has as many workers as there are stores build the views, each its part.
-func (b *workersBench) build(ctx context.Context, stores ...eventstore.Store) (_ float64, err error) {
+// build has as many parts as there are stores built, each by some goroutines: 0 stands for
+// one a processor.
+func (b *workersBench) build(ctx context.Context, workers int, stores ...eventstore.Store) (_ float64, err error) {
 	dir, err := b.folder()
 	if err != nil {
 		return 0, err
@@ -141,7 +148,7 @@ func (b *workersBench) build(ctx context.Context, stores ...eventstore.Store) (_
 	for i, s := range stores {
 		shard := projections.Shard{Index: i + 1, Of: len(stores)}
 		group.Go(func() error {
-			_, err := projections.ReplayPart(ctx, s, b.keyer, b.rules, dropped{}, fmt.Sprintf("%s/%d", dir, i), shard)
+			_, err := projections.ReplayPart(ctx, s, b.keyer, b.rules, dropped{}, fmt.Sprintf("%s/%d", dir, i), shard, workers)
 			return err
 		})
 	}
