@@ -56,6 +56,14 @@ func asking(t *testing.T, db *warehouse.DB) (counts *[5]atomic.Int64, stop func(
 	}
 }
 
+// both fails where g1 or g2 was not among the answers.
+func both(t *testing.T, counts *[5]atomic.Int64) {
+	t.Helper()
+	if counts[1].Load() == 0 || counts[2].Load() == 0 {
+		t.Errorf("%d answers of g1, %d of g2", counts[1].Load(), counts[2].Load())
+	}
+}
+
 // A statement that reads several views reads one generation, whenever it comes, where
 // nothing holds statements back.
 func TestSwitch(t *testing.T) {
@@ -79,9 +87,7 @@ func testSwitch(t *testing.T, db *warehouse.DB) {
 		t.Errorf("active is %v, %v", active, err)
 	}
 	stop()
-	if counts[1].Load() == 0 || counts[2].Load() == 0 {
-		t.Errorf("%d answers of g1, %d of g2", counts[1].Load(), counts[2].Load())
-	}
+	both(t, counts)
 	must(t, db.DropGeneration(ctx, 1))
 	if got := text(t, db, "SELECT toString(tuple(*)) FROM ("+three+")"); !slices.Equal(got, []string{"(2,2,2)"}) {
 		t.Errorf("at the end the views have %v", got)
@@ -190,9 +196,7 @@ func TestSwitchFromDamagedTables(t *testing.T) {
 	counts, stop := asking(t, db)
 	must(t, db.Switch(ctx, 2, func() {}))
 	stop()
-	if counts[1].Load() == 0 || counts[2].Load() == 0 {
-		t.Errorf("%d answers of g1, %d of g2", counts[1].Load(), counts[2].Load())
-	}
+	both(t, counts)
 	must(t, db.Exec(ctx, "DROP TABLE surveys_g2 SYNC"))
 	must(t, db.Exec(ctx, "CREATE TABLE surveys_g2 (x UInt8) ENGINE = Memory"))
 	must(t, db.Switch(ctx, 3, func() {}))
@@ -235,9 +239,7 @@ func TestActivateFinishesSwitch(t *testing.T) {
 	// Back, as where the program had not noted it yet.
 	must(t, db.Activate(ctx, 1))
 	stop()
-	if counts[1].Load() == 0 || counts[2].Load() == 0 {
-		t.Errorf("%d answers of g1, %d of g2", counts[1].Load(), counts[2].Load())
-	}
+	both(t, counts)
 	if n := value[uint64](t, db, "SELECT count() FROM touchpoints"); n != 1 {
 		t.Errorf("%d touchpoints", n)
 	}
