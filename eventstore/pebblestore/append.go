@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"sojourn/eventstore"
 )
@@ -16,6 +17,7 @@ type single struct {
 	call   call
 	part   [1]eventstore.Append
 	result [1]eventstore.Result
+	name   [1]nameHash
 	hash   [1]uint64
 }
 
@@ -32,7 +34,8 @@ func (s *Store) Append(ctx context.Context, stream string, expected eventstore.E
 	}
 	c := &one.call
 	c.parts, c.results, c.bytes = one.part[:], one.result[:], bytes
-	s.prepare(c, one.hash[:0])
+	c.names, c.hashes = one.name[:0], one.hash[:0]
+	s.prepare(c)
 	g, err := s.queue.put(ctx, c, max(s.opts.QueueWait, 0))
 	if err == nil {
 		err = s.await(ctx, c, g)
@@ -68,7 +71,7 @@ func (s *Store) AppendMany(ctx context.Context, parts []eventstore.Append) ([]ev
 	patience := max(s.opts.QueueWait, 0)
 	send := func(from, to int, bytes int64) error {
 		c := &call{parts: parts[from:to:to], results: results[from:to:to], bytes: bytes}
-		s.prepare(c, nil)
+		s.prepare(c)
 		g, err := s.queue.put(ctx, c, patience)
 		if err != nil {
 			return err
@@ -123,24 +126,23 @@ func (s *Store) AppendMany(ctx context.Context, parts []eventstore.Append) ([]ev
 // candidate marks the hash of an id that a frozen segment or a run may hold.
 const candidate = 1 << 63
 
-// prepare hashes a call's ids and asks the filters for them, which callers do
-// side by side and the committer would do alone.
-func (s *Store) prepare(c *call, hashes []uint64) {
+// prepare hashes a call's streams and ids and asks the filters for the ids, which
+// callers do side by side and the committer would do alone.
+func (s *Store) prepare(c *call) {
 	n := 0
 	for i := range c.parts {
 		n += len(c.parts[i].Events)
 	}
-	if cap(hashes) < n {
-		hashes = make([]uint64, 0, n)
-	}
+	c.names, c.hashes = slices.Grow(c.names, len(c.parts)), slices.Grow(c.hashes, n)
 	for i := range c.parts {
-		events := c.parts[i].Events
-		for k := range events {
-			hashes = append(hashes, s.seed.idHash(events[k].ID))
+		p := &c.parts[i]
+		c.names = append(c.names, s.committer.hashName(p.Stream))
+		for k := range p.Events {
+			c.hashes = append(c.hashes, s.seed.idHash(p.Events[k].ID))
 		}
 	}
-	c.hashes, c.seen = hashes, s.index.Load()
-	c.seen.mark(hashes)
+	c.seen = s.index.Load()
+	c.seen.mark(c.hashes)
 }
 
 // mark marks the candidates among some hashes.

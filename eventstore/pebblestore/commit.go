@@ -157,7 +157,7 @@ func (c *committer) sweep() {
 	if len(state.frozen) > 0 {
 		oldest = state.frozen[0].number
 	}
-	c.streams.keep(oldest, c.revisions)
+	c.touched ^= c.streams.keep(oldest, c.revisions)
 }
 
 // commit decides a group and hands it to Pebble. The order is what makes it
@@ -265,18 +265,23 @@ func (c *committer) encode(first eventstore.Position) *pebble.Batch {
 	return batch
 }
 
+// hashName may be called by anybody.
+func (c *committer) hashName(name string) nameHash {
+	return nameHash{hash: c.streams.hash(name), tag: c.revisions.tag(name)}
+}
+
 // stream returns the head of a stream, from memory or from the disk. The caller
 // holds the lock of revisions.
-func (c *committer) stream(hash uint64, name string) (*stream, error) {
-	if st := c.streams.get(hash, name); st != nil {
+func (c *committer) stream(h nameHash, name string) (*stream, error) {
+	if st := c.streams.get(h.hash, name); st != nil {
 		return st, nil
 	}
-	next, ok := c.revisions.get(hash, name)
+	next, ok := c.revisions.get(h)
 	if !ok {
 		var err error
 		if next, err = c.disk.nextRevision(name); err != nil {
 			return nil, err
 		}
 	}
-	return c.streams.add(hash, name, next), nil
+	return c.streams.add(h.hash, name, next), nil
 }

@@ -22,11 +22,11 @@ type fact struct {
 // partRef is a part of some call and the place of its result.
 type partRef struct {
 	part   *eventstore.Append
+	name   nameHash // of its stream
 	result *eventstore.Result
 	hashes []uint64 // of its events' ids
 	seen   *indexState
 	head   *stream
-	hash   uint64 // of the stream's name
 }
 
 // gather adds the parts of a call to those that are decided together, some
@@ -45,7 +45,7 @@ func (c *committer) gather(call *call) error {
 				return err
 			}
 		}
-		c.refs = append(c.refs, partRef{part: p, result: res, hashes: own, seen: call.seen})
+		c.refs = append(c.refs, partRef{part: p, name: call.names[i], result: res, hashes: own, seen: call.seen})
 		c.gathered += len(p.Events)
 	}
 	return nil
@@ -72,6 +72,7 @@ func (c *committer) decide() error {
 	if err := c.findHeads(); err != nil {
 		return err
 	}
+	c.touchStreams(state.active)
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	at := 0
@@ -90,16 +91,14 @@ func (c *committer) decide() error {
 // depend on one another.
 func (c *committer) findHeads() error {
 	for i := range c.refs {
-		r := &c.refs[i]
-		r.hash = c.streams.hash(r.part.Stream)
-		c.touched ^= c.streams.slot(r.hash)
+		c.touched ^= c.streams.names.touch(c.refs[i].name.hash)
 	}
 	c.revisions.mu.Lock()
 	defer c.revisions.mu.Unlock()
 	for i := range c.refs {
 		r := &c.refs[i]
-		if r.head = c.streams.guess(r.hash); r.head == nil {
-			c.touched ^= c.revisions.touch(r.hash)
+		if r.head = c.streams.guess(r.name.hash); r.head == nil {
+			c.touched ^= c.revisions.touch(r.name.hash)
 		}
 	}
 	for i := range c.refs {
@@ -108,11 +107,23 @@ func (c *committer) findHeads() error {
 			continue
 		}
 		var err error
-		if r.head, err = c.stream(r.hash, r.part.Stream); err != nil {
+		if r.head, err = c.stream(r.name, r.part.Stream); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// touchStreams brings what the segment holds of the streams, or the slots where they
+// are to stand, into the processor's cache.
+func (c *committer) touchStreams(g *segment) {
+	for i := range c.refs {
+		if st := c.refs[i].head; st.segment == g.number {
+			c.touched ^= uint64(g.streams.at(int(st.local)).last)
+		} else {
+			c.touched ^= g.names.touch(st.hash)
+		}
+	}
 }
 
 // lookUp gathers what the frozen segments and the runs know of the events.

@@ -1,7 +1,6 @@
 package pebblestore
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -32,7 +31,7 @@ func (s *Store) rotate(capacity int) {
 		next.frozen = append(slices.Clip(old.frozen), old.active)
 	}
 	next.active = newSegment(old.active.number+1, old.active.end(), capacity)
-	next.active.expect(len(old.active.streams))
+	next.active.expect(old.active.streams.n)
 	s.index.Store(next)
 	s.indexed.notify()
 }
@@ -229,16 +228,16 @@ func (g *segment) writeStreams(w *sstable.Writer, order, events, begin []uint32)
 		places     []eventstore.Position
 		key, value []byte
 	)
-	const ahead = 64
 	touched := 0
 	for i, local := range order {
-		if i%ahead == 0 {
+		if i%touchAhead == 0 {
 			// They lie anywhere in memory: these loads overlap.
-			for _, local := range order[i:min(i+ahead, len(order))] {
-				touched += int(g.streams[local].name[0]) + int(events[begin[local]])
+			for _, local := range order[i:min(i+touchAhead, len(order))] {
+				name := g.streams.at(int(local)).name
+				touched += int(name[0]) + int(name[len(name)-1]) + int(events[begin[local]])
 			}
 		}
-		st := &g.streams[local]
+		st := g.streams.at(int(local))
 		own := events[begin[local]:][:st.count]
 		for at := (len(own) - 1) / placesPerBlock * placesPerBlock; at >= 0; at -= placesPerBlock {
 			places = places[:0]
@@ -260,12 +259,12 @@ func (g *segment) writeStreams(w *sstable.Writer, order, events, begin []uint32)
 // where each stream's begin. Following the chains would wait for memory at each
 // step.
 func (g *segment) byStream() (events, begin []uint32) {
-	begin = make([]uint32, len(g.streams))
-	next := make([]uint32, len(g.streams))
+	begin = make([]uint32, g.streams.n)
+	next := make([]uint32, g.streams.n)
 	sum := uint32(0)
-	for i := range g.streams {
+	for i := range g.streams.n {
 		begin[i], next[i] = sum, sum
-		sum += g.streams[i].count
+		sum += g.streams.at(i).count
 	}
 	events = make([]uint32, g.n)
 	for i := range g.n {
@@ -279,36 +278,77 @@ func (g *segment) byStream() (events, begin []uint32) {
 // byKey returns the places of the streams in the order of their keys: by length
 // and then by name.
 func (g *segment) byKey() []uint32 {
-	type sortKey struct {
-		length uint32
-		local  uint32
-		head   uint64 // the name's bytes behind what all names begin with
+	keys := make([]streamKey, g.streams.n)
+	common := g.streams.at(0).name
+	for i := range keys {
+		common = common[:commonPrefix(common, g.streams.at(i).name)]
 	}
-	common := len(g.streams[0].name)
-	for i := range g.streams {
-		common = commonPrefix(g.streams[0].name[:common], g.streams[i].name)
-	}
-	keys := make([]sortKey, len(g.streams))
-	for i := range g.streams {
-		name := g.streams[i].name
+	for i := range keys {
+		name := g.streams.at(i).name
 		var head [8]byte
-		copy(head[:], name[common:])
-		keys[i] = sortKey{uint32(len(name)), uint32(i), binary.BigEndian.Uint64(head[:])}
+		copy(head[:], name[len(common):])
+		keys[i] = streamKey{uint32(len(name)), uint32(i), binary.BigEndian.Uint64(head[:])}
 	}
-	slices.SortFunc(keys, func(a, b sortKey) int {
-		switch {
-		case a.length != b.length:
-			return cmp.Compare(a.length, b.length)
-		case a.head != b.head:
-			return cmp.Compare(a.head, b.head)
+	keys = byHead(keys)
+	for from := 0; from < len(keys); {
+		to := from + 1
+		for to < len(keys) && keys[to].length == keys[from].length && keys[to].head == keys[from].head {
+			to++
 		}
-		return strings.Compare(g.streams[a.local].name, g.streams[b.local].name)
-	})
+		if to > from+1 {
+			slices.SortFunc(keys[from:to], func(a, b streamKey) int {
+				return strings.Compare(g.streams.at(int(a.local)).name, g.streams.at(int(b.local)).name)
+			})
+		}
+		from = to
+	}
 	order := make([]uint32, len(keys))
 	for i := range keys {
 		order[i] = keys[i].local
 	}
 	return order
+}
+
+// streamKey is what byKey sorts by, and the place in the segment.
+type streamKey struct {
+	length uint32 // of the name
+	local  uint32
+	head   uint64 // the name's bytes behind what all names begin with
+}
+
+// byHead sorts by length and head, byte by byte from the last. Names are mostly
+// hashes, of which a comparison takes as long to foresee as to make.
+func byHead(keys []streamKey) []streamKey {
+	const bytes = 10 // eight of the head and two of the length
+	digit := func(k *streamKey, i int) byte {
+		if i < 8 {
+			return byte(k.head >> (8 * i))
+		}
+		return byte(k.length >> (8 * (i - 8)))
+	}
+	var counts [bytes][256]int
+	for i := range keys {
+		for d := range bytes {
+			counts[d][digit(&keys[i], d)]++
+		}
+	}
+	other := make([]streamKey, len(keys))
+	for d := range bytes {
+		if len(keys) == 0 || counts[d][digit(&keys[0], d)] == len(keys) {
+			continue // all the same
+		}
+		next, sum := &counts[d], 0
+		for b, n := range next {
+			next[b], sum = sum, sum+n
+		}
+		for i := range keys {
+			b := digit(&keys[i], d)
+			other[next[b]] = keys[i]
+			next[b]++
+		}
+		keys, other = other, keys
+	}
+	return keys
 }
 
 func commonPrefix(a, b string) int {

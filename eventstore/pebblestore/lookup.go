@@ -90,7 +90,7 @@ func (d *diskLookup) knownIn(state *indexState, f *fact, id uuid.UUID, stream st
 func (d *diskLookup) first(state *indexState, f *fact, id uuid.UUID) (eventstore.Position, error) {
 	for _, g := range state.frozen {
 		if at, ok := g.findFirst(f.hash, id); ok {
-			d.e.Stream, d.e.Revision = g.streams[g.local[at]].name, g.revision(at)
+			d.e.Stream, d.e.Revision = g.streams.at(int(g.local[at])).name, g.revision(at)
 			return g.position(at), nil
 		}
 	}

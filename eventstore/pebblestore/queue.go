@@ -16,6 +16,7 @@ type call struct {
 	parts   []eventstore.Append
 	results []eventstore.Result
 	bytes   int64
+	names   []nameHash  // of the parts' streams
 	hashes  []uint64    // of the parts' event ids in a row, some marked candidate
 	seen    *indexState // what candidate was found out from
 	seal    bool        // asks for the active segment to be frozen; has no parts

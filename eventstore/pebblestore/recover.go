@@ -175,7 +175,7 @@ func (s *Store) replay(first, last eventstore.Position) error {
 		names = names[:0]
 		for i := range events {
 			hash := streams.hash(events[i].Stream)
-			s.committer.touched ^= streams.slot(hash)
+			s.committer.touched ^= streams.names.touch(hash)
 			names = append(names, name{hash: hash})
 		}
 		for i := range names {

@@ -58,10 +58,19 @@ func newRevisions(limit int) *revisions {
 	return &revisions{tagSeed: maphash.MakeSeed(), limit: limit, loaded: make(chan struct{})}
 }
 
-// key is the shard and the key of a name whose hash is known already.
-func (r *revisions) key(hash uint64, name string) (*revisionShard, revisionKey) {
-	return &r.shards[hash>>(64-revisionShardBits)],
-		revisionKey{place: uint32(hash >> 8), tag: uint32(maphash.String(r.tagSeed, name))}
+// nameHash is what a stream's name is looked up by: its hash in streamTable, and
+// the tag by which revisions tells it from others.
+type nameHash struct {
+	hash uint64
+	tag  uint32
+}
+
+// tag may be called by anybody.
+func (r *revisions) tag(name string) uint32 { return uint32(maphash.String(r.tagSeed, name)) }
+
+// key is the shard and the key of a name.
+func (r *revisions) key(h nameHash) (*revisionShard, revisionKey) {
+	return &r.shards[h.hash>>(64-revisionShardBits)], revisionKey{place: uint32(h.hash >> 8), tag: h.tag}
 }
 
 func (g *revisionShard) home(place uint32) int {
@@ -94,8 +103,8 @@ func (g *revisionShard) grow() {
 
 // get returns the revision of a stream's next event, 0 where there is no such
 // stream. It does not know where ok is false. The caller holds mu.
-func (r *revisions) get(hash uint64, name string) (next uint64, ok bool) {
-	g, k := r.key(hash, name)
+func (r *revisions) get(h nameHash) (next uint64, ok bool) {
+	g, k := r.key(h)
 	if g.n > 0 {
 		if s := g.slot(k); s.next != 0 {
 			// A number that does not fit stands on disk alone.
@@ -117,8 +126,8 @@ func (r *revisions) touch(hash uint64) uint64 {
 
 // set remembers the revision of a stream's next event, which is not 0; where the
 // stream is known already it does so only if newer is true. The caller holds mu.
-func (r *revisions) set(hash uint64, name string, next uint64, newer bool) {
-	g, k := r.key(hash, name)
+func (r *revisions) set(h nameHash, next uint64, newer bool) {
+	g, k := r.key(h)
 	if (g.n+1)*8 > len(g.slots)*7 {
 		g.grow()
 	}
@@ -153,7 +162,7 @@ func (s *Store) readRevisions() error {
 	}
 	defer disk.close()
 	type head struct {
-		name string
+		name nameHash
 		next uint64
 	}
 	// The latest block of a stream comes first; the others are passed over.
@@ -183,7 +192,7 @@ func (s *Store) readRevisions() error {
 		defer r.mu.Unlock()
 		for i := range heads {
 			h := &heads[i]
-			r.set(s.committer.streams.hash(h.name), h.name, h.next, false)
+			r.set(h.name, h.next, false)
 		}
 		heads = heads[:0]
 		return !r.full
@@ -200,7 +209,7 @@ func (s *Store) readRevisions() error {
 		if err != nil {
 			return err
 		}
-		heads = append(heads, head{string(prefix[streamKeyPrefix:]), first + uint64(n)})
+		heads = append(heads, head{s.committer.hashName(string(prefix[streamKeyPrefix:])), first + uint64(n)})
 		if len(heads) == batch && !add() {
 			return nil
 		}

@@ -24,7 +24,7 @@ func TestRevisions(t *testing.T) {
 	for range 100_000 {
 		name := fmt.Sprint("stream-", rng.IntN(names))
 		next, newer := 1+rng.Uint64N(1<<33), rng.IntN(2) == 0
-		r.set(table.hash(name), name, next, newer)
+		r.set(nameHash{table.hash(name), r.tag(name)}, next, newer)
 		if old, ok := want[name]; ok && newer || !ok && len(want) < limit {
 			want[name] = next
 		} else if ok {
@@ -36,7 +36,7 @@ func TestRevisions(t *testing.T) {
 	}
 	for i := range names {
 		name := fmt.Sprint("stream-", i)
-		next, ok := r.get(table.hash(name), name)
+		next, ok := r.get(nameHash{table.hash(name), r.tag(name)})
 		if w, known := want[name]; ok != (known && w < 1<<32-1) || ok && next != w {
 			t.Fatalf("%s: %d, %v, not %d, %v", name, next, ok, w, known)
 		}

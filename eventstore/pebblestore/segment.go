@@ -29,8 +29,8 @@ type segment struct {
 	offset []uint32 // revision less the stream's first here; the top bit marks a repeat
 	prev   []uint32 // 1 + index of the stream's event before this one, 0 for none
 
-	streams []segmentStream
-	names   []uint32 // open-addressing table of 1 + place in streams, by the name's hash
+	streams pages[segmentStream]
+	names   nameTable // of places in streams
 }
 
 // segmentStream is what a segment holds of one stream.
@@ -52,7 +52,7 @@ func newSegment(number uint32, base eventstore.Position, capacity int) *segment 
 		local:  make([]uint32, capacity),
 		offset: make([]uint32, capacity),
 		prev:   make([]uint32, capacity),
-		names:  make([]uint32, 1<<6),
+		names:  newNameTable(0),
 	}
 	g.table.Store(newIDTable(min(minTableBits, bits.Len(uint(capacity*2-1)))))
 	return g
@@ -141,45 +141,22 @@ func (g *segment) findRepeat(hash uint64, id uuid.UUID, local uint32) (uint32, b
 }
 
 // expect makes room for some streams in an empty segment.
-func (g *segment) expect(streams int) {
-	g.streams = make([]segmentStream, 0, streams)
-	if n := bits.Len(uint(2 * streams)); 1<<n > len(g.names) {
-		g.names = make([]uint32, 1<<n)
-	}
-}
+func (g *segment) expect(streams int) { g.names = newNameTable(streams) }
 
 // addStream adds a stream that the segment does not hold, with the revision that
 // its next event gets, and returns its place.
 func (g *segment) addStream(name string, hash, next uint64) uint32 {
-	g.streams = append(g.streams, segmentStream{name: name, hash: hash, first: next})
-	n := len(g.streams)
-	if n*2 > len(g.names) {
-		g.names = make([]uint32, 2*len(g.names))
-		for i := range g.streams[:n-1] {
-			g.place(i)
-		}
-	}
-	g.place(n - 1)
-	return uint32(n - 1)
-}
-
-// place puts a stream into the first free slot of names.
-func (g *segment) place(local int) {
-	mask := uint64(len(g.names) - 1)
-	i := g.streams[local].hash & mask
-	for g.names[i] != 0 {
-		i = (i + 1) & mask
-	}
-	g.names[i] = uint32(local + 1)
+	local := g.streams.n
+	g.names.add(hash, local)
+	g.streams.add(segmentStream{name: name, hash: hash, first: next})
+	return uint32(local)
 }
 
 // stream returns a stream's place.
 func (g *segment) stream(name string, hash uint64) (uint32, bool) {
-	mask := uint64(len(g.names) - 1)
-	for i := hash & mask; g.names[i] != 0; i = (i + 1) & mask {
-		local := g.names[i] - 1
-		if st := &g.streams[local]; st.hash == hash && st.name == name {
-			return local, true
+	for local := range g.names.find(hash) {
+		if st := g.streams.at(local); st.hash == hash && st.name == name {
+			return uint32(local), true
 		}
 	}
 	return 0, false
@@ -189,7 +166,7 @@ func (g *segment) stream(name string, hash uint64) (uint32, bool) {
 // of id and stream.
 func (g *segment) add(hash uint64, id uuid.UUID, local uint32, repeat bool) {
 	at := uint32(g.n)
-	st := &g.streams[local]
+	st := g.streams.at(int(local))
 	g.ids[at] = id
 	g.local[at] = local
 	g.offset[at] = st.count
@@ -211,7 +188,7 @@ func (g *segment) add(hash uint64, id uuid.UUID, local uint32, repeat bool) {
 
 // revision is the revision of the event at an index.
 func (g *segment) revision(at uint32) uint64 {
-	return g.streams[g.local[at]].first + uint64(g.offset[at]&^repeatBit)
+	return g.streams.at(int(g.local[at])).first + uint64(g.offset[at]&^repeatBit)
 }
 
 // view is what a segment holds of a stream at an instant. It stays right while
@@ -225,10 +202,10 @@ type view struct {
 
 func (g *segment) view(stream string, hash uint64) (view, bool) {
 	local, ok := g.stream(stream, hash)
-	if !ok || g.streams[local].count == 0 {
+	if !ok || g.streams.at(int(local)).count == 0 {
 		return view{}, false
 	}
-	st := &g.streams[local]
+	st := g.streams.at(int(local))
 	return view{g: g, first: st.first, count: st.count, last: st.last}, true
 }
 

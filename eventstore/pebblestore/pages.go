@@ -1,0 +1,33 @@
+package pebblestore
+
+const pageLen = 1 << 10
+
+// pages is a list that never moves what it holds, so that a pointer to an element
+// stays valid, and growing copies nothing.
+type pages[T any] struct {
+	pages []*[pageLen]T
+	n     int
+}
+
+func (p *pages[T]) at(i int) *T { return &p.pages[i/pageLen][i%pageLen] }
+
+func (p *pages[T]) add(v T) *T {
+	if p.n == len(p.pages)*pageLen {
+		p.pages = append(p.pages, new([pageLen]T))
+	}
+	p.n++
+	last := p.at(p.n - 1)
+	*last = v
+	return last
+}
+
+// cut keeps the first n elements.
+func (p *pages[T]) cut(n int) {
+	used := (n + pageLen - 1) / pageLen
+	clear(p.pages[used:])
+	p.pages = p.pages[:used]
+	for i := n; i < min(p.n, used*pageLen); i++ {
+		*p.at(i) = *new(T)
+	}
+	p.n = n
+}
