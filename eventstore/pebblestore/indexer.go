@@ -234,11 +234,15 @@ func (g *segment) writeStreams(w *sstable.Writer, order, events, begin []uint32)
 			// They lie anywhere in memory: these loads overlap.
 			for _, local := range order[i:min(i+touchAhead, len(order))] {
 				name := g.streams.at(int(local)).name
-				touched += int(name[0]) + int(name[len(name)-1]) + int(events[begin[local]])
+				touched += int(name[0]) + int(name[len(name)-1])
 			}
 		}
 		st := g.streams.at(int(local))
-		own := events[begin[local]:][:st.count]
+		last := [1]uint32{st.last - 1}
+		own := last[:]
+		if st.count > 1 {
+			own = events[begin[local]:][:st.count]
+		}
 		for at := (len(own) - 1) / placesPerBlock * placesPerBlock; at >= 0; at -= placesPerBlock {
 			places = places[:0]
 			for _, i := range own[at:min(at+placesPerBlock, len(own))] {

@@ -56,7 +56,7 @@ type Options struct {
 	// share (default 64 MiB). The stream index has half as much to itself.
 	CacheBytes int64
 	// MemTableBytes is the size of one memtable; at most four are kept (default
-	// 32 MiB).
+	// 16 MiB).
 	MemTableBytes uint64
 	// SegmentEvents is how many events the indexes gather in memory before they
 	// are written out: at most 1,048,576, the default.
@@ -92,7 +92,7 @@ func (o Options) withDefaults() Options {
 		o.CacheBytes = 64 << 20
 	}
 	if o.MemTableBytes == 0 {
-		o.MemTableBytes = 32 << 20
+		o.MemTableBytes = 16 << 20
 	}
 	if o.SegmentEvents <= 0 || o.SegmentEvents > maxSegmentEvents {
 		o.SegmentEvents = maxSegmentEvents

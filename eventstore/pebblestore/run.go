@@ -138,7 +138,7 @@ func readFull(f vfs.File, p []byte, off int64) error {
 
 // verify checks every chunk.
 func (r *run) verify() error {
-	c := runCursor{run: r}
+	c := newRunCursor(r)
 	for {
 		if _, ok, err := c.next(); err != nil || !ok {
 			return err
@@ -146,14 +146,19 @@ func (r *run) verify() error {
 	}
 }
 
-// chunk reads and checks one chunk into buf. The caller holds mu.
-func (r *run) chunk(i int, buf *[runChunkLen]byte) ([]byte, error) {
-	b := buf[:min(runChunkLen, (r.count-i*runChunkEntries)*runEntryLen)]
+// chunks reads and checks neighbouring chunks, as many from the i-th on as buf has room
+// for. The caller holds mu, or has the run to itself.
+func (r *run) chunks(i int, buf []byte) ([]byte, error) {
+	b := buf[:min(len(buf)/runChunkLen*runChunkLen, (r.count-i*runChunkEntries)*runEntryLen)]
 	if err := readFull(r.file, b, int64(i)*runChunkLen); err != nil {
 		return nil, err
 	}
-	if crc32.Checksum(b, castagnoli) != r.sums[i] {
-		return nil, fmt.Errorf("%w: %s fails its checksum in chunk %d", errBadRun, r.path, i)
+	for rest := b; len(rest) > 0; i++ {
+		n := min(runChunkLen, len(rest))
+		if crc32.Checksum(rest[:n], castagnoli) != r.sums[i] {
+			return nil, fmt.Errorf("%w: %s fails its checksum in chunk %d", errBadRun, r.path, i)
+		}
+		rest = rest[n:]
 	}
 	return b, nil
 }
@@ -172,7 +177,7 @@ func (r *run) find(dst []eventstore.Position, hash uint64) ([]eventstore.Positio
 	i := max(0, sort.Search(len(r.firsts), func(i int) bool { return r.firsts[i] >= hash })-1)
 	var buf [runChunkLen]byte
 	for ; i < len(r.firsts) && r.firsts[i] <= hash; i++ {
-		b, err := r.chunk(i, &buf)
+		b, err := r.chunks(i, buf[:])
 		if err != nil {
 			return dst, err
 		}
@@ -217,24 +222,31 @@ func getEntry(b []byte) entry {
 
 func (s *hashSeed) fingerprint() uint64 { return mum(s[0]^s[2], s[1]|1) }
 
+// cursorChunks is how many chunks a cursor reads at once.
+const cursorChunks = 32
+
 // runCursor reads a run from its beginning to its end.
 type runCursor struct {
 	run   *run
 	chunk int
-	buf   [runChunkLen]byte
+	buf   []byte
 	b     []byte
+}
+
+func newRunCursor(r *run) *runCursor {
+	return &runCursor{run: r, buf: make([]byte, min(cursorChunks, len(r.firsts))*runChunkLen)}
 }
 
 func (c *runCursor) next() (entry, bool, error) {
 	if len(c.b) == 0 {
-		if c.chunk == len(c.run.firsts) {
+		if c.chunk >= len(c.run.firsts) {
 			return entry{}, false, nil
 		}
 		var err error
-		if c.b, err = c.run.chunk(c.chunk, &c.buf); err != nil {
+		if c.b, err = c.run.chunks(c.chunk, c.buf); err != nil {
 			return entry{}, false, err
 		}
-		c.chunk++
+		c.chunk += cursorChunks
 	}
 	e := getEntry(c.b)
 	c.b = c.b[runEntryLen:]
@@ -243,16 +255,14 @@ func (c *runCursor) next() (entry, bool, error) {
 
 // runWriter writes a run whose entries come in order.
 type runWriter struct {
-	fs     vfs.FS
-	dir    string
-	tmp    string
-	f      vfs.File
-	info   runInfo
-	filter bloomFilter
-	table  []byte
-	chunk  []byte
-	out    []byte
-	n      int
+	fs    vfs.FS
+	dir   string
+	tmp   string
+	f     vfs.File
+	run   *run // what is written, but for its file
+	chunk []byte
+	out   []byte
+	n     int
 }
 
 const runWriteBuffer = 256 << 10
@@ -262,8 +272,8 @@ func newRunWriter(fs vfs.FS, dir string, info runInfo) (*runWriter, error) {
 	if info.last > maxRunPosition {
 		return nil, fmt.Errorf("write index run: position %d is beyond the format's %d", info.last, uint64(maxRunPosition))
 	}
-	w := &runWriter{fs: fs, dir: dir, info: info, filter: newBloomFilter(info.count)}
-	w.tmp = fs.PathJoin(dir, info.fileName()+tmpSuffix)
+	path := fs.PathJoin(dir, info.fileName())
+	w := &runWriter{fs: fs, dir: dir, tmp: path + tmpSuffix, run: &run{runInfo: info, path: path, filter: newBloomFilter(info.count)}}
 	f, err := fs.Create(w.tmp, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return nil, fmt.Errorf("write index run: %w", err)
@@ -278,9 +288,9 @@ const tmpSuffix = ".tmp"
 
 func (w *runWriter) add(e entry) error {
 	if len(w.chunk) == 0 {
-		w.table = binary.LittleEndian.AppendUint64(w.table, e.hash)
+		w.run.firsts = append(w.run.firsts, e.hash)
 	}
-	w.filter.add(e.hash)
+	w.run.filter.add(e.hash)
 	w.n++
 	w.chunk = w.chunk[:len(w.chunk)+runEntryLen]
 	putEntry(w.chunk[len(w.chunk)-runEntryLen:], e)
@@ -291,7 +301,7 @@ func (w *runWriter) add(e entry) error {
 }
 
 func (w *runWriter) endChunk() error {
-	w.table = binary.LittleEndian.AppendUint32(w.table, crc32.Checksum(w.chunk, castagnoli))
+	w.run.sums = append(w.run.sums, crc32.Checksum(w.chunk, castagnoli))
 	w.out = append(w.out, w.chunk...)
 	w.chunk = w.chunk[:0]
 	if len(w.out) < runWriteBuffer {
@@ -308,50 +318,60 @@ func (w *runWriter) flush() error {
 	return nil
 }
 
-// finish makes the run durable under its name.
-func (w *runWriter) finish(seed hashSeed) (err error) {
-	f := w.f
+// finish makes the run durable under its name and opens it. It is not read again: that
+// would come from the memory that it was written to.
+func (w *runWriter) finish(seed hashSeed) (_ *run, err error) {
+	f, r := w.f, w.run
 	defer func() {
 		if f != nil {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	if w.n != w.info.count {
-		return fmt.Errorf("write index run: %d entries instead of %d", w.n, w.info.count)
+	if w.n != r.count {
+		return nil, fmt.Errorf("write index run: %d entries instead of %d", w.n, r.count)
 	}
 	if len(w.chunk) > 0 {
 		if err := w.endChunk(); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	meta := make([]byte, 0, len(w.filter)*8+len(w.table)+runFooterLen)
-	for _, word := range w.filter {
+	meta := make([]byte, 0, len(r.filter)*8+len(r.firsts)*runTableEntry+runFooterLen)
+	for _, word := range r.filter {
 		meta = binary.LittleEndian.AppendUint64(meta, word)
 	}
-	meta = append(meta, w.table...)
+	for i, first := range r.firsts {
+		meta = binary.LittleEndian.AppendUint64(meta, first)
+		meta = binary.LittleEndian.AppendUint32(meta, r.sums[i])
+	}
 	meta = binary.LittleEndian.AppendUint64(meta, runMagic)
-	meta = binary.LittleEndian.AppendUint64(meta, uint64(w.info.first))
-	meta = binary.LittleEndian.AppendUint64(meta, uint64(w.info.last))
-	meta = binary.LittleEndian.AppendUint64(meta, uint64(w.info.count))
-	meta = binary.LittleEndian.AppendUint64(meta, uint64(len(w.filter)))
+	meta = binary.LittleEndian.AppendUint64(meta, uint64(r.first))
+	meta = binary.LittleEndian.AppendUint64(meta, uint64(r.last))
+	meta = binary.LittleEndian.AppendUint64(meta, uint64(r.count))
+	meta = binary.LittleEndian.AppendUint64(meta, uint64(len(r.filter)))
 	meta = binary.LittleEndian.AppendUint64(meta, seed.fingerprint())
 	meta = binary.LittleEndian.AppendUint32(meta, 0) // reserved
 	meta = binary.LittleEndian.AppendUint32(meta, crc32.Checksum(meta, castagnoli))
 	w.out = append(w.out, meta...)
 	if err := w.flush(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync index run: %w", err)
+		return nil, fmt.Errorf("sync index run: %w", err)
 	}
 	f = nil
 	if err := w.f.Close(); err != nil {
-		return fmt.Errorf("close index run: %w", err)
+		return nil, fmt.Errorf("close index run: %w", err)
 	}
-	if err := w.fs.Rename(w.tmp, w.fs.PathJoin(w.dir, w.info.fileName())); err != nil {
-		return fmt.Errorf("name index run: %w", err)
+	if err := w.fs.Rename(w.tmp, r.path); err != nil {
+		return nil, fmt.Errorf("name index run: %w", err)
 	}
-	return syncDir(w.fs, w.dir)
+	if err := syncDir(w.fs, w.dir); err != nil {
+		return nil, err
+	}
+	if r.file, err = w.fs.Open(r.path); err != nil {
+		return nil, fmt.Errorf("open index run: %w", err)
+	}
+	return r, nil
 }
 
 // abort gives up a run that was begun.
@@ -393,10 +413,7 @@ func writeRun(fs vfs.FS, dir string, seed hashSeed, info runInfo, fill func(add 
 	if err := fill(w.add); err != nil {
 		return nil, errors.Join(err, w.abort())
 	}
-	if err := w.finish(seed); err != nil {
-		return nil, err
-	}
-	return openRun(fs, dir, info, seed)
+	return w.finish(seed)
 }
 
 // mergeRuns writes one run that holds what neighbouring runs hold.
@@ -412,7 +429,7 @@ func mergeRuns(fs vfs.FS, dir string, seed hashSeed, runs []*run) (*run, error) 
 		}
 		var heads []head
 		for _, r := range runs {
-			c := &runCursor{run: r}
+			c := newRunCursor(r)
 			e, ok, err := c.next()
 			if err != nil {
 				return err
