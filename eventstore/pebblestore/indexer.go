@@ -233,8 +233,8 @@ func (g *segment) writeStreams(w *sstable.Writer, order, events, begin []uint32)
 		if i%touchAhead == 0 {
 			// They lie anywhere in memory: these loads overlap.
 			for _, local := range order[i:min(i+touchAhead, len(order))] {
-				name := g.streams.at(int(local)).name
-				touched += int(name[0]) + int(name[len(name)-1])
+				st := g.streams.at(int(local))
+				touched += int(st.last) + int(st.name[0]) + int(st.name[len(st.name)-1])
 			}
 		}
 		st := g.streams.at(int(local))
