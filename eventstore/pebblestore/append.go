@@ -136,7 +136,7 @@ func (s *Store) prepare(c *call) {
 	c.names, c.hashes = slices.Grow(c.names, len(c.parts)), slices.Grow(c.hashes, n)
 	for i := range c.parts {
 		p := &c.parts[i]
-		c.names = append(c.names, s.committer.hashName(p.Stream))
+		c.names = append(c.names, s.committer.names.of(p.Stream))
 		for k := range p.Events {
 			c.hashes = append(c.hashes, s.seed.idHash(p.Events[k].ID))
 		}

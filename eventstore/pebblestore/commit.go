@@ -14,10 +14,8 @@ import (
 // committer decides and writes all appends. Its fields belong to its goroutine,
 // but for the counters.
 type committer struct {
-	s       *Store
-	streams streamTable
-	// revisions knows the streams that are on disk only. The committer alone
-	// changes what is known of a stream.
+	s         *Store
+	names     nameSeed
 	revisions *revisions
 	lastTime  int64 // recorded_at of the last event, Unix ms
 
@@ -33,10 +31,8 @@ type committer struct {
 	acks     chan commit
 	answered atomic.Int64  // calls in the group that was answered last
 	finished chan struct{} // closed when run has returned
-	swept    uint32        // the segment that was active at the last sweep
 
 	commits, appended, repeats, known atomic.Uint64
-	streamCount                       atomic.Int64
 }
 
 // commit is a group on its way to the disk.
@@ -52,7 +48,7 @@ func (c *committer) init(s *Store) {
 	c.acks = make(chan commit, 2)
 	c.finished = make(chan struct{})
 	c.disk.s = s
-	c.streams = newStreamTable()
+	c.names = newNameSeed()
 	c.revisions = newRevisions(s.opts.MaxRevisions)
 }
 
@@ -66,7 +62,6 @@ func (c *committer) run() {
 			return
 		}
 		c.awaitIndexer()
-		c.sweep()
 		done := c.commit(g)
 		if c.s.queue.alone() {
 			// Nothing to do until the sync is over: one goroutine less to wake.
@@ -142,22 +137,6 @@ func (c *committer) awaitIndexer() {
 			return
 		}
 	}
-}
-
-// sweep forgets the heads of streams that only the disk holds, once there are
-// too many, but for their revisions.
-func (c *committer) sweep() {
-	c.streamCount.Store(int64(c.streams.n))
-	state := c.s.index.Load()
-	if c.streams.n <= c.s.opts.MaxStreams || c.swept == state.active.number {
-		return
-	}
-	c.swept = state.active.number
-	oldest := state.active.number
-	if len(state.frozen) > 0 {
-		oldest = state.frozen[0].number
-	}
-	c.touched ^= c.streams.keep(oldest, c.revisions)
 }
 
 // commit decides a group and hands it to Pebble. The order is what makes it
@@ -263,25 +242,4 @@ func (c *committer) encode(first eventstore.Position) *pebble.Batch {
 		i = end
 	}
 	return batch
-}
-
-// hashName may be called by anybody.
-func (c *committer) hashName(name string) nameHash {
-	return nameHash{hash: c.streams.hash(name), tag: c.revisions.tag(name)}
-}
-
-// stream returns the head of a stream, from memory or from the disk. The caller
-// holds the lock of revisions.
-func (c *committer) stream(h nameHash, name string) (*stream, error) {
-	if st := c.streams.get(h.hash, name); st != nil {
-		return st, nil
-	}
-	next, ok := c.revisions.get(h)
-	if !ok {
-		var err error
-		if next, err = c.disk.nextRevision(name); err != nil {
-			return nil, err
-		}
-	}
-	return c.streams.add(h.hash, name, next), nil
 }

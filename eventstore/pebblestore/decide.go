@@ -1,6 +1,9 @@
 package pebblestore
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/google/uuid"
 
 	"sojourn/eventstore"
@@ -26,7 +29,7 @@ type partRef struct {
 	result *eventstore.Result
 	hashes []uint64 // of its events' ids
 	seen   *indexState
-	head   *stream
+	next   uint64 // revision of the stream's next event, where the active segment does not say
 }
 
 // gather adds the parts of a call to those that are decided together, some
@@ -67,19 +70,20 @@ func (c *committer) decide() error {
 	if err := c.lookUp(state); err != nil {
 		return err
 	}
-	// The heads are looked up before the lock is taken, because that may read the
+	c.revisions.mu.Lock()
+	defer c.revisions.mu.Unlock()
+	// The streams are looked up before the lock is taken, because that may read the
 	// disk; readers wait for the lock.
-	if err := c.findHeads(); err != nil {
+	if err := c.findStreams(state); err != nil {
 		return err
 	}
-	c.touchStreams(state.active)
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	at := 0
 	for i := range c.refs {
 		r := &c.refs[i]
 		n := len(r.part.Events)
-		c.decidePart(state.active, r.head, r.part, r.result, c.facts[at:at+n])
+		c.decidePart(state.active, r, c.facts[at:at+n])
 		at += n
 	}
 	clear(c.refs) // lets go of the callers' events
@@ -87,43 +91,57 @@ func (c *committer) decide() error {
 	return nil
 }
 
-// findHeads looks the streams up, pass by pass: the loads of a pass do not
-// depend on one another.
-func (c *committer) findHeads() error {
+// findStreams finds out the revisions of the streams that the active segment does
+// not hold, pass by pass: the loads of a pass do not depend on one another. The
+// caller holds the lock of revisions.
+func (c *committer) findStreams(state *indexState) error {
+	g := state.active
 	for i := range c.refs {
-		c.touched ^= c.streams.names.touch(c.refs[i].name.hash)
+		c.touched ^= g.names.touch(c.refs[i].name.hash)
 	}
-	c.revisions.mu.Lock()
-	defer c.revisions.mu.Unlock()
 	for i := range c.refs {
-		r := &c.refs[i]
-		if r.head = c.streams.guess(r.name.hash); r.head == nil {
-			c.touched ^= c.revisions.touch(r.name.hash)
+		hash := c.refs[i].name.hash
+		if local := g.names.first(hash); local >= 0 {
+			c.touched ^= uint64(g.streams.at(local).last)
+			continue
+		}
+		c.touched ^= c.revisions.touch(hash)
+		for _, g := range state.frozen {
+			c.touched ^= g.names.touch(hash)
 		}
 	}
 	for i := range c.refs {
 		r := &c.refs[i]
-		if r.head != nil && r.head.name == r.part.Stream {
+		if _, ok := g.stream(r.part.Stream, r.name); ok {
 			continue
 		}
 		var err error
-		if r.head, err = c.stream(r.name, r.part.Stream); err != nil {
+		if r.next, err = c.nextRevision(state, r.part.Stream, r.name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// touchStreams brings what the segment holds of the streams, or the slots where they
-// are to stand, into the processor's cache.
-func (c *committer) touchStreams(g *segment) {
-	for i := range c.refs {
-		if st := c.refs[i].head; st.segment == g.number {
-			c.touched ^= uint64(g.streams.at(int(st.local)).last)
-		} else {
-			c.touched ^= g.names.touch(st.hash)
+// nextRevision returns the revision of the next event of a stream that the active
+// segment does not hold. The caller holds the lock of revisions.
+func (c *committer) nextRevision(state *indexState, stream string, name nameHash) (uint64, error) {
+	for _, g := range slices.Backward(state.frozen) {
+		if local, ok := g.stream(stream, name); ok {
+			return g.streams.at(int(local)).next(), nil
 		}
 	}
+	if next, ok := c.revisions.get(name); ok {
+		return next, nil
+	}
+	return c.disk.nextRevision(stream)
+}
+
+// addStream adds a stream to a segment with the revision of the event that is to follow.
+// The caller holds the lock of revisions.
+func (c *committer) addStream(g *segment, stream string, name nameHash, next uint64) uint32 {
+	c.revisions.set(name, next+1)
+	return g.addStream(stream, name, next)
 }
 
 // lookUp gathers what the frozen segments and the runs know of the events.
@@ -169,32 +187,32 @@ func (c *committer) lookUp(state *indexState) error {
 
 // decidePart settles one part: it adds its new events to the segment and to
 // what is pending, or refuses all of them.
-func (c *committer) decidePart(g *segment, st *stream, p *eventstore.Append, res *eventstore.Result, facts []fact) {
+func (c *committer) decidePart(g *segment, r *partRef, facts []fact) {
+	p, res, next := r.part, r.result, r.next
+	local, held := g.stream(p.Stream, r.name)
+	if held {
+		next = g.streams.at(int(local)).next()
+	}
 	unknown := 0
 	for i := range facts {
-		c.recent(g, st, p.Events[i].ID, &facts[i])
+		c.recent(g, r, local, held, p.Events[i].ID, &facts[i])
 		if !facts[i].here {
 			unknown++
 		}
 	}
-	if unknown > 0 && !admits(p.Expected, st.next, facts) {
-		res.Err = wrongRevision(st, p.Expected)
+	if unknown > 0 && !admits(p.Expected, next, facts) {
+		res.Err = wrongRevision(p, next)
 		return
 	}
-	local := uint32(0)
-	if unknown > 0 {
-		local = st.local
-		if st.segment != g.number {
-			local = g.addStream(st.name, st.hash, st.next)
-			st.segment, st.local = g.number, local
-		}
+	if unknown > 0 && !held {
+		local, held = c.addStream(g, p.Stream, r.name, next), true
 	}
 	for i := range facts {
 		f := &facts[i]
 		e := &p.Events[i]
 		if !f.here && res.Appended > 0 {
 			// The same id may stand twice in the call.
-			c.recent(g, st, e.ID, f)
+			c.recent(g, r, local, held, e.ID, f)
 		}
 		if f.here {
 			c.known.Add(1)
@@ -203,23 +221,23 @@ func (c *committer) decidePart(g *segment, st *stream, p *eventstore.Append, res
 		}
 		hash := f.hash
 		if f.elsewhere {
-			hash = c.s.seed.repeatHash(e.ID, st.name)
+			hash = c.s.seed.repeatHash(e.ID, p.Stream)
 			c.repeats.Add(1)
 		}
-		res.Revision, res.Position = st.next, g.end()
+		res.Revision, res.Position = next, g.end()
 		res.Appended++
-		c.pending = append(c.pending, pendingEvent{event: e, stream: st.name, revision: st.next, repeat: f.elsewhere})
+		c.pending = append(c.pending, pendingEvent{event: e, stream: g.streams.at(int(local)).name, revision: next, repeat: f.elsewhere})
 		g.add(hash, e.ID, local, f.elsewhere)
-		st.next++
+		next++
 	}
 }
 
-// recent completes a fact by what the active segment holds.
-func (c *committer) recent(g *segment, st *stream, id uuid.UUID, f *fact) {
+// recent completes a fact by what the active segment holds, which holds the stream
+// itself at a place, or does not.
+func (c *committer) recent(g *segment, r *partRef, local uint32, held bool, id uuid.UUID, f *fact) {
 	if f.here {
 		return
 	}
-	inSegment := st.segment == g.number
 	var at uint32
 	if !f.elsewhere {
 		first, ok := g.findFirst(f.hash, id)
@@ -227,11 +245,11 @@ func (c *committer) recent(g *segment, st *stream, id uuid.UUID, f *fact) {
 			return
 		}
 		at = first
-		f.here = inSegment && g.local[at] == st.local
+		f.here = held && g.local[at] == local
 		f.elsewhere = !f.here
 	}
-	if f.elsewhere && inSegment {
-		at, f.here = g.findRepeat(c.s.seed.repeatHash(id, st.name), id, st.local)
+	if f.elsewhere && held {
+		at, f.here = g.findRepeat(c.s.seed.repeatHash(id, r.part.Stream), id, local)
 	}
 	if f.here {
 		f.revision, f.position = g.revision(at), g.position(at)
@@ -278,10 +296,11 @@ func admits(expected eventstore.Expected, next uint64, facts []fact) bool {
 	return want == next
 }
 
-func wrongRevision(st *stream, expected eventstore.Expected) error {
-	e := &eventstore.WrongRevisionError{Stream: st.name, Expected: expected, Exists: st.next > 0}
+func wrongRevision(p *eventstore.Append, next uint64) error {
+	// The stream's name may be part of a request.
+	e := &eventstore.WrongRevisionError{Stream: strings.Clone(p.Stream), Expected: p.Expected, Exists: next > 0}
 	if e.Exists {
-		e.Actual = st.next - 1
+		e.Actual = next - 1
 	}
 	return e
 }

@@ -94,7 +94,8 @@ func (s *Store) awaitDurable(p eventstore.Position) bool {
 //     have the manifest, too;
 //  2. Pebble takes the tables in as a whole: from here on the indexes on disk reach the
 //     segment's end;
-//  3. the new state, in memory.
+//  3. what it says of its streams' revisions is remembered;
+//  4. the new state, in memory.
 func (s *Store) writeSegment(g *segment) error {
 	state := s.index.Load()
 	info := runInfo{first: g.base, last: g.end() - 1, count: g.n}
@@ -128,6 +129,7 @@ func (s *Store) writeSegment(g *segment) error {
 		}
 		return err
 	}
+	runtime.KeepAlive(s.committer.revisions.learn(g))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.index.Load()

@@ -291,7 +291,7 @@ func TestSegmentSorted(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 6))
 		g := newSegment(1, 100, 1+rng.IntN(200))
-		local := g.addStream("s", 0, 0)
+		local := g.addStream("s", nameHash{}, 0)
 		for !g.full() {
 			// Few home slots, many at the table's end: collisions that wrap round.
 			hash := toHashBits(rng.Uint64())

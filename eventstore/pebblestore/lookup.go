@@ -65,7 +65,7 @@ func (d *diskLookup) knownIn(state *indexState, f *fact, id uuid.UUID, stream st
 		return nil
 	}
 	f.elsewhere = true
-	hash, name := d.s.seed.repeatHash(id, stream), d.s.committer.streams.hash(stream)
+	hash, name := d.s.seed.repeatHash(id, stream), d.s.committer.names.of(stream)
 	for _, g := range state.frozen {
 		local, ok := g.stream(stream, name)
 		if !ok {

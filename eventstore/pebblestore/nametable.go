@@ -1,6 +1,26 @@
 package pebblestore
 
-import "math/bits"
+import (
+	"hash/maphash"
+	"math/bits"
+)
+
+// nameHash is what a stream's name is looked up by: its hash, and a tag by which
+// revisions, which does not keep names, tells it from others.
+type nameHash struct {
+	hash uint64
+	tag  uint32
+}
+
+// nameSeed is drawn anew at each start.
+type nameSeed struct{ hash, tag maphash.Seed }
+
+func newNameSeed() nameSeed { return nameSeed{hash: maphash.MakeSeed(), tag: maphash.MakeSeed()} }
+
+// of may be called by anybody.
+func (s nameSeed) of(name string) nameHash {
+	return nameHash{hash: maphash.String(s.hash, name), tag: uint32(maphash.String(s.tag, name))}
+}
 
 // nameTable finds the places of streams in a list by the hashes of their names: an
 // open-addressing table rather than a map, because hundreds of names are looked up in a
@@ -16,6 +36,10 @@ type nameTable struct {
 }
 
 const minNameSlots = 1 << 6
+
+// touchAhead is how many places in memory are loaded at once before they are used one
+// after the other, so that the waits overlap.
+const touchAhead = 64
 
 // newNameTable makes room for some names, which are less than 2^31.
 func newNameTable(names int) nameTable {

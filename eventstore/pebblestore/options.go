@@ -61,12 +61,9 @@ type Options struct {
 	// SegmentEvents is how many events the indexes gather in memory before they
 	// are written out: at most 1,048,576, the default.
 	SegmentEvents int
-	// MaxStreams is how many stream heads are remembered in memory beside those
-	// of the recent events (default 262,144).
-	MaxStreams int
-	// MaxRevisions is how many of the other streams' revisions are remembered, at
-	// some 16 bytes each (default 16,777,216). An append to a stream beyond it
-	// searches the disk first.
+	// MaxRevisions is how many streams' revisions are remembered, at some 17 bytes
+	// each (default 16,777,216). An append to a stream beyond it searches the disk
+	// first, unless a recent event is of that stream, too.
 	MaxRevisions int
 }
 
@@ -96,9 +93,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SegmentEvents <= 0 || o.SegmentEvents > maxSegmentEvents {
 		o.SegmentEvents = maxSegmentEvents
-	}
-	if o.MaxStreams <= 0 {
-		o.MaxStreams = 1 << 18
 	}
 	if o.MaxRevisions <= 0 {
 		o.MaxRevisions = 1 << 24

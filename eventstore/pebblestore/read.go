@@ -126,17 +126,17 @@ func (s *Store) readStream(ctx context.Context, stream string, from uint64, dir 
 
 // views returns what the segments hold of a stream, oldest first.
 func (s *Store) views(stream string) []view {
-	hash := s.committer.streams.hash(stream)
+	id := s.committer.names.of(stream)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	state := s.index.Load()
 	var out []view
 	for _, g := range state.frozen {
-		if v, ok := g.view(stream, hash); ok {
+		if v, ok := g.view(stream, id); ok {
 			out = append(out, v)
 		}
 	}
-	if v, ok := state.active.view(stream, hash); ok {
+	if v, ok := state.active.view(stream, id); ok {
 		out = append(out, v)
 	}
 	return out

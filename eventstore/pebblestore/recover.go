@@ -161,35 +161,22 @@ func (s *Store) replay(first, last eventstore.Position) error {
 	if first > last {
 		return nil
 	}
-	streams := &s.committer.streams
-	type name struct {
-		hash uint64
-		head *stream
-	}
-	var names []name
+	c := &s.committer
+	var names []nameHash
 	return s.scan(first, last, func(events []eventstore.Recorded) error {
 		if err := s.makeRoom(len(events)); err != nil {
 			return err
 		}
-		// Pass by pass, as in findHeads.
+		g := s.index.Load().active
 		names = names[:0]
 		for i := range events {
-			hash := streams.hash(events[i].Stream)
-			s.committer.touched ^= streams.names.touch(hash)
-			names = append(names, name{hash: hash})
+			names = append(names, c.names.of(events[i].Stream))
+			c.touched ^= g.names.touch(names[i].hash)
 		}
-		for i := range names {
-			names[i].head = streams.guess(names[i].hash)
-		}
+		c.revisions.mu.Lock()
+		defer c.revisions.mu.Unlock()
 		for i := range events {
-			e := &events[i]
-			st := names[i].head
-			if st == nil || st.name != e.Stream {
-				if st = streams.get(names[i].hash, e.Stream); st == nil {
-					st = streams.add(names[i].hash, e.Stream, 0)
-				}
-			}
-			if err := s.readd(s.index.Load().active, st, e); err != nil {
+			if err := s.readd(g, names[i], &events[i]); err != nil {
 				return err
 			}
 		}
@@ -208,21 +195,20 @@ func (s *Store) makeRoom(events int) error {
 		if err := s.writeSegment(state.frozen[0]); err != nil {
 			return err
 		}
-		s.committer.sweep()
 	}
 	return nil
 }
 
-// readd adds an event of the log to a segment.
-func (s *Store) readd(g *segment, st *stream, e *eventstore.Recorded) error {
-	if st.segment != g.number {
-		st.segment, st.local = g.number, g.addStream(st.name, st.hash, e.Revision)
-	} else if e.Revision != st.next {
+// readd adds an event of the log to a segment. The caller holds the lock of revisions.
+func (s *Store) readd(g *segment, name nameHash, e *eventstore.Recorded) error {
+	local, ok := g.stream(e.Stream, name)
+	if !ok {
+		local = s.committer.addStream(g, e.Stream, name, e.Revision)
+	} else if due := g.streams.at(int(local)).next(); e.Revision != due {
 		return fmt.Errorf("%w: revision %d at position %d stands where %d is due",
-			ErrCorrupt, e.Revision, e.Position, st.next)
+			ErrCorrupt, e.Revision, e.Position, due)
 	}
-	st.next = e.Revision + 1
-	g.add(s.indexHash(e), e.ID, st.local, e.Repeat)
+	g.add(s.indexHash(e), e.ID, local, e.Repeat)
 	return nil
 }
 

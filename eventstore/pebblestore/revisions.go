@@ -3,7 +3,6 @@ package pebblestore
 import (
 	"bytes"
 	"errors"
-	"hash/maphash"
 	"math"
 	"math/bits"
 	"sync"
@@ -19,11 +18,11 @@ import (
 // bits of seeded hashes, so that in a store of ten million streams there are two
 // that it takes for one with a probability of one in 10^9.
 //
-// What it holds of a stream may be older than what streamTable holds, which is
-// asked first; a stream that leaves streamTable is set here.
+// While a segment holds events of a stream, what stands here may be older than
+// what the segment says, which is asked first. Before a segment goes away, all it
+// says stands here, if the stream does at all.
 type revisions struct {
-	tagSeed maphash.Seed
-	limit   int // streams
+	limit int // streams
 
 	loaded chan struct{} // closed when what the disk held at the start is here, or will not be
 
@@ -38,8 +37,7 @@ const revisionShardBits = 12
 
 // revisionShard is an open-addressing table. There are many, because one that
 // grows keeps the committer waiting. A slot is a fraction of the length, which
-// need not be a power of two: it grows by a quarter when it is seven eighths
-// full.
+// need not be a power of two: it grows by a quarter when it is four fifths full.
 type revisionShard struct {
 	slots []revisionSlot
 	n     int
@@ -55,18 +53,8 @@ type revisionKey struct{ place, tag uint32 }
 
 // newRevisions remembers up to a number of streams.
 func newRevisions(limit int) *revisions {
-	return &revisions{tagSeed: maphash.MakeSeed(), limit: limit, loaded: make(chan struct{})}
+	return &revisions{limit: limit, loaded: make(chan struct{})}
 }
-
-// nameHash is what a stream's name is looked up by: its hash in streamTable, and
-// the tag by which revisions tells it from others.
-type nameHash struct {
-	hash uint64
-	tag  uint32
-}
-
-// tag may be called by anybody.
-func (r *revisions) tag(name string) uint32 { return uint32(maphash.String(r.tagSeed, name)) }
 
 // key is the shard and the key of a name.
 func (r *revisions) key(h nameHash) (*revisionShard, revisionKey) {
@@ -124,25 +112,49 @@ func (r *revisions) touch(hash uint64) uint64 {
 	return uint64(g.slots[g.home(uint32(hash>>8))].next)
 }
 
-// set remembers the revision of a stream's next event, which is not 0; where the
-// stream is known already it does so only if newer is true. The caller holds mu.
-func (r *revisions) set(h nameHash, next uint64, newer bool) {
+// set remembers the revision of a stream's next event, which is not 0, unless it knows
+// of a later one. The caller holds mu.
+func (r *revisions) set(h nameHash, next uint64) {
 	g, k := r.key(h)
-	if (g.n+1)*8 > len(g.slots)*7 {
+	if (g.n+1)*5 > len(g.slots)*4 {
 		g.grow()
 	}
 	s := g.slot(k)
-	switch {
-	case s.next == 0 && r.n >= r.limit:
-		r.full = true
-		return
-	case s.next == 0:
+	if s.next == 0 {
+		if r.n >= r.limit {
+			r.full = true
+			return
+		}
 		r.n++
 		g.n++
-	case !newer:
-		return
 	}
-	*s = revisionSlot{key: k, next: uint32(min(next, math.MaxUint32))}
+	*s = revisionSlot{key: k, next: max(s.next, uint32(min(next, math.MaxUint32)))}
+}
+
+// learn remembers the streams of a segment that is about to go away. Those with one event
+// there have been set when it was added.
+func (r *revisions) learn(g *segment) (touched uint64) {
+	more := make([]*segmentStream, 0, touchAhead)
+	set := func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, st := range more {
+			touched ^= r.touch(st.id.hash)
+		}
+		for _, st := range more {
+			r.set(st.id, st.next())
+		}
+		more = more[:0]
+	}
+	for i := range g.streams.n {
+		if st := g.streams.at(i); st.count > 1 {
+			if more = append(more, st); len(more) == touchAhead {
+				set()
+			}
+		}
+	}
+	set()
+	return touched
 }
 
 // loadRevisions reads the revisions of the streams on disk, while the store
@@ -192,7 +204,7 @@ func (s *Store) readRevisions() error {
 		defer r.mu.Unlock()
 		for i := range heads {
 			h := &heads[i]
-			r.set(h.name, h.next, false)
+			r.set(h.name, h.next)
 		}
 		heads = heads[:0]
 		return !r.full
@@ -209,7 +221,7 @@ func (s *Store) readRevisions() error {
 		if err != nil {
 			return err
 		}
-		heads = append(heads, head{s.committer.hashName(string(prefix[streamKeyPrefix:])), first + uint64(n)})
+		heads = append(heads, head{s.committer.names.of(string(prefix[streamKeyPrefix:])), first + uint64(n)})
 		if len(heads) == batch && !add() {
 			return nil
 		}

@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"math/bits"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -35,8 +36,8 @@ type segment struct {
 
 // segmentStream is what a segment holds of one stream.
 type segmentStream struct {
-	name  string
-	hash  uint64 // of the name
+	name  string // not part of a request, which it would keep alive
+	id    nameHash
 	first uint64 // revision of its first event in the segment
 	count uint32 // events in the segment
 	last  uint32 // 1 + index of its last event
@@ -143,19 +144,22 @@ func (g *segment) findRepeat(hash uint64, id uuid.UUID, local uint32) (uint32, b
 // expect makes room for some streams in an empty segment.
 func (g *segment) expect(streams int) { g.names = newNameTable(streams) }
 
+// next is the revision of the stream's next event.
+func (st *segmentStream) next() uint64 { return st.first + uint64(st.count) }
+
 // addStream adds a stream that the segment does not hold, with the revision that
 // its next event gets, and returns its place.
-func (g *segment) addStream(name string, hash, next uint64) uint32 {
+func (g *segment) addStream(name string, id nameHash, next uint64) uint32 {
 	local := g.streams.n
-	g.names.add(hash, local)
-	g.streams.add(segmentStream{name: name, hash: hash, first: next})
+	g.names.add(id.hash, local)
+	g.streams.add(segmentStream{name: strings.Clone(name), id: id, first: next})
 	return uint32(local)
 }
 
 // stream returns a stream's place.
-func (g *segment) stream(name string, hash uint64) (uint32, bool) {
-	for local := range g.names.find(hash) {
-		if st := g.streams.at(local); st.hash == hash && st.name == name {
+func (g *segment) stream(name string, id nameHash) (uint32, bool) {
+	for local := range g.names.find(id.hash) {
+		if st := g.streams.at(local); st.id == id && st.name == name {
 			return uint32(local), true
 		}
 	}
@@ -200,8 +204,8 @@ type view struct {
 	last  uint32
 }
 
-func (g *segment) view(stream string, hash uint64) (view, bool) {
-	local, ok := g.stream(stream, hash)
+func (g *segment) view(stream string, id nameHash) (view, bool) {
+	local, ok := g.stream(stream, id)
 	if !ok || g.streams.at(int(local)).count == 0 {
 		return view{}, false
 	}

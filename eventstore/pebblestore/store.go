@@ -392,7 +392,6 @@ type Stats struct {
 	Repeats     uint64 // of those, ids that stand elsewhere in the log
 	Known       uint64 // events left out because their stream held them
 	IndexRuns   int
-	Streams     int // stream heads in memory
 	DiskBytes   uint64
 }
 
@@ -408,7 +407,6 @@ func (s *Store) Stats() Stats {
 		Repeats:     c.repeats.Load(),
 		Known:       c.known.Load(),
 		IndexRuns:   len(state.runs),
-		Streams:     int(c.streamCount.Load()),
 	}
 	if !s.isClosing() {
 		st.DiskBytes = s.db.Metrics().DiskSpaceUsage() + s.streams.Metrics().DiskSpaceUsage()

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // smallOptions make everything that takes a million events in earnest happen
 // after some dozens.
 func smallOptions(fs vfs.FS) Options {
-	return Options{FS: fs, SegmentEvents: 32, MaxStreams: 4, CacheBytes: 1 << 20, MemTableBytes: 1 << 20}
+	return Options{FS: fs, SegmentEvents: 32, CacheBytes: 1 << 20, MemTableBytes: 1 << 20}
 }
 
 func inMemory(o func(vfs.FS) Options) storetest.Open {
