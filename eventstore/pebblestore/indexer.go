@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
 	"runtime"
 	"slices"
 	"strings"
@@ -51,7 +50,7 @@ func (s *Store) runIndexer() {
 				return
 			}
 			err = s.writeSegment(state.frozen[0])
-		case !s.isClosing() && mergeable(state.runs, s.opts.SegmentEvents) > 0:
+		case !s.isClosing() && mergeable(state.runs) > 0:
 			err = s.merge(state.runs)
 		default:
 			select {
@@ -367,37 +366,34 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-// Runs are merged four at a time. maxMergedRun bounds a merge, and with it the
+// Runs are merged four at least at a time. maxMergedRun bounds a merge, and with it the
 // time that the next frozen segment may have to wait for it.
 const (
 	mergeFanIn   = 4
 	maxMergedRun = 1 << 25
 )
 
-// mergeable returns how many of the newest runs are to be merged now: none, or
-// four that are no smaller than a step of four below the oldest of them.
-func mergeable(runs []*run, segmentEvents int) int {
-	if len(runs) < mergeFanIn {
-		return 0
-	}
-	last := runs[len(runs)-mergeFanIn:]
-	tier := func(r *run) int { return bits.Len(uint(r.count/max(1, segmentEvents/4))) / 2 }
-	total := 0
-	for _, r := range last {
-		if tier(r) > tier(last[0]) {
-			return 0
+// mergeable returns how many of the newest runs are to be merged now: as many as can be
+// where the oldest of them is no larger than the others together, or none. So an entry
+// is written anew only into a run of twice the size.
+func mergeable(runs []*run) int {
+	merge, newer := 0, 0
+	for n := 1; n <= len(runs); n++ {
+		count := runs[len(runs)-n].count
+		if newer+count > maxMergedRun {
+			break
 		}
-		total += r.count
+		if n >= mergeFanIn && count <= newer {
+			merge = n
+		}
+		newer += count
 	}
-	if total > maxMergedRun {
-		return 0
-	}
-	return mergeFanIn
+	return merge
 }
 
 // merge writes one run in place of the newest ones.
 func (s *Store) merge(runs []*run) error {
-	n := len(runs) - mergeable(runs, s.opts.SegmentEvents)
+	n := len(runs) - mergeable(runs)
 	old := runs[n:]
 	r, err := mergeRuns(s.fs, s.runDir, s.seed, old)
 	if err != nil {
@@ -444,7 +440,7 @@ func (s *Store) FlushIndexes(ctx context.Context) error {
 	for {
 		changed := s.indexed.wait()
 		state := s.index.Load()
-		if len(state.frozen) == 0 && mergeable(state.runs, s.opts.SegmentEvents) == 0 {
+		if len(state.frozen) == 0 && mergeable(state.runs) == 0 {
 			return nil
 		}
 		select {

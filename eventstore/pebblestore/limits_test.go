@@ -340,3 +340,37 @@ func TestBloomFilter(t *testing.T) {
 		t.Errorf("%d of %d unknown hashes pass", wrong, n)
 	}
 }
+
+// TestMergeable plays the life of a store of 30 million events: the runs stay few, and
+// an entry is seldom written anew.
+func TestMergeable(t *testing.T) {
+	t.Parallel()
+	for _, segment := range []func(*rand.Rand) int{
+		func(*rand.Rand) int { return 1 << 20 },
+		func(*rand.Rand) int { return 200_000 },
+		func(r *rand.Rand) int { return 1 + r.IntN(1<<20) },
+		func(r *rand.Rand) int { return 1 << r.IntN(21) }, // now and then one is written out early
+	} {
+		rng := rand.New(rand.NewPCG(7, 8))
+		var runs []*run
+		total, written, most := 0, 0, 0
+		for total < 30_000_000 {
+			n := segment(rng)
+			total += n
+			runs = append(runs, &run{runInfo: runInfo{count: n}})
+			for k := mergeable(runs); k > 0; k = mergeable(runs) {
+				merged := 0
+				for _, r := range runs[len(runs)-k:] {
+					merged += r.count
+				}
+				written += merged
+				runs = append(runs[:len(runs)-k], &run{runInfo: runInfo{count: merged}})
+			}
+			most = max(most, len(runs))
+		}
+		t.Logf("at most %d runs, an entry written anew %.1f times", most, float64(written)/float64(total))
+		if most > 12 || written > 6*total {
+			t.Errorf("at most %d runs, an entry written anew %.1f times", most, float64(written)/float64(total))
+		}
+	}
+}
