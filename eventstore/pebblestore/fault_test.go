@@ -185,17 +185,17 @@ func TestDamagedIndexes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := l.work(t.Context(), s, rng, 120); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.FlushIndexes(t.Context()); err != nil {
-				t.Fatal(err)
+			// Runs may just have been merged into one.
+			for steps := 120; len(indexFiles(t, mem)) < 2; steps = 10 {
+				if err := l.work(t.Context(), s, rng, steps); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.FlushIndexes(t.Context()); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
-			}
-			if files := indexFiles(t, mem); len(files) < 2 {
-				t.Fatalf("index files %v", files)
 			}
 			// Opening may merge runs, so they are listed anew each time.
 			for i := 0; i < len(indexFiles(t, mem)); i++ {
