@@ -199,15 +199,31 @@ func (l *ledger) checkWhole(ctx context.Context, t *testing.T, s *Store) {
 	}
 }
 
-// noReuse makes new files instead of reusing old ones: a MemFS that is cloned
-// while it reuses one locks up.
-type noReuse struct{ vfs.FS }
+// cloned is a MemFS that is cloned while it is used, and would lock up where that meets
+// a file that is reused or linked: new files are made instead of reusing old ones, and a
+// link is waited for.
+type cloned struct {
+	*vfs.MemFS
+	links *sync.RWMutex
+}
 
-func (fs noReuse) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (fs cloned) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if err := fs.Remove(from); err != nil {
 		return nil, err
 	}
 	return fs.Create(to, c)
+}
+
+func (fs cloned) Link(from, to string) error {
+	fs.links.RLock()
+	defer fs.links.RUnlock()
+	return fs.MemFS.Link(from, to)
+}
+
+func (fs cloned) CrashClone(cfg vfs.CrashCloneCfg) *vfs.MemFS {
+	fs.links.Lock()
+	defer fs.links.Unlock()
+	return fs.MemFS.CrashClone(cfg)
 }
 
 // TestCrashAtAnyWrite takes the power away at a write chosen at random, with
@@ -259,13 +275,14 @@ func crashOnce(t *testing.T, l *ledger, mem *vfs.MemFS, rng *rand.Rand) (*vfs.Me
 	crashAt := int64(1 + rng.IntN(900))
 	percent := []int{0, 30, 70, 100}[rng.IntN(4)]
 	cloneRNG := rand.New(rand.NewPCG(rng.Uint64(), 2))
+	disk := cloned{MemFS: mem, links: new(sync.RWMutex)}
 	crash := func() {
 		once.Do(func() {
 			before = l.snapshot()
-			crashed.Store(mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: cloneRNG}))
+			crashed.Store(disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: cloneRNG}))
 		})
 	}
-	fs := errorfs.Wrap(noReuse{mem}, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && count.Add(1) == crashAt {
 			crash()
 		}

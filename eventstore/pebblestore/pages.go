@@ -20,14 +20,3 @@ func (p *pages[T]) add(v T) *T {
 	*last = v
 	return last
 }
-
-// cut keeps the first n elements.
-func (p *pages[T]) cut(n int) {
-	used := (n + pageLen - 1) / pageLen
-	clear(p.pages[used:])
-	p.pages = p.pages[:used]
-	for i := n; i < min(p.n, used*pageLen); i++ {
-		*p.at(i) = *new(T)
-	}
-	p.n = n
-}
