@@ -15,9 +15,9 @@ import (
 // another log file, and repeat a failed flush without a pause.
 //
 // The store learns of the failure before the failed call returns. From then on
-// writes to log files are swallowed, because Pebble panics at some of their
-// errors, and the store acknowledges nothing any more; every other write waits
-// for Close and then fails.
+// writes to log files and manifests are swallowed, because Pebble panics at some of
+// their errors, or later where it is meant to have ended the process, and the store
+// acknowledges nothing any more; every other write waits for Close and then fails.
 type failStop struct {
 	vfs.FS
 	fail    func(error)     // told of the first failure
@@ -50,7 +50,7 @@ func (s *failStop) guard(name string, write func() error) error {
 	// In this order: no write is swallowed before the store knows.
 	s.fail(fmt.Errorf("write %s: %w", s.FS.PathBase(name), err))
 	s.stopped.Store(true)
-	if isLogFile(name) {
+	if s.swallows(name) {
 		return nil
 	}
 	return err
@@ -62,14 +62,16 @@ func (s *failStop) isSpare(name string) bool {
 }
 
 func (s *failStop) refuse(name string) error {
-	if isLogFile(name) {
+	if s.swallows(name) {
 		return nil
 	}
 	<-s.release
 	return errStopped
 }
 
-func isLogFile(name string) bool { return strings.HasSuffix(name, ".log") }
+func (s *failStop) swallows(name string) bool {
+	return strings.HasSuffix(name, ".log") || strings.HasPrefix(s.PathBase(name), "MANIFEST-")
+}
 
 // open guards an operation that yields a file to write to.
 func (s *failStop) open(name string, open func() (vfs.File, error)) (f vfs.File, err error) {
@@ -186,7 +188,7 @@ func (f *failStopFile) Close() error {
 	if err != nil && !stopped && !oserror.IsNotExist(err) {
 		return f.fs.guard(f.name, func() error { return err })
 	}
-	if isLogFile(f.name) && !f.fs.isSpare(f.name) {
+	if f.fs.swallows(f.name) && !f.fs.isSpare(f.name) {
 		return nil
 	}
 	return err
