@@ -134,7 +134,7 @@ func (c *committer) nextRevision(state *indexState, stream string, name nameHash
 	if next, ok := c.revisions.get(name); ok {
 		return next, nil
 	}
-	return c.disk.nextRevision(stream)
+	return c.disk.nextRevision(state, stream)
 }
 
 // addStream adds a stream to a segment with the revision of the event that is to follow.

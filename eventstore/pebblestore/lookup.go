@@ -15,6 +15,7 @@ type diskLookup struct {
 	s       *Store
 	log     *logReader
 	streams *logReader
+	since   *indexState // what stood in memory when streams was opened
 	e       eventstore.Recorded
 	found   []eventstore.Position
 	key     []byte
@@ -27,7 +28,7 @@ func (d *diskLookup) release() {
 	}
 	if d.streams != nil {
 		d.streams.close()
-		d.streams = nil
+		d.streams, d.since = nil, nil
 	}
 	d.e = eventstore.Recorded{}
 }
@@ -126,9 +127,15 @@ func (d *diskLookup) candidates(state *indexState, hash uint64, meant func(event
 }
 
 // nextRevision returns the revision of the next event of a stream that no
-// segment holds: 0 where there is no stream.
-func (d *diskLookup) nextRevision(stream string) (uint64, error) {
+// segment of a state holds: 0 where there is no stream.
+func (d *diskLookup) nextRevision(state *indexState, stream string) (uint64, error) {
+	if d.streams != nil && d.since != state {
+		// A segment may have gone to the disk since, and be in neither.
+		d.streams.close()
+		d.streams = nil
+	}
 	if d.streams == nil {
+		d.since = state
 		var err error
 		d.streams, err = d.s.newReader(d.s.streams, &pebble.IterOptions{
 			LowerBound: streamLower, UpperBound: streamUpper, UseL6Filters: true,

@@ -87,3 +87,35 @@ func TestRevisionsAfterReopen(t *testing.T) {
 		})
 	}
 }
+
+// TestRevisionsWhileIndexed appends to more streams than are remembered, in calls that
+// are decided in several steps while the indexes are written out: each revision follows
+// the one before.
+func TestRevisionsWhileIndexed(t *testing.T) {
+	t.Parallel()
+	opts := smallOptions(vfs.NewMem())
+	opts.MaxRevisions, opts.SegmentEvents = 1, 600
+	s := openStore(t, "store", opts)
+	next := map[string]uint64{}
+	rng := rand.New(rand.NewPCG(4, 4))
+	for range 60 {
+		parts := make([]eventstore.Append, 1500)
+		for i := range parts {
+			parts[i] = eventstore.Append{
+				Stream: fmt.Sprint("stream-", rng.IntN(3000)), Events: []eventstore.NewEvent{{ID: uuid.New(), Type: "t"}},
+			}
+		}
+		results, err := s.AppendMany(t.Context(), parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range results {
+			name := parts[i].Stream
+			if r.Err != nil || r.Revision != next[name] {
+				t.Fatalf("%s: revision %d (%v), not %d", name, r.Revision, r.Err, next[name])
+			}
+			next[name]++
+		}
+	}
+	closeStore(t, s)
+}
