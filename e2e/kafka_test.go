@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"sojourn/internal/freeport"
 )
 
 // kafkaConfig writes a configuration file with one topic.
@@ -142,24 +143,11 @@ func startKafka(t *testing.T) *kafka {
 	if os.Getenv("SOJOURN_TEST_KAFKA") == "" {
 		t.Skip("a real broker is not asked for: make test-kafka starts one (Java and Maven) and runs this")
 	}
-	k := &kafka{t: t, dir: t.TempDir()}
-	for free := false; !free; {
-		// Below those that the system gives to connections: none takes one while the
-		// broker is away.
-		k.port, free = 20_000+rand.IntN(12_000), true
-		var held []net.Listener
-		for i := range 3 {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", k.port+i))
-			if free = free && err == nil; err == nil {
-				held = append(held, l)
-			}
-		}
-		for _, l := range held {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
+	port, err := freeport.Find(3) // as many as broker.sh takes
+	if err != nil {
+		t.Fatal(err)
 	}
+	k := &kafka{t: t, dir: t.TempDir(), port: port}
 	k.do("up")
 	t.Cleanup(func() { k.do("wipe") })
 	return k

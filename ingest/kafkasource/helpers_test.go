@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sojourn/domain/policy"
+	"sojourn/internal/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -88,7 +88,7 @@ func startReal() {
 	if real.dir, real.err = os.MkdirTemp("", "kafka"); real.err != nil {
 		return
 	}
-	if real.port, real.err = freePorts(3); real.err == nil {
+	if real.port, real.err = freeport.Find(3); real.err == nil {
 		real.err = script("up")
 	}
 }
@@ -98,29 +98,6 @@ func stopReal() error {
 		return nil
 	}
 	return errors.Join(script("wipe"), os.RemoveAll(real.dir))
-}
-
-// freePorts is the first of some ports in a row that nobody listens at now.
-func freePorts(n int) (first int, err error) {
-	for range 100 {
-		var held []net.Listener
-		for i := range n {
-			var l net.Listener
-			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", (first+i)*min(i, 1))); err != nil {
-				break
-			}
-			if held = append(held, l); i == 0 {
-				first = l.Addr().(*net.TCPAddr).Port
-			}
-		}
-		for _, l := range held {
-			err = errors.Join(err, l.Close())
-		}
-		if err == nil {
-			return first, nil
-		}
-	}
-	return 0, err
 }
 
 // newKafka gives a test the real broker, with the topics empty and without the
