@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,10 @@ const (
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 64 << 10
 	drainTimeout  = 5 * time.Second
+	// newTimeout is how long, while the server stops, a connection may take to its first
+	// request. Clients keep some in reserve, and Shutdown waits more than five seconds
+	// for one.
+	newTimeout = time.Second
 )
 
 // server is the HTTP server.
@@ -30,13 +35,16 @@ type server struct {
 	http     *http.Server
 	admin    http.Handler
 	stopping atomic.Bool
+
+	mu    sync.Mutex
+	fresh map[net.Conn]struct{} // connections without a request so far
 }
 
 // newServer puts the handlers together. tracking is nil where no tracking calls are
 // taken, certificate for plain HTTP, and unsubscribe where no address is known for its
 // links.
 func newServer(tracking, admin, unsubscribe http.Handler, certificate *tls.Certificate, log *slog.Logger) *server {
-	s := &server{admin: admin}
+	s := &server{admin: admin, fresh: make(map[net.Conn]struct{})}
 	mux := http.NewServeMux()
 	if tracking != nil {
 		for _, prefix := range segmentapi.Prefixes {
@@ -53,6 +61,7 @@ func newServer(tracking, admin, unsubscribe http.Handler, certificate *tls.Certi
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		ConnState:         s.track,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	if certificate != nil {
@@ -92,6 +101,26 @@ func (s *server) serve(l net.Listener) error {
 	return fmt.Errorf("serve: %w", err)
 }
 
+// track keeps fresh.
+func (s *server) track(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew {
+		s.fresh[c] = struct{}{}
+	} else {
+		delete(s.fresh, c)
+	}
+}
+
+// closeFresh closes the connections on which no request has begun.
+func (s *server) closeFresh() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.fresh {
+		_ = c.Close() // gone already, or gone now
+	}
+}
+
 // stop lets the requests under way end, and no new one begin.
 func (s *server) stop() error {
 	s.stopping.Store(true)
@@ -100,6 +129,7 @@ func (s *server) stop() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
+	defer time.AfterFunc(newTimeout, s.closeFresh).Stop()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("requests were still under way: %w", err), s.http.Close())
 	}

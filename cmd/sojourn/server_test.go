@@ -56,7 +56,7 @@ func selfSigned(t *testing.T) (cert, key string) {
 }
 
 // TestHTTPServer checks what the server does around its handlers: HTTPS, and
-// the stop, which lets a request under way end and ends a keep-alive connection.
+// the stop, which lets a request under way end and ends connections without one.
 func TestHTTPServer(t *testing.T) {
 	cert, key := selfSigned(t)
 	certificate, err := loadCertificate(cert, key)
@@ -114,6 +114,12 @@ func TestHTTPServer(t *testing.T) {
 		slow <- status
 	}()
 	<-entered
+	// A connection kept in reserve does not hold the stop up.
+	reserve, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reserve.Close() }()
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.stop() }()
 	for !s.stopping.Load() {
