@@ -2,8 +2,11 @@ package pebblestore
 
 import (
 	"fmt"
+	"io/fs"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -15,14 +18,19 @@ import (
 // another log file, and repeat a failed flush without a pause.
 //
 // The store learns of the failure before the failed call returns. From then on
-// writes to log files and manifests are swallowed, because Pebble panics at some of
-// their errors, or later where it is meant to have ended the process, and the store
-// acknowledges nothing any more; every other write waits for Close and then fails.
+// writes to log files and manifests and syncs of directories are swallowed, because
+// Pebble panics at some of their errors, or later where it is meant to have ended the
+// process, and the store acknowledges nothing any more; every other write waits for
+// Close and then fails. While the store is opened the failed write itself waits, too,
+// for good: Pebble would let go of what its background work still uses.
 type failStop struct {
 	vfs.FS
 	fail    func(error)     // told of the first failure
 	release <-chan struct{} // closed when waiting writes are to fail
+	opening atomic.Bool
 	stopped atomic.Bool
+	broken  chan struct{} // closed at the first failure
+	once    sync.Once
 	// spare is a directory below which a failed write is the caller's matter alone;
 	// nil for none.
 	spare atomic.Pointer[string]
@@ -31,8 +39,10 @@ type failStop struct {
 // errStopped is what writes get after a failure.
 var errStopped = fmt.Errorf("write after a failed write")
 
-func newFailStop(fs vfs.FS, fail func(error), release <-chan struct{}) *failStop {
-	return &failStop{FS: fs, fail: fail, release: release}
+func newFailStop(files vfs.FS, fail func(error), release <-chan struct{}) *failStop {
+	s := &failStop{FS: files, fail: fail, release: release, broken: make(chan struct{})}
+	s.opening.Store(true)
+	return s
 }
 
 // guard runs a write unless an earlier one has failed.
@@ -50,8 +60,9 @@ func (s *failStop) guard(name string, write func() error) error {
 	// In this order: no write is swallowed before the store knows.
 	s.fail(fmt.Errorf("write %s: %w", s.FS.PathBase(name), err))
 	s.stopped.Store(true)
-	if s.swallows(name) {
-		return nil
+	s.once.Do(func() { close(s.broken) })
+	if s.swallows(name) || s.opening.Load() {
+		return s.refuse(name)
 	}
 	return err
 }
@@ -69,8 +80,10 @@ func (s *failStop) refuse(name string) error {
 	return errStopped
 }
 
+// swallows tells whether writes to a name are swallowed; a directory's ends in a slash.
 func (s *failStop) swallows(name string) bool {
-	return strings.HasSuffix(name, ".log") || strings.HasPrefix(s.PathBase(name), "MANIFEST-")
+	return strings.HasSuffix(name, ".log") || strings.HasSuffix(name, "/") ||
+		strings.HasPrefix(s.PathBase(name), "MANIFEST-")
 }
 
 // open guards an operation that yields a file to write to.
@@ -102,7 +115,7 @@ func (s *failStop) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &failStopFile{File: f, fs: s, name: name}, nil
+	return &failStopFile{File: f, fs: s, name: name + "/"}, nil
 }
 
 func (s *failStop) Link(from, to string) error {
@@ -196,7 +209,7 @@ func (f *failStopFile) Close() error {
 
 func (f *failStopFile) Stat() (vfs.FileInfo, error) {
 	if f.File == nil {
-		return nil, errStopped
+		return noFile(f.fs.PathBase(f.name)), nil
 	}
 	return f.File.Stat()
 }
@@ -214,3 +227,14 @@ func (f *failStopFile) Prefetch(offset, length int64) error {
 	}
 	return f.File.Prefetch(offset, length)
 }
+
+// noFile is what Stat says of a file, by its name, that was never made.
+type noFile string
+
+func (n noFile) Name() string         { return string(n) }
+func (noFile) Size() int64            { return 0 }
+func (noFile) Mode() fs.FileMode      { return 0 }
+func (noFile) ModTime() time.Time     { return time.Time{} }
+func (noFile) IsDir() bool            { return false }
+func (noFile) Sys() any               { return nil }
+func (noFile) DeviceID() vfs.DeviceID { return vfs.DeviceID{} }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -149,6 +151,72 @@ func TestFaultAtAnyWrite(t *testing.T) {
 				t.Errorf("appending: %v", err)
 			}
 			_ = s.Close()
+			s, err = Open("store", smallOptions(mem.CrashClone(vfs.CrashCloneCfg{})))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answered := l.snapshot()
+			l.check(t.Context(), t, s, answered)
+			l.checkWhole(t.Context(), t, s)
+			repeatAll(t, s, answered)
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestFaultWhileOpening breaks the disk at a write chosen at random while the store is
+// opened and makes indexes anew that were lost: Open returns and tells why it cannot,
+// and nothing of the log is lost. What Open gives up stays until the process ends, so
+// that this is one of its own.
+func TestFaultWhileOpening(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(givenUp) == "" {
+		self := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFaultWhileOpening$", "-test.timeout=2m")
+		self.Env = append(os.Environ(), givenUp+"=1")
+		if out, err := self.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, 5))
+			mem := vfs.NewCrashableMem()
+			l := newLedger()
+			s, err := Open("store", smallOptions(mem))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.work(t.Context(), s, rng, 120); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := mem.RemoveAll([]string{"store/streams", "store/ids"}[rng.IntN(2)]); err != nil {
+				t.Fatal(err)
+			}
+			var count atomic.Int64
+			at := int64(1 + rng.IntN(250))
+			forGood := rng.IntN(2) == 0
+			fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+					return nil
+				}
+				if n := count.Add(1); n == at || forGood && n > at {
+					return errorfs.ErrInjected
+				}
+				return nil
+			}))
+			s, err = Open("store", smallOptions(fs))
+			if err == nil {
+				_ = s.Close()
+			} else if !errors.Is(err, errorfs.ErrInjected) {
+				t.Errorf("opening on a failing disk: %v", err)
+			}
 			s, err = Open("store", smallOptions(mem.CrashClone(vfs.CrashCloneCfg{})))
 			if err != nil {
 				t.Fatal(err)

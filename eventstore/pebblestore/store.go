@@ -11,6 +11,7 @@
 package pebblestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,22 +84,31 @@ type indexState struct {
 // Open opens the store in a directory and makes it where there is none. What the
 // indexes on disk do not reach is read again: about a million events take half a
 // second. Index files that are damaged or missing are made anew from the log.
+//
+// Where a write fails meanwhile, Open returns at once with ErrUnavailable, and the
+// directory stays locked until the process ends.
 func Open(dir string, opts Options) (*Store, error) {
-	s, err := open(dir, opts)
-	if err != nil && s.condemned.Load() {
+	s := newStore(dir, opts)
+	err := s.open(dir)
+	if err != nil && s.condemned.Load() && !s.fs.stopped.Load() {
 		// The stream index turned out to be damaged: it is made anew now.
-		s, err = open(dir, opts)
+		s = newStore(dir, opts)
+		err = s.open(dir)
 	}
 	if err != nil {
 		return nil, err
 	}
+	s.done.Add(4)
+	go func() { defer s.done.Done(); s.loadRevisions() }()
+	go func() { defer s.done.Done(); s.committer.run() }()
+	go func() { defer s.done.Done(); s.committer.acknowledge() }()
+	go func() { defer s.done.Done(); s.runIndexer() }()
 	return s, nil
 }
 
-// open returns the store even with an error.
-func open(dir string, opts Options) (s *Store, err error) {
+func newStore(dir string, opts Options) *Store {
 	opts = opts.withDefaults()
-	s = &Store{
+	s := &Store{
 		opts:      opts,
 		log:       opts.Logger,
 		indexDir:  opts.FS.PathJoin(dir, "streams"),
@@ -112,15 +122,33 @@ func open(dir string, opts Options) (s *Store, err error) {
 	s.opts.FS = s.fs
 	s.queue.init(opts.QueueBytes)
 	s.committer.init(s)
+	return s
+}
+
+// open opens the databases and brings the indexes to the end of the log. After a failed
+// write it returns, and gives up what it has begun: Pebble repeats some writes until
+// they succeed, and waits for others when it is closed.
+func (s *Store) open(dir string) error {
+	opened := make(chan error, 1)
+	go func() { opened <- s.openAll(dir) }()
+	select {
+	case err := <-opened:
+		return err
+	case <-s.fs.broken:
+		return fmt.Errorf("open event store %s: %w", dir, s.failureErr())
+	}
+}
+
+func (s *Store) openAll(dir string) (err error) {
 	logDir := s.fs.PathJoin(dir, "log")
 	for _, d := range []string{logDir, s.indexDir, s.runDir} {
 		if err := makeDir(s.fs, d); err != nil {
-			return s, fmt.Errorf("open event store: %w", err)
+			return fmt.Errorf("open event store: %w", err)
 		}
 	}
 	lock, err := pebble.LockDirectory(logDir, s.fs)
 	if err != nil {
-		return s, lockError(dir, err)
+		return lockError(dir, err)
 	}
 	// The database holds the lock, too, until it is closed.
 	defer func() { err = errors.Join(err, lock.Close()) }()
@@ -130,58 +158,27 @@ func open(dir string, opts Options) (s *Store, err error) {
 	po.Lock = lock
 	po.Logger = pebbleLogger{log: s.log, fail: s.fail}
 	po.EventListener = s.listener(func() {})
-	if s.db, err = s.openPebble(logDir, po); err != nil {
-		return s, fmt.Errorf("open event store %s: %w", dir, err)
+	if s.db, err = pebble.Open(logDir, po); err != nil {
+		return fmt.Errorf("open event store %s: %w", dir, err)
 	}
 	// A cache of its own: a log that is written to takes its cache up with
 	// memtables.
 	indexCache := pebble.NewCache(s.opts.CacheBytes / 2)
 	defer indexCache.Unref()
 	if s.streams, err = s.openStreams(indexCache); err != nil {
-		return s, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.db.Close())
+		return errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.db.Close())
 	}
-	if err := s.recover(); err != nil {
-		s.closeRuns()
-		return s, errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.streams.Close(), s.db.Close())
+	err = s.recover()
+	s.fs.opening.Store(false)
+	if err = cmp.Or(err, s.failureErr()); err == nil {
+		return nil
 	}
-	s.done.Add(4)
-	go func() { defer s.done.Done(); s.loadRevisions() }()
-	go func() { defer s.done.Done(); s.committer.run() }()
-	go func() { defer s.done.Done(); s.committer.acknowledge() }()
-	go func() { defer s.done.Done(); s.runIndexer() }()
-	return s, nil
-}
-
-// openPebble opens a database. Where the disk fails meanwhile, Pebble may not
-// return; what it holds is given up then, until the process ends.
-func (s *Store) openPebble(dir string, po *pebble.Options) (*pebble.DB, error) {
-	type result struct {
-		db  *pebble.DB
-		err error
+	err = fmt.Errorf("open event store %s: %w", dir, err)
+	if s.fs.stopped.Load() {
+		return err
 	}
-	opened := make(chan result, 1)
-	go func() {
-		var r result
-		defer func() {
-			// Pebble panics where it cannot name its format durably.
-			if p := recover(); p != nil {
-				r = result{err: fmt.Errorf("open database: %v", p)}
-			}
-			opened <- r
-		}()
-		r.db, r.err = pebble.Open(dir, po)
-	}()
-	select {
-	case r := <-opened:
-		return r.db, r.err
-	case <-s.failed:
-	}
-	if !s.fs.stopped.Load() { // something it read is damaged: it returns
-		if r := <-opened; r.db != nil {
-			return nil, errors.Join(s.failureErr(), r.db.Close())
-		}
-	}
-	return nil, s.failureErr()
+	s.closeRuns()
+	return errors.Join(err, s.streams.Close(), s.db.Close())
 }
 
 // openStreams opens the database of the stream index. One that is damaged is
@@ -196,7 +193,7 @@ func (s *Store) openStreams(cache *pebble.Cache) (*pebble.DB, error) {
 		err = errors.New("it was found damaged when it was read")
 	} else if oserror.IsNotExist(err) {
 		var db *pebble.DB
-		if db, err = s.openPebble(s.indexDir, po); err == nil {
+		if db, err = pebble.Open(s.indexDir, po); err == nil {
 			return db, nil
 		}
 		if !pebble.IsCorruptionError(err) && !oserror.IsNotExist(err) {
@@ -212,7 +209,7 @@ func (s *Store) openStreams(cache *pebble.Cache) (*pebble.DB, error) {
 	if err := makeDir(s.fs, s.indexDir); err != nil {
 		return nil, fmt.Errorf("make stream index anew: %w", err)
 	}
-	db, err := s.openPebble(s.indexDir, po)
+	db, err := pebble.Open(s.indexDir, po)
 	if err != nil {
 		return nil, fmt.Errorf("make stream index anew: %w", err)
 	}
