@@ -267,7 +267,7 @@ func mergeStage(to, from *customer.Facts) {
 }
 
 // flushAccounts takes out the accounts that have changed: their rows and records.
-func (f *fold) flushAccounts(out *flush, version warehouse.Version) error {
+func (f *fold) flushAccounts(out *piece, version warehouse.Version) error {
 	slices.SortFunc(f.changedAccounts, func(a, b *account) int { return slices.Compare(a.id[:], b.id[:]) })
 	for _, a := range f.changedAccounts {
 		if err := f.flushAccount(a, version, out); err != nil {
@@ -279,7 +279,7 @@ func (f *fold) flushAccounts(out *flush, version warehouse.Version) error {
 	return f.err
 }
 
-func (f *fold) flushAccount(a *account, version warehouse.Version, out *flush) error {
+func (f *fold) flushAccount(a *account, version warehouse.Version, out *piece) error {
 	a.changed = false
 	mine := f.shard.holds(a.id)
 	for _, m := range a.fresh {

@@ -155,7 +155,7 @@ func (f *fold) command(cmd *command) {
 func commandKey(id [16]byte) []byte  { return append([]byte{'o'}, id[:]...) }
 func transferKey(id [16]byte) []byte { return append([]byte{'y'}, id[:]...) }
 
-func (f *fold) flushCommands(out *flush) error {
+func (f *fold) flushCommands(out *piece) error {
 	for id, c := range f.commands {
 		position := binary.BigEndian.AppendUint64(nil, uint64(c.position))
 		if err := out.state.Set(commandKey(id), position, nil); err != nil {

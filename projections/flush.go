@@ -34,6 +34,13 @@ type Rows struct {
 	tried, wrote bool // the touchpoints
 
 	Touchpoints *warehouse.TouchpointBlock
+	// Tables are the rows of all other tables, as each goroutine of the flush made
+	// them: no two have a row of the same key.
+	Tables []TableRows
+}
+
+// TableRows are rows of all tables but touchpoints.
+type TableRows struct {
 	Subjects    []warehouse.Subject
 	Customers   []warehouse.Customer
 	Transitions []warehouse.Transition
@@ -161,12 +168,14 @@ func (f *fold) whole(id uuid.UUID) (*cust, error) {
 // piece is the part of a flush that one goroutine makes: of customers and
 // subjects that no other piece is about.
 type piece struct {
-	flush
-	touched []*subject // beside those the fold knows of
-	buf     []byte
-	err     error
-	breath  breath
-	folder  loyalty.Folder
+	rows     TableRows
+	speeches []speech
+	state    *pebble.Batch
+	touched  []*subject // beside those the fold knows of
+	buf      []byte
+	err      error
+	breath   breath
+	folder   loyalty.Folder
 }
 
 // flush takes out what has changed since the last flush, as of a clock, and
@@ -177,7 +186,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	if err := f.loadShown(); err != nil {
 		return nil, err
 	}
-	pieces := inPieces(f.goroutines(), f.changed, newBatch, func(i, n int, p *piece) { p.rows = f.spare.piece(i, n) },
+	pieces := inPieces(f.goroutines(), f.changed, newBatch, func(i, n int, p *piece) { p.rows = f.spare.take(i, n) },
 		politely(f, func(p *piece, c *cust) error { return f.flushRecord(c, version, p) }))
 	for _, s := range f.touched {
 		switch {
@@ -191,30 +200,29 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	for _, p := range pieces {
 		f.touched = append(f.touched, p.touched...)
 	}
-	pieces = append(pieces, inPieces(f.goroutines(), f.touched, newBatch, func(int, int, *piece) {}, politely(f, flushSubject))...)
+	all := append(slices.Clip(pieces), inPieces(f.goroutines(), f.touched, newBatch, func(int, int, *piece) {}, politely(f, flushSubject))...)
 
-	first := pieces[0].flush // a copy: pieces[0] keeps what its customers have
-	out := &first
-	out.to, out.clock, out.rows = f.position, clock, Rows{}
-	if err := f.flushIdentity(out, version); err != nil {
+	first := pieces[0]
+	if err := f.flushIdentity(first, version); err != nil {
 		return nil, err
 	}
-	if err := f.flushCommands(out); err != nil {
+	if err := f.flushCommands(first); err != nil {
 		return nil, err
 	}
-	if err := f.flushAccounts(out, version); err != nil {
+	if err := f.flushAccounts(first, version); err != nil {
 		return nil, err
 	}
-	out.speeches = nil
+	first.rows.Feedback, f.feedback = f.feedback, nil
+	first.rows.Handlings, f.handlings = f.handlings, nil
+	first.rows.Deliveries, f.deliveries = f.deliveries, nil
+	out := &flush{to: f.position, clock: clock, state: first.state}
 	for _, p := range pieces {
+		f.shard.only(&p.rows)
 		out.speeches = append(out.speeches, p.speeches...)
+		out.rows.Tables = append(out.rows.Tables, p.rows)
 	}
-	f.spare.gather(&out.rows, pieces)
-	out.rows.Feedback, f.feedback = f.feedback, nil
-	out.rows.Handlings, f.handlings = f.handlings, nil
-	out.rows.Deliveries, f.deliveries = f.deliveries, nil
-	f.shard.only(&out.rows)
-	for i, p := range pieces {
+	f.spare.keep(out.rows.Tables)
+	for i, p := range all {
 		if p.err != nil {
 			return nil, p.err
 		}
@@ -237,6 +245,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 
 // inPieces does something for all of a list, in as many pieces as there are
 // goroutines, and processors for them, where the list is long. The pieces are in the order of the list.
+// ready is called first in each, with its number and how much it has.
 func inPieces[T any](goroutines int, all []T, newBatch func() *pebble.Batch, ready func(i, n int, p *piece), do func(*piece, T) error) []*piece {
 	n := 1
 	if len(all) > 1000 {
@@ -245,11 +254,11 @@ func inPieces[T any](goroutines int, all []T, newBatch func() *pebble.Batch, rea
 	pieces := make([]*piece, n)
 	var wait sync.WaitGroup
 	for i := range pieces {
-		p := &piece{flush: flush{state: newBatch()}}
+		p := &piece{state: newBatch()}
 		part := all[len(all)*i/n : len(all)*(i+1)/n]
-		ready(i, len(part), p)
 		pieces[i] = p
 		wait.Go(func() {
+			ready(i, len(part), p)
 			for _, x := range part {
 				if p.err = do(p, x); p.err != nil {
 					return
@@ -317,7 +326,7 @@ func flushSubject(p *piece, s *subject) error {
 }
 
 // flushIdentity takes out the conflicts that have come or gone, and the decisions.
-func (f *fold) flushIdentity(out *flush, version warehouse.Version) error {
+func (f *fold) flushIdentity(out *piece, version warehouse.Version) error {
 	for k, c := range f.conflicts {
 		out.rows.Conflicts = append(out.rows.Conflicts, conflictRow(k, c, version))
 	}
@@ -359,7 +368,6 @@ func moved(s *subject, customer uuid.UUID, version warehouse.Version, out *piece
 }
 
 func (f *fold) flushCustomer(c *cust, version warehouse.Version, p *piece) error {
-	out := &p.flush
 	stands := c.all[:c.n]
 	hashes := make([]uint64, len(stands))
 	for i := range stands {
@@ -378,7 +386,7 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, p *piece) error
 	}
 	for i := range max(len(stands), len(c.rows)) {
 		if i >= len(stands) || i >= len(c.rows) || hashes[i] != c.rows[i] {
-			out.rows.Transitions = append(out.rows.Transitions, row(i))
+			p.rows.Transitions = append(p.rows.Transitions, row(i))
 		}
 	}
 	c.rows = hashes
@@ -388,14 +396,14 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, p *piece) error
 		return err
 	}
 	if f.say(c, &sp, version) {
-		out.speeches = append(out.speeches, sp)
+		p.speeches = append(p.speeches, sp)
 	}
 	switch {
 	case c.n > 0:
-		out.rows.Customers = append(out.rows.Customers, f.customerRow(c, version))
+		p.rows.Customers = append(p.rows.Customers, f.customerRow(c, version))
 		c.hasRow = true
 	case c.hasRow:
-		out.rows.Customers = append(out.rows.Customers, warehouse.Customer{CustomerID: c.id, Version: version, Removed: true})
+		p.rows.Customers = append(p.rows.Customers, warehouse.Customer{CustomerID: c.id, Version: version, Removed: true})
 		c.hasRow = false
 	}
 	var deadline domain.Millis
@@ -413,7 +421,7 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, p *piece) error
 			deadline = next
 		}
 	}
-	return moveDeadline(out.state, customerDeadlines, c.id, &c.deadline, deadline)
+	return moveDeadline(p.state, customerDeadlines, c.id, &c.deadline, deadline)
 }
 
 // moveDeadline moves what stands in an index of deadlines at one instant to another;

@@ -25,7 +25,7 @@ import (
 // may be large.
 const (
 	maxBatchEvents  = 2_000_000
-	maxBatchTouched = 150_000 // subjects
+	maxBatchTouched = 200_000 // subjects
 	maxBatchBytes   = 128 << 20
 	maxBatchTime    = 3 * time.Second // where somebody waits
 )

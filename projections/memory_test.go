@@ -60,6 +60,18 @@ func (m *memory) Write(_ context.Context, r *Rows) error {
 			m.touchpoints = append(m.touchpoints, row)
 		}
 	}
+	for i := range r.Tables {
+		if err := m.writeTables(&r.Tables[i]); err != nil {
+			return err
+		}
+	}
+	if m.fault != nil {
+		return m.fault(1)
+	}
+	return nil
+}
+
+func (m *memory) writeTables(r *TableRows) error {
 	for _, s := range r.Subjects {
 		if old, ok := m.subjects[s.SubjectID]; !ok || newer(s.Version, old.Version) {
 			m.subjects[s.SubjectID] = s
@@ -93,13 +105,7 @@ func (m *memory) Write(_ context.Context, r *Rows) error {
 			m.attached[key] = a
 		}
 	}
-	if err := m.write(r); err != nil {
-		return err
-	}
-	if m.fault != nil {
-		return m.fault(1)
-	}
-	return nil
+	return m.write(r)
 }
 
 // contested are the conflicts of the table.

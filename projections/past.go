@@ -328,16 +328,18 @@ func pastKeyOf(id uuid.UUID) []byte {
 // Write implements Sink.
 func (s pastSink) Write(_ context.Context, rows *Rows) error {
 	batch := s.db.NewBatch()
-	for _, t := range rows.Transitions {
-		key := binary.BigEndian.AppendUint32(pastKeyOf(t.CustomerID), t.Seq)
-		var err error
-		if t.Removed {
-			err = batch.Delete(key, nil)
-		} else {
-			err = batch.Set(key, append(binary.BigEndian.AppendUint64(nil, uint64(t.At)), t.To...), nil)
-		}
-		if err != nil {
-			return errors.Join(err, batch.Close())
+	for _, table := range rows.Tables {
+		for _, t := range table.Transitions {
+			key := binary.BigEndian.AppendUint32(pastKeyOf(t.CustomerID), t.Seq)
+			var err error
+			if t.Removed {
+				err = batch.Delete(key, nil)
+			} else {
+				err = batch.Set(key, append(binary.BigEndian.AppendUint64(nil, uint64(t.At)), t.To...), nil)
+			}
+			if err != nil {
+				return errors.Join(err, batch.Close())
+			}
 		}
 	}
 	return batch.Commit(pebble.NoSync)

@@ -53,7 +53,7 @@ func seqKey(id uuid.UUID, more string, seq uint32) string {
 }
 
 // write complains of points that came from nowhere.
-func (m *memoryLines) write(r *Rows) error {
+func (m *memoryLines) write(r *TableRows) error {
 	for i := range r.LoyaltyStatus {
 		if s := &r.LoyaltyStatus[i]; !conserved(s) {
 			return fmt.Errorf("points are not conserved: %+v", *s)

@@ -63,7 +63,7 @@ func (s Shard) subjects() warehouse.SubjectNos {
 
 // only leaves the rows whose keys the shard holds, of those that every fold makes. The
 // rows of customers, points, satisfaction and accounts are made only where they belong.
-func (s Shard) only(r *Rows) {
+func (s Shard) only(r *TableRows) {
 	if s.whole() {
 		return
 	}

@@ -74,35 +74,37 @@ func (p part) Write(ctx context.Context, r *Rows) error {
 	for i := range r.Touchpoints.Len() {
 		mine("the touchpoint of", r.Touchpoints.Row(i).SubjectID)
 	}
-	for _, s := range r.Subjects {
-		mine("subject", s.SubjectID)
-	}
-	for _, c := range r.Customers {
-		mine("customer", c.CustomerID)
-	}
-	for _, c := range r.Transitions {
-		mine("a transition of", c.CustomerID)
-	}
-	for _, c := range r.Conflicts {
-		mine("a conflict of", c.EventID)
-	}
-	for _, a := range r.Accounts {
-		mine("account", a.AccountID)
-	}
-	for _, a := range r.AccountMembers {
-		mine("a member of", a.AccountID)
-	}
-	for _, f := range r.Feedback {
-		mine("the feedback of", f.SubjectID)
-	}
-	for _, l := range r.LoyaltyLedger {
-		mine("points of", l.CustomerID)
-	}
-	for _, s := range r.Satisfaction {
-		mine("satisfaction of", s.CustomerID)
-	}
-	for _, s := range r.SegmentStays {
-		mine("a stay of", s.CustomerID)
+	for _, r := range r.Tables {
+		for _, s := range r.Subjects {
+			mine("subject", s.SubjectID)
+		}
+		for _, c := range r.Customers {
+			mine("customer", c.CustomerID)
+		}
+		for _, c := range r.Transitions {
+			mine("a transition of", c.CustomerID)
+		}
+		for _, c := range r.Conflicts {
+			mine("a conflict of", c.EventID)
+		}
+		for _, a := range r.Accounts {
+			mine("account", a.AccountID)
+		}
+		for _, a := range r.AccountMembers {
+			mine("a member of", a.AccountID)
+		}
+		for _, f := range r.Feedback {
+			mine("the feedback of", f.SubjectID)
+		}
+		for _, l := range r.LoyaltyLedger {
+			mine("points of", l.CustomerID)
+		}
+		for _, s := range r.Satisfaction {
+			mine("satisfaction of", s.CustomerID)
+		}
+		for _, s := range r.SegmentStays {
+			mine("a stay of", s.CustomerID)
+		}
 	}
 	return p.memory.Write(ctx, r)
 }

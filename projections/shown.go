@@ -174,7 +174,7 @@ func (f *fold) flushLines(c *cust, version warehouse.Version, p *piece, sp *spee
 	}
 	clock := domain.Millis(version.Clock)
 	if len(c.members) == 0 {
-		f.unshow(c, version, &p.flush)
+		f.unshow(c, version, p)
 		c.nextLoyalty, c.nextStatus, c.nextSegment = 0, 0, 0
 	} else {
 		if c.due == 0 {
@@ -272,7 +272,7 @@ func (c *cust) saysLines(is []line) bool {
 }
 
 // unshow removes the rows of a customer that is no more.
-func (f *fold) unshow(c *cust, version warehouse.Version, out *flush) {
+func (f *fold) unshow(c *cust, version warehouse.Version, out *piece) {
 	s := c.shown
 	if s.satisfaction {
 		out.rows.Satisfaction = append(out.rows.Satisfaction, warehouse.Satisfaction{CustomerID: c.id, Version: version, Removed: true})

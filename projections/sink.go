@@ -64,40 +64,50 @@ func (t tables) Write(ctx context.Context, r *Rows) error {
 			return err
 		})
 	}
-	write(ctx, &g, gen, &r.Transitions, db.WriteTransitions)
-	write(ctx, &g, gen, &r.Customers, db.WriteCustomers)
-	write(ctx, &g, gen, &r.Conflicts, db.WriteConflicts)
-	write(ctx, &g, gen, &r.Accounts, db.WriteAccounts)
-	write(ctx, &g, gen, &r.AccountMembers, db.WriteAccountMembers)
-	write(ctx, &g, gen, &r.LoyaltyStatus, db.WriteLoyaltyStatus)
-	write(ctx, &g, gen, &r.LoyaltyLedger, db.WriteLoyaltyLedger)
-	write(ctx, &g, gen, &r.TierChanges, db.WriteTierTransitions)
-	write(ctx, &g, gen, &r.Satisfaction, db.WriteSatisfaction)
-	write(ctx, &g, gen, &r.StatusChanges, db.WriteStatusTransitions)
-	write(ctx, &g, gen, &r.Cases, db.WriteCases)
-	write(ctx, &g, gen, &r.Surveys, db.WriteSurveys)
-	write(ctx, &g, gen, &r.Feedback, db.WriteFeedback)
-	write(ctx, &g, gen, &r.Handlings, db.WriteHandlings)
-	write(ctx, &g, gen, &r.Deliveries, db.WriteDeliveryFacts)
-	write(ctx, &g, gen, &r.SegmentStays, db.WriteSegmentStays)
-	write(ctx, &g, gen, &r.Subjects, func(ctx context.Context, gen warehouse.Generation, rows []warehouse.Subject) error {
-		if err := db.WriteSubjects(ctx, gen, rows); err != nil {
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Transition { return &t.Transitions }, db.WriteTransitions)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Customer { return &t.Customers }, db.WriteCustomers)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Conflict { return &t.Conflicts }, db.WriteConflicts)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Account { return &t.Accounts }, db.WriteAccounts)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.AccountMember { return &t.AccountMembers }, db.WriteAccountMembers)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.LoyaltyStatus { return &t.LoyaltyStatus }, db.WriteLoyaltyStatus)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.LoyaltyMovement { return &t.LoyaltyLedger }, db.WriteLoyaltyLedger)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.TierChange { return &t.TierChanges }, db.WriteTierTransitions)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Satisfaction { return &t.Satisfaction }, db.WriteSatisfaction)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.StatusChange { return &t.StatusChanges }, db.WriteStatusTransitions)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Case { return &t.Cases }, db.WriteCases)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Survey { return &t.Surveys }, db.WriteSurveys)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Feedback { return &t.Feedback }, db.WriteFeedback)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Handling { return &t.Handlings }, db.WriteHandlings)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.DeliveryFact { return &t.Deliveries }, db.WriteDeliveryFacts)
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.SegmentStay { return &t.SegmentStays }, db.WriteSegmentStays)
+	subjects := func(ctx context.Context, gen warehouse.Generation, rows ...[]warehouse.Subject) error {
+		if err := db.WriteSubjects(ctx, gen, rows...); err != nil {
 			return err
 		}
 		return db.ReloadMoved(ctx, gen)
-	})
+	}
+	write(ctx, &g, gen, r, func(t *TableRows) *[]warehouse.Subject { return &t.Subjects }, subjects)
 	return g.Wait()
 }
 
-// write inserts rows where there are any, and takes them out when they are written.
-func write[R any](ctx context.Context, g *errgroup.Group, gen warehouse.Generation, rows *[]R, do func(context.Context, warehouse.Generation, []R) error) {
-	if len(*rows) == 0 {
+// write inserts the rows of a table where there are any, and takes them out when they
+// are written.
+func write[R any](ctx context.Context, g *errgroup.Group, gen warehouse.Generation, r *Rows, of func(*TableRows) *[]R, do func(context.Context, warehouse.Generation, ...[]R) error) {
+	var rows [][]R
+	for i := range r.Tables {
+		if some := *of(&r.Tables[i]); len(some) > 0 {
+			rows = append(rows, some)
+		}
+	}
+	if len(rows) == 0 {
 		return
 	}
 	g.Go(func() error {
-		err := do(ctx, gen, *rows)
+		err := do(ctx, gen, rows...)
 		if err == nil {
-			*rows = nil
+			for i := range r.Tables {
+				*of(&r.Tables[i]) = nil
+			}
 		}
 		return err
 	})

@@ -1,61 +1,43 @@
 package projections
 
-import (
-	"slices"
+import "slices"
 
-	"sojourn/warehouse"
-)
-
-// spare is the memory of the rows of earlier flushes: a batch of a rebuild has some
-// hundred megabytes of them.
+// spare is the memory of the rows of the last flush, which the next one makes its rows
+// in: a batch of a rebuild has some hundred megabytes of them.
 type spare struct {
-	pieces []Rows
-	out    Rows // those of the last flush, which is written while the next batch is read
+	tables []TableRows // of each piece
 }
 
-// piece is empty room for the rows of the i-th piece of a flush of so many
-// customers, most of which have a row or two in these tables.
-func (s *spare) piece(i, customers int) (r Rows) {
-	if i < len(s.pieces) {
-		r = s.pieces[i]
+// take is empty room for the rows of the i-th piece of a flush of so many
+// customers, most of which have a row or two in these tables. The rows of the flush
+// before must have been written. Pieces may take theirs at the same time.
+func (s *spare) take(i, customers int) (r TableRows) {
+	if i < len(s.tables) {
+		r = s.tables[i]
 	}
-	r.Customers = slices.Grow(r.Customers, customers)
-	r.Transitions = slices.Grow(r.Transitions, 2*customers)
-	r.LoyaltyStatus = slices.Grow(r.LoyaltyStatus, customers)
-	r.LoyaltyLedger = slices.Grow(r.LoyaltyLedger, customers)
-	r.TierChanges = slices.Grow(r.TierChanges, customers)
+	r.Feedback, r.Handlings, r.Deliveries = nil, nil, nil // of the fold's own memory
+	emptied(&r.Subjects, 0)
+	emptied(&r.Customers, customers)
+	emptied(&r.Transitions, 2*customers)
+	emptied(&r.Conflicts, 0)
+	emptied(&r.Accounts, 0)
+	emptied(&r.AccountMembers, 0)
+	emptied(&r.LoyaltyStatus, customers)
+	emptied(&r.LoyaltyLedger, customers)
+	emptied(&r.TierChanges, customers)
+	emptied(&r.Satisfaction, 0)
+	emptied(&r.StatusChanges, 0)
+	emptied(&r.Cases, 0)
+	emptied(&r.Surveys, 0)
+	emptied(&r.SegmentStays, 0)
 	return r
 }
 
-// gather puts the rows that the pieces have one behind the other. The rows of the
-// flush before must have been written.
-func (s *spare) gather(out *Rows, pieces []*piece) {
-	s.pieces = slices.Grow(s.pieces[:0], len(pieces))[:len(pieces)]
-	gather(&out.Subjects, &s.out.Subjects, pieces, s, func(r *Rows) *[]warehouse.Subject { return &r.Subjects })
-	gather(&out.Customers, &s.out.Customers, pieces, s, func(r *Rows) *[]warehouse.Customer { return &r.Customers })
-	gather(&out.Transitions, &s.out.Transitions, pieces, s, func(r *Rows) *[]warehouse.Transition { return &r.Transitions })
-	gather(&out.LoyaltyStatus, &s.out.LoyaltyStatus, pieces, s, func(r *Rows) *[]warehouse.LoyaltyStatus { return &r.LoyaltyStatus })
-	gather(&out.LoyaltyLedger, &s.out.LoyaltyLedger, pieces, s, func(r *Rows) *[]warehouse.LoyaltyMovement { return &r.LoyaltyLedger })
-	gather(&out.TierChanges, &s.out.TierChanges, pieces, s, func(r *Rows) *[]warehouse.TierChange { return &r.TierChanges })
-	gather(&out.Satisfaction, &s.out.Satisfaction, pieces, s, func(r *Rows) *[]warehouse.Satisfaction { return &r.Satisfaction })
-	gather(&out.StatusChanges, &s.out.StatusChanges, pieces, s, func(r *Rows) *[]warehouse.StatusChange { return &r.StatusChanges })
-	gather(&out.Cases, &s.out.Cases, pieces, s, func(r *Rows) *[]warehouse.Case { return &r.Cases })
-	gather(&out.SegmentStays, &s.out.SegmentStays, pieces, s, func(r *Rows) *[]warehouse.SegmentStay { return &r.SegmentStays })
-	gather(&out.Surveys, &s.out.Surveys, pieces, s, func(r *Rows) *[]warehouse.Survey { return &r.Surveys })
+// emptied takes the rows out of a slice and makes room for some.
+func emptied[R any](rows *[]R, room int) {
+	clear(*rows)
+	*rows = slices.Grow((*rows)[:0], room)
 }
 
-func gather[T any](out, was *[]T, pieces []*piece, s *spare, of func(*Rows) *[]T) {
-	n := 0
-	for _, p := range pieces {
-		n += len(*of(&p.rows))
-	}
-	clear(*was)
-	all := slices.Grow((*was)[:0], n)
-	for i, p := range pieces {
-		rows := *of(&p.rows)
-		all = append(all, rows...)
-		clear(rows)
-		*of(&s.pieces[i]) = rows[:0]
-	}
-	*out, *was = all, all
-}
+// keep keeps the memory of the rows of a flush. That of pieces it did not have goes.
+func (s *spare) keep(tables []TableRows) { s.tables = slices.Clone(tables) }

@@ -36,8 +36,8 @@ type DeliveryFact struct {
 }
 
 // WriteDeliveryFacts writes rows of delivery_facts. They are durable when it returns.
-func (db *DB) WriteDeliveryFacts(ctx context.Context, g Generation, rows []DeliveryFact) error {
-	return db.insert(ctx, "delivery_facts_"+g.String(), len(rows), []column{
+func (db *DB) WriteDeliveryFacts(ctx context.Context, g Generation, rows ...[]DeliveryFact) error {
+	return db.insert(ctx, "delivery_facts_"+g.String(), total(rows), []column{
 		each("delivery_id", "UUID", rows, func(r *DeliveryFact) uuid.UUID { return r.DeliveryID }),
 		each("position", "UInt64", rows, func(r *DeliveryFact) uint64 { return r.Position }),
 		each("subject_id", "UUID", rows, func(r *DeliveryFact) uuid.UUID { return r.SubjectID }),

@@ -23,8 +23,8 @@ type SegmentStay struct {
 
 // WriteSegmentStays writes rows of segment_stays. They are durable when it returns, and
 // the newest version of a stay replaces the others, so a repetition is harmless.
-func (db *DB) WriteSegmentStays(ctx context.Context, g Generation, rows []SegmentStay) error {
-	return db.insert(ctx, "segment_stays_"+g.String(), len(rows), []column{
+func (db *DB) WriteSegmentStays(ctx context.Context, g Generation, rows ...[]SegmentStay) error {
+	return db.insert(ctx, "segment_stays_"+g.String(), total(rows), []column{
 		each("segment", "LowCardinality(String)", rows, func(r *SegmentStay) string { return r.Segment }),
 		each("customer_id", "UUID", rows, func(r *SegmentStay) uuid.UUID { return r.CustomerID }),
 		each("seq", "UInt32", rows, func(r *SegmentStay) uint32 { return r.Seq }),

@@ -183,24 +183,50 @@ func slice[T any](name, typ string, rows []T) column {
 	return column{name, typ, func(c driver.BatchColumn, from, to int) error { return c.Append(rows[from:to]) }}
 }
 
+// total is how many rows there are in all slices.
+func total[R any](rows [][]R) (n int) {
+	for _, part := range rows {
+		n += len(part)
+	}
+	return n
+}
+
+// between yields the rows from a number on and below another, as if the slices stood
+// one behind the other, numbered from 0.
+func between[R any](rows [][]R, from, to int) func(yield func(i int, r *R) bool) {
+	return func(yield func(i int, r *R) bool) {
+		i, n := 0, to-from
+		for _, part := range rows {
+			skip := min(from, len(part))
+			from -= skip
+			for k := skip; k < len(part) && i < n; k++ {
+				if !yield(i, &part[k]) {
+					return
+				}
+				i++
+			}
+		}
+	}
+}
+
 // each is a column made row by row.
-func each[R, T any](name, typ string, rows []R, value func(*R) T) column {
+func each[R, T any](name, typ string, rows [][]R, value func(*R) T) column {
 	return column{name, typ, func(c driver.BatchColumn, from, to int) error {
 		out := make([]T, to-from)
-		for i := range out {
-			out[i] = value(&rows[from+i])
+		for i, r := range between(rows, from, to) {
+			out[i] = value(r)
 		}
 		return c.Append(out)
 	}}
 }
 
 // some is a column made row by row that is NULL where value says false.
-func some[R, T any](name, typ string, rows []R, value func(*R) (T, bool)) column {
+func some[R, T any](name, typ string, rows [][]R, value func(*R) (T, bool)) column {
 	return column{name, "Nullable(" + typ + ")", func(c driver.BatchColumn, from, to int) error {
 		values, out := make([]T, to-from), make([]*T, to-from)
-		for i := range out {
+		for i, r := range between(rows, from, to) {
 			var has bool
-			if values[i], has = value(&rows[from+i]); has {
+			if values[i], has = value(r); has {
 				out[i] = &values[i]
 			}
 		}
@@ -211,8 +237,8 @@ func some[R, T any](name, typ string, rows []R, value func(*R) (T, bool)) column
 // WriteSubjects writes rows of subjects. They are durable when it returns, and
 // the newest version of a subject replaces the others, so a repetition is
 // harmless. The touchpoints view shows them after ReloadMoved.
-func (db *DB) WriteSubjects(ctx context.Context, g Generation, rows []Subject) error {
-	return db.insert(ctx, "subjects_"+g.String(), len(rows), []column{
+func (db *DB) WriteSubjects(ctx context.Context, g Generation, rows ...[]Subject) error {
+	return db.insert(ctx, "subjects_"+g.String(), total(rows), []column{
 		each("subject_id", "UUID", rows, func(r *Subject) uuid.UUID { return r.SubjectID }),
 		each("subject_no", "UInt64", rows, func(r *Subject) uint64 { return SubjectNo(r.SubjectID) }),
 		each("subject", "String", rows, func(r *Subject) string { return r.Subject }),
@@ -226,8 +252,8 @@ func (db *DB) WriteSubjects(ctx context.Context, g Generation, rows []Subject) e
 // WriteCustomers writes rows of customers. They are durable when it returns, and
 // the newest version of a customer replaces the others, so a repetition is
 // harmless.
-func (db *DB) WriteCustomers(ctx context.Context, g Generation, rows []Customer) error {
-	return db.insert(ctx, "customers_"+g.String(), len(rows), []column{
+func (db *DB) WriteCustomers(ctx context.Context, g Generation, rows ...[]Customer) error {
+	return db.insert(ctx, "customers_"+g.String(), total(rows), []column{
 		each("customer_id", "UUID", rows, func(r *Customer) uuid.UUID { return r.CustomerID }),
 		each("user_ids", "Array(String)", rows, func(r *Customer) []string { return r.UserIDs }),
 		each("stage", "LowCardinality(String)", rows, func(r *Customer) string { return r.Stage }),
@@ -248,8 +274,8 @@ func (db *DB) WriteCustomers(ctx context.Context, g Generation, rows []Customer)
 // WriteTransitions writes rows of stage_transitions. They are durable when it
 // returns, and the newest version of a customer's transition replaces the
 // others, so a repetition is harmless.
-func (db *DB) WriteTransitions(ctx context.Context, g Generation, rows []Transition) error {
-	return db.insert(ctx, "stage_transitions_"+g.String(), len(rows), []column{
+func (db *DB) WriteTransitions(ctx context.Context, g Generation, rows ...[]Transition) error {
+	return db.insert(ctx, "stage_transitions_"+g.String(), total(rows), []column{
 		each("customer_id", "UUID", rows, func(r *Transition) uuid.UUID { return r.CustomerID }),
 		each("seq", "UInt32", rows, func(r *Transition) uint32 { return r.Seq }),
 		each("from_stage", "LowCardinality(String)", rows, func(r *Transition) string { return r.From }),
@@ -267,8 +293,8 @@ func (db *DB) WriteTransitions(ctx context.Context, g Generation, rows []Transit
 // WriteConflicts writes rows of identity_conflicts. They are durable when it
 // returns, and the newest version of a conflict replaces the others, so a
 // repetition is harmless.
-func (db *DB) WriteConflicts(ctx context.Context, g Generation, rows []Conflict) error {
-	return db.insert(ctx, "identity_conflicts_"+g.String(), len(rows), []column{
+func (db *DB) WriteConflicts(ctx context.Context, g Generation, rows ...[]Conflict) error {
+	return db.insert(ctx, "identity_conflicts_"+g.String(), total(rows), []column{
 		each("event_id", "UUID", rows, func(r *Conflict) uuid.UUID { return r.EventID }),
 		each("subject_id", "UUID", rows, func(r *Conflict) uuid.UUID { return r.SubjectID }),
 		each("subject", "String", rows, func(r *Conflict) string { return r.Subject }),
@@ -284,8 +310,8 @@ func (db *DB) WriteConflicts(ctx context.Context, g Generation, rows []Conflict)
 
 // WriteAccounts writes rows of accounts. They are durable when it returns, and the
 // newest version of an account replaces the others, so a repetition is harmless.
-func (db *DB) WriteAccounts(ctx context.Context, g Generation, rows []Account) error {
-	return db.insert(ctx, "accounts_"+g.String(), len(rows), []column{
+func (db *DB) WriteAccounts(ctx context.Context, g Generation, rows ...[]Account) error {
+	return db.insert(ctx, "accounts_"+g.String(), total(rows), []column{
 		each("account_id", "UUID", rows, func(r *Account) uuid.UUID { return r.AccountID }),
 		each("group_id", "String", rows, func(r *Account) string { return r.GroupID }),
 		each("stage", "LowCardinality(String)", rows, func(r *Account) string { return r.Stage }),
@@ -306,8 +332,8 @@ func (db *DB) WriteAccounts(ctx context.Context, g Generation, rows []Account) e
 // WriteAccountMembers writes rows of account_members. They are durable when it
 // returns, and the newest version of a pair replaces the others, so a repetition
 // is harmless. The view shows a subject's customer after ReloadMoved.
-func (db *DB) WriteAccountMembers(ctx context.Context, g Generation, rows []AccountMember) error {
-	return db.insert(ctx, "account_members_"+g.String(), len(rows), []column{
+func (db *DB) WriteAccountMembers(ctx context.Context, g Generation, rows ...[]AccountMember) error {
+	return db.insert(ctx, "account_members_"+g.String(), total(rows), []column{
 		each("account_id", "UUID", rows, func(r *AccountMember) uuid.UUID { return r.AccountID }),
 		each("subject_id", "UUID", rows, func(r *AccountMember) uuid.UUID { return r.SubjectID }),
 		each("subject_no", "UInt64", rows, func(r *AccountMember) uint64 { return SubjectNo(r.SubjectID) }),

@@ -10,8 +10,8 @@ import (
 // WriteLoyaltyStatus writes rows of loyalty_status. They are durable when it
 // returns, and the newest version of a customer and programme replaces the others,
 // so a repetition is harmless.
-func (db *DB) WriteLoyaltyStatus(ctx context.Context, g Generation, rows []LoyaltyStatus) error {
-	return db.insert(ctx, "loyalty_status_"+g.String(), len(rows), []column{
+func (db *DB) WriteLoyaltyStatus(ctx context.Context, g Generation, rows ...[]LoyaltyStatus) error {
+	return db.insert(ctx, "loyalty_status_"+g.String(), total(rows), []column{
 		each("customer_id", "UUID", rows, func(r *LoyaltyStatus) uuid.UUID { return r.CustomerID }),
 		each("programme", "LowCardinality(String)", rows, func(r *LoyaltyStatus) string { return r.Programme }),
 		some("enrolled_at", timeType, rows, func(r *LoyaltyStatus) (int64, bool) { return r.Enrolled, r.Enrolled != 0 }),
@@ -62,8 +62,8 @@ func (r *LoyaltyStatus) tierUnits(n int64) decimal.Decimal {
 // WriteLoyaltyLedger writes rows of loyalty_ledger. They are durable when it
 // returns, and the newest version of a line replaces the others, so a repetition
 // is harmless.
-func (db *DB) WriteLoyaltyLedger(ctx context.Context, g Generation, rows []LoyaltyMovement) error {
-	return db.insert(ctx, "loyalty_ledger_"+g.String(), len(rows), []column{
+func (db *DB) WriteLoyaltyLedger(ctx context.Context, g Generation, rows ...[]LoyaltyMovement) error {
+	return db.insert(ctx, "loyalty_ledger_"+g.String(), total(rows), []column{
 		each("customer_id", "UUID", rows, func(r *LoyaltyMovement) uuid.UUID { return r.CustomerID }),
 		each("programme", "LowCardinality(String)", rows, func(r *LoyaltyMovement) string { return r.Programme }),
 		each("seq", "UInt32", rows, func(r *LoyaltyMovement) uint32 { return r.Seq }),
@@ -92,8 +92,8 @@ func (db *DB) WriteLoyaltyLedger(ctx context.Context, g Generation, rows []Loyal
 // WriteTierTransitions writes rows of tier_transitions. They are durable when it
 // returns, and the newest version of a transition replaces the others, so a
 // repetition is harmless.
-func (db *DB) WriteTierTransitions(ctx context.Context, g Generation, rows []TierChange) error {
-	return db.insert(ctx, "tier_transitions_"+g.String(), len(rows), []column{
+func (db *DB) WriteTierTransitions(ctx context.Context, g Generation, rows ...[]TierChange) error {
+	return db.insert(ctx, "tier_transitions_"+g.String(), total(rows), []column{
 		each("customer_id", "UUID", rows, func(r *TierChange) uuid.UUID { return r.CustomerID }),
 		each("programme", "LowCardinality(String)", rows, func(r *TierChange) string { return r.Programme }),
 		each("seq", "UInt32", rows, func(r *TierChange) uint32 { return r.Seq }),

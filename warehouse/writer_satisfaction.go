@@ -11,8 +11,8 @@ import (
 // WriteSatisfaction writes rows of satisfaction. They are durable when it returns,
 // and the newest version of a customer replaces the others, so a repetition is
 // harmless.
-func (db *DB) WriteSatisfaction(ctx context.Context, g Generation, rows []Satisfaction) error {
-	return db.insert(ctx, "satisfaction_"+g.String(), len(rows), slices.Concat([]column{
+func (db *DB) WriteSatisfaction(ctx context.Context, g Generation, rows ...[]Satisfaction) error {
+	return db.insert(ctx, "satisfaction_"+g.String(), total(rows), slices.Concat([]column{
 		each("customer_id", "UUID", rows, func(r *Satisfaction) uuid.UUID { return r.CustomerID }),
 		each("status", "LowCardinality(String)", rows, func(r *Satisfaction) string { return r.Status }),
 		some("since", timeType, rows, func(r *Satisfaction) (int64, bool) { return r.Since, r.Since != 0 }),
@@ -36,7 +36,7 @@ func (db *DB) WriteSatisfaction(ctx context.Context, g Generation, rows []Satisf
 }
 
 // measureColumns are the columns of a kind of score.
-func measureColumns(kind string, rows []Satisfaction, of func(*Satisfaction) *Measure) []column {
+func measureColumns(kind string, rows [][]Satisfaction, of func(*Satisfaction) *Measure) []column {
 	return []column{
 		each(kind+"_answers", "UInt32", rows, func(r *Satisfaction) uint32 { return of(r).Count }),
 		some(kind+"_score", amountType, rows, func(r *Satisfaction) (decimal.Decimal, bool) {
@@ -52,8 +52,8 @@ func measureColumns(kind string, rows []Satisfaction, of func(*Satisfaction) *Me
 // WriteStatusTransitions writes rows of satisfaction_transitions. They are durable
 // when it returns, and the newest version of a transition replaces the others, so
 // a repetition is harmless.
-func (db *DB) WriteStatusTransitions(ctx context.Context, g Generation, rows []StatusChange) error {
-	return db.insert(ctx, "satisfaction_transitions_"+g.String(), len(rows), []column{
+func (db *DB) WriteStatusTransitions(ctx context.Context, g Generation, rows ...[]StatusChange) error {
+	return db.insert(ctx, "satisfaction_transitions_"+g.String(), total(rows), []column{
 		each("customer_id", "UUID", rows, func(r *StatusChange) uuid.UUID { return r.CustomerID }),
 		each("seq", "UInt32", rows, func(r *StatusChange) uint32 { return r.Seq }),
 		each("from_status", "LowCardinality(String)", rows, func(r *StatusChange) string { return r.From }),
@@ -72,8 +72,8 @@ func (db *DB) WriteStatusTransitions(ctx context.Context, g Generation, rows []S
 // WriteCases writes rows of cases. They are durable when it returns, and the newest
 // version of a case replaces the others, so a repetition is harmless. How long what
 // is not done has taken is not written: it grows with every moment.
-func (db *DB) WriteCases(ctx context.Context, g Generation, rows []Case) error {
-	return db.insert(ctx, "cases_"+g.String(), len(rows), slices.Concat([]column{
+func (db *DB) WriteCases(ctx context.Context, g Generation, rows ...[]Case) error {
+	return db.insert(ctx, "cases_"+g.String(), total(rows), slices.Concat([]column{
 		each("customer_id", "UUID", rows, func(r *Case) uuid.UUID { return r.CustomerID }),
 		each("seq", "UInt32", rows, func(r *Case) uint32 { return r.Seq }),
 		each("kind", "LowCardinality(String)", rows, func(r *Case) string { return r.Kind }),
@@ -95,7 +95,7 @@ func (db *DB) WriteCases(ctx context.Context, g Generation, rows []Case) error {
 }
 
 // timingColumns are the columns of one of a case's times.
-func timingColumns(what string, rows []Case, of func(*Case) *Timing) []column {
+func timingColumns(what string, rows [][]Case, of func(*Case) *Timing) []column {
 	return []column{
 		some(what+"_at", timeType, rows, func(r *Case) (int64, bool) { return of(r).At, of(r).Done }),
 		some(what+"_took", "Int64", rows, func(r *Case) (int64, bool) { return of(r).Took, of(r).Done }),
@@ -107,8 +107,8 @@ func timingColumns(what string, rows []Case, of func(*Case) *Timing) []column {
 
 // WriteSurveys writes rows of surveys. They are durable when it returns, and the
 // newest version of a survey replaces the others, so a repetition is harmless.
-func (db *DB) WriteSurveys(ctx context.Context, g Generation, rows []Survey) error {
-	return db.insert(ctx, "surveys_"+g.String(), len(rows), []column{
+func (db *DB) WriteSurveys(ctx context.Context, g Generation, rows ...[]Survey) error {
+	return db.insert(ctx, "surveys_"+g.String(), total(rows), []column{
 		each("customer_id", "UUID", rows, func(r *Survey) uuid.UUID { return r.CustomerID }),
 		each("seq", "UInt32", rows, func(r *Survey) uint32 { return r.Seq }),
 		each("event_id", "UUID", rows, func(r *Survey) uuid.UUID { return r.Event }),
@@ -128,8 +128,8 @@ func (db *DB) WriteSurveys(ctx context.Context, g Generation, rows []Survey) err
 // an event at its subject and time replaces that of a lower or the same position,
 // so a repetition is harmless. The view shows the customers of moved subjects after
 // ReloadMoved.
-func (db *DB) WriteFeedback(ctx context.Context, g Generation, rows []Feedback) error {
-	return db.insert(ctx, "feedback_"+g.String(), len(rows), []column{
+func (db *DB) WriteFeedback(ctx context.Context, g Generation, rows ...[]Feedback) error {
+	return db.insert(ctx, "feedback_"+g.String(), total(rows), []column{
 		each("event_id", "UUID", rows, func(r *Feedback) uuid.UUID { return r.EventID }),
 		each("subject_id", "UUID", rows, func(r *Feedback) uuid.UUID { return r.SubjectID }),
 		each("subject_no", "UInt64", rows, func(r *Feedback) uint64 { return SubjectNo(r.SubjectID) }),
@@ -165,8 +165,8 @@ func (db *DB) WriteFeedback(ctx context.Context, g Generation, rows []Feedback) 
 // WriteHandlings writes rows of feedback_handling. They are durable when it returns,
 // and the greatest revision of an entry replaces the others, so a repetition is
 // harmless.
-func (db *DB) WriteHandlings(ctx context.Context, g Generation, rows []Handling) error {
-	return db.insert(ctx, "feedback_handling_"+g.String(), len(rows), []column{
+func (db *DB) WriteHandlings(ctx context.Context, g Generation, rows ...[]Handling) error {
+	return db.insert(ctx, "feedback_handling_"+g.String(), total(rows), []column{
 		each("event_id", "UUID", rows, func(r *Handling) uuid.UUID { return r.EventID }),
 		each("revision", "UInt64", rows, func(r *Handling) uint64 { return r.Revision }),
 		each("status", "LowCardinality(String)", rows, func(r *Handling) string { return r.Status }),

@@ -171,14 +171,16 @@ func (f *finished) Write(_ context.Context, rows *projections.Rows) error {
 			f.touchpoints[last].Append(&row)
 		}
 	}
-	for _, c := range rows.Customers {
-		f.customers[c.CustomerID] = c
-	}
-	for _, s := range rows.Subjects {
-		f.subjects[s.SubjectID] = s
-	}
-	for _, t := range rows.Transitions {
-		f.transitions[transitionKey{t.CustomerID, t.Seq}] = t
+	for _, some := range rows.Tables {
+		for _, c := range some.Customers {
+			f.customers[c.CustomerID] = c
+		}
+		for _, s := range some.Subjects {
+			f.subjects[s.SubjectID] = s
+		}
+		for _, t := range some.Transitions {
+			f.transitions[transitionKey{t.CustomerID, t.Seq}] = t
+		}
 	}
 	return nil
 }
