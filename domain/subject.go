@@ -211,6 +211,15 @@ func NoIdentity(value string) bool {
 // streamHash is the length of the hash that ends the name of a subject's stream.
 const streamHash = 32
 
+// lowerHex says of each byte whether it is a hexadecimal digit as streams have them: a
+// table, because digits and letters that come as they like cannot be foreseen.
+var lowerHex = func() (is [256]bool) {
+	for _, c := range []byte("0123456789abcdef") {
+		is[c] = true
+	}
+	return is
+}()
+
 // SubjectStream reports whether a stream's name is one that Keyer.Stream makes,
 // and for which kind. The kind shares no memory with the name.
 func SubjectStream(stream string) (SubjectKind, bool) {
@@ -219,7 +228,7 @@ func SubjectStream(stream string) (SubjectKind, bool) {
 		return "", false
 	}
 	for i := n + 1; i < len(stream); i++ {
-		if c := stream[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+		if !lowerHex[stream[i]] {
 			return "", false
 		}
 	}

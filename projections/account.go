@@ -270,26 +270,20 @@ func mergeStage(to, from *customer.Facts) {
 func (f *fold) flushAccounts(out *piece, version warehouse.Version) error {
 	slices.SortFunc(f.changedAccounts, func(a, b *account) int { return slices.Compare(a.id[:], b.id[:]) })
 	for _, a := range f.changedAccounts {
-		if err := f.flushAccount(a, version, out); err != nil {
-			return err
-		}
+		f.flushAccount(a, version, out)
 	}
 	clear(f.changedAccounts)
 	f.changedAccounts = f.changedAccounts[:0]
 	return f.err
 }
 
-func (f *fold) flushAccount(a *account, version warehouse.Version, out *piece) error {
+func (f *fold) flushAccount(a *account, version warehouse.Version, out *piece) {
 	a.changed = false
 	mine := f.shard.holds(a.id)
 	for _, m := range a.fresh {
 		m.fresh = false
-		if err := out.state.Set(membershipKey(a.id, m.stream), m.append(nil), nil); err != nil {
-			return err
-		}
-		if err := out.state.Set(groupedKey(m.stream, a.id), nil, nil); err != nil {
-			return err
-		}
+		out.state.set(membershipKey(a.id, m.stream), m.append(nil))
+		out.state.set(groupedKey(m.stream, a.id), nil)
 		if first, _ := m.since(domain.MaxTime); !a.nobody && mine {
 			out.rows.AccountMembers = append(out.rows.AccountMembers, warehouse.AccountMember{
 				AccountID: a.id, SubjectID: domain.SubjectID(m.stream), Since: int64(first.At), Version: version,
@@ -298,7 +292,8 @@ func (f *fold) flushAccount(a *account, version warehouse.Version, out *piece) e
 	}
 	a.fresh = nil
 	if !mine {
-		return out.state.Set(accountKey(a.id), a.append(nil), nil)
+		out.state.set(accountKey(a.id), a.append(nil))
+		return
 	}
 
 	row := warehouse.Account{AccountID: a.id, GroupID: a.groupID, Traits: traitsJSON(&a.calls), Version: version, Removed: true}
@@ -332,10 +327,8 @@ func (f *fold) flushAccount(a *account, version warehouse.Version, out *piece) e
 		out.rows.Accounts = append(out.rows.Accounts, row)
 	}
 	a.hasRow = !row.Removed
-	if err := moveDeadline(out.state, accountDeadlines, a.id, &a.deadline, deadline); err != nil {
-		return err
-	}
-	return out.state.Set(accountKey(a.id), a.append(nil), nil)
+	moveDeadline(&out.state, accountDeadlines, a.id, &a.deadline, deadline)
+	out.state.set(accountKey(a.id), a.append(nil))
 }
 
 // append encodes the account for the state, without its memberships.

@@ -155,25 +155,18 @@ func (f *fold) command(cmd *command) {
 func commandKey(id [16]byte) []byte  { return append([]byte{'o'}, id[:]...) }
 func transferKey(id [16]byte) []byte { return append([]byte{'y'}, id[:]...) }
 
-func (f *fold) flushCommands(out *piece) error {
+func (f *fold) flushCommands(out *piece) {
 	for id, c := range f.commands {
 		position := binary.BigEndian.AppendUint64(nil, uint64(c.position))
-		if err := out.state.Set(commandKey(id), position, nil); err != nil {
-			return err
-		}
-		var err error
+		out.state.set(commandKey(id), position)
 		switch c.Kind {
 		case loyalty.TransferOut:
 			if f.commands[c.Of] == nil {
-				err = out.state.Set(transferKey(id), position, nil)
+				out.state.set(transferKey(id), position)
 			}
 		case loyalty.TransferIn:
-			err = out.state.Delete(transferKey(c.Of), nil)
-		}
-		if err != nil {
-			return err
+			out.state.delete(transferKey(c.Of))
 		}
 	}
 	clear(f.commands)
-	return nil
 }

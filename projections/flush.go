@@ -13,7 +13,6 @@ import (
 	"sync"
 	"unsafe"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
 	"sojourn/condition"
@@ -67,7 +66,7 @@ type flush struct {
 	clock    domain.Millis
 	rows     Rows
 	speeches []speech
-	state    *pebble.Batch
+	records  []*records // of the state
 	// announced: other processes know of it; mending: its rows are written; aloud: see
 	// intent.
 	announced, mending, aloud bool
@@ -170,7 +169,7 @@ func (f *fold) whole(id uuid.UUID) (*cust, error) {
 type piece struct {
 	rows     TableRows
 	speeches []speech
-	state    *pebble.Batch
+	state    records
 	touched  []*subject // beside those the fold knows of
 	buf      []byte
 	err      error
@@ -179,14 +178,14 @@ type piece struct {
 }
 
 // flush takes out what has changed since the last flush, as of a clock, and
-// encodes the state as it then is into a batch. newBatch makes an empty one.
-func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush, error) {
+// encodes the state as it then is.
+func (f *fold) flush(clock domain.Millis) (*flush, error) {
 	version := warehouse.Version{Position: uint64(f.position), Clock: int64(clock)}
 	f.touchAccounts()
 	if err := f.loadShown(); err != nil {
 		return nil, err
 	}
-	pieces := inPieces(f.goroutines(), f.changed, newBatch, func(i, n int, p *piece) { p.rows = f.spare.take(i, n) },
+	pieces := inPieces(f.goroutines(), f.changed, func(i, n int, p *piece) { p.rows = f.spare.take(i, n) },
 		politely(f, func(p *piece, c *cust) error { return f.flushRecord(c, version, p) }))
 	for _, s := range f.touched {
 		switch {
@@ -200,38 +199,31 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 	for _, p := range pieces {
 		f.touched = append(f.touched, p.touched...)
 	}
-	all := append(slices.Clip(pieces), inPieces(f.goroutines(), f.touched, newBatch, func(int, int, *piece) {}, politely(f, flushSubject))...)
+	all := append(slices.Clip(pieces), inPieces(f.goroutines(), f.touched, func(int, int, *piece) {}, politely(f, flushSubject))...)
 
 	first := pieces[0]
 	if err := f.flushIdentity(first, version); err != nil {
 		return nil, err
 	}
-	if err := f.flushCommands(first); err != nil {
-		return nil, err
-	}
+	f.flushCommands(first)
 	if err := f.flushAccounts(first, version); err != nil {
 		return nil, err
 	}
 	first.rows.Feedback, f.feedback = f.feedback, nil
 	first.rows.Handlings, f.handlings = f.handlings, nil
 	first.rows.Deliveries, f.deliveries = f.deliveries, nil
-	out := &flush{to: f.position, clock: clock, state: first.state}
+	out := &flush{to: f.position, clock: clock}
 	for _, p := range pieces {
 		f.shard.only(&p.rows)
 		out.speeches = append(out.speeches, p.speeches...)
 		out.rows.Tables = append(out.rows.Tables, p.rows)
 	}
 	f.spare.keep(out.rows.Tables)
-	for i, p := range all {
+	for _, p := range all {
 		if p.err != nil {
 			return nil, p.err
 		}
-		if i == 0 {
-			continue
-		}
-		if err := errors.Join(out.state.Apply(p.state, nil), p.state.Close()); err != nil {
-			return nil, err
-		}
+		out.records = append(out.records, &p.state)
 	}
 	// What stands behind the end of a slice is not collected.
 	clear(f.changed)
@@ -246,7 +238,7 @@ func (f *fold) flush(clock domain.Millis, newBatch func() *pebble.Batch) (*flush
 // inPieces does something for all of a list, in as many pieces as there are
 // goroutines, and processors for them, where the list is long. The pieces are in the order of the list.
 // ready is called first in each, with its number and how much it has.
-func inPieces[T any](goroutines int, all []T, newBatch func() *pebble.Batch, ready func(i, n int, p *piece), do func(*piece, T) error) []*piece {
+func inPieces[T any](goroutines int, all []T, ready func(i, n int, p *piece), do func(*piece, T) error) []*piece {
 	n := 1
 	if len(all) > 1000 {
 		n = min(goroutines, runtime.GOMAXPROCS(0))
@@ -254,7 +246,7 @@ func inPieces[T any](goroutines int, all []T, newBatch func() *pebble.Batch, rea
 	pieces := make([]*piece, n)
 	var wait sync.WaitGroup
 	for i := range pieces {
-		p := &piece{state: newBatch()}
+		p := &piece{}
 		part := all[len(all)*i/n : len(all)*(i+1)/n]
 		pieces[i] = p
 		wait.Go(func() {
@@ -287,42 +279,35 @@ func (f *fold) flushRecord(c *cust, version warehouse.Version, p *piece) error {
 		return err
 	}
 	p.buf = c.append(p.buf[:0])
-	return p.state.Set(customerKey(c.id), p.buf, nil)
+	p.state.set(customerKey(c.id), p.buf)
+	return nil
 }
 
 // flushSubject takes out a subject's record.
 func flushSubject(p *piece, s *subject) error {
 	s.dirty = false
 	p.buf = s.append(p.buf[:0])
-	if err := p.state.Set(subjectKey(s.stream), p.buf, nil); err != nil {
-		return err
-	}
+	p.state.set(subjectKey(s.stream), p.buf)
 	if s.tiesDirty {
 		s.tiesDirty = false
 		p.buf = s.ties.append(p.buf[:0])
-		if err := p.state.Set(tiesKey(s.stream), p.buf, nil); err != nil {
-			return err
-		}
+		p.state.set(tiesKey(s.stream), p.buf)
 	}
 	if s.membersDirty {
 		s.membersDirty = false
 		p.buf = appendStrings(append(p.buf[:0], stateVersion), s.members)
-		if err := p.state.Set(membersKey(s.stream), p.buf, nil); err != nil {
-			return err
-		}
+		p.state.set(membersKey(s.stream), p.buf)
 	}
 	if s.segmentsDirty {
 		s.segmentsDirty = false
 		p.buf = s.segments.append(p.buf[:0])
-		if err := p.state.Set(segmentsKey(s.stream), p.buf, nil); err != nil {
-			return err
-		}
+		p.state.set(segmentsKey(s.stream), p.buf)
 	}
-	if s.stored {
-		return nil
+	if !s.stored {
+		s.stored = true
+		p.state.set(idKey(s.id), []byte(s.stream))
 	}
-	s.stored = true
-	return p.state.Set(idKey(s.id), []byte(s.stream), nil)
+	return nil
 }
 
 // flushIdentity takes out the conflicts that have come or gone, and the decisions.
@@ -336,12 +321,10 @@ func (f *fold) flushIdentity(out *piece, version warehouse.Version) error {
 	clear(f.conflicts)
 	for _, d := range f.newDecisions {
 		record, err := d.append(nil)
-		if err == nil {
-			err = out.state.Set(decisionKey(d.position), record, nil)
-		}
 		if err != nil {
 			return err
 		}
+		out.state.set(decisionKey(d.position), record)
 	}
 	f.newDecisions = f.newDecisions[:0]
 	return nil
@@ -421,25 +404,23 @@ func (f *fold) flushCustomer(c *cust, version warehouse.Version, p *piece) error
 			deadline = next
 		}
 	}
-	return moveDeadline(p.state, customerDeadlines, c.id, &c.deadline, deadline)
+	moveDeadline(&p.state, customerDeadlines, c.id, &c.deadline, deadline)
+	return nil
 }
 
 // moveDeadline moves what stands in an index of deadlines at one instant to another;
 // 0 is none.
-func moveDeadline(batch *pebble.Batch, index byte, id uuid.UUID, at *domain.Millis, to domain.Millis) error {
+func moveDeadline(state *records, index byte, id uuid.UUID, at *domain.Millis, to domain.Millis) {
 	if *at == to {
-		return nil
+		return
 	}
 	if *at != 0 {
-		if err := batch.Delete(deadlineKey(index, *at, id), nil); err != nil {
-			return err
-		}
+		state.delete(deadlineKey(index, *at, id))
 	}
 	*at = to
-	if to == 0 {
-		return nil
+	if to != 0 {
+		state.set(deadlineKey(index, to, id), nil)
 	}
-	return batch.Set(deadlineKey(index, to, id), nil, nil)
 }
 
 // customerRow is the customer as of the clock of a flush.

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
 	"sojourn/domain"
@@ -369,7 +368,7 @@ func (g *generation) flush(ctx context.Context, clock domain.Millis, reconciled 
 	if g.flushing != nil {
 		g.flushing(true)
 	}
-	fl, err := f.flush(clock, func() *pebble.Batch { return g.state.db.NewBatch() })
+	fl, err := f.flush(clock)
 	if err != nil {
 		return err
 	}
@@ -451,7 +450,7 @@ func (g *generation) write(ctx, patience context.Context, fl *flush, reconciled 
 		Position: fl.to, Clock: fl.clock, Policy: g.rules.Version, Segments: g.rules.SegmentsVersion, Fold: foldVersion,
 		Reconciled: reconciled,
 	}
-	if err := g.state.commit(fl.state, at); err != nil {
+	if err := g.state.commit(fl.records, at); err != nil {
 		return err
 	}
 	g.corrections = corrections

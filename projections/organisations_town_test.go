@@ -254,6 +254,7 @@ func (w *town) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.large = larges[w.rng.IntN(len(larges))]
 	w.rules = policies[len(policies)-1].Rules
 	v := &Views{
 		cfg:    Config{Store: w.gate, DB: w.db, Keyer: testKeyer, Dir: w.dir, Now: w.clock.now, Logger: discard},

@@ -100,6 +100,7 @@ func TestViewsAreAFunctionOfTheSet(t *testing.T) {
 		for {
 			g := newGenerationAfterCrashes(t, dir, store, sink, rules, &c)
 			g.batchEvents = rapid.IntRange(1, 12).Draw(t, "batch")
+			g.state.large = rapid.SampledFrom(larges).Draw(t, "large")
 			c.set(end)
 			err := g.runToEnd(context.Background(), nil)
 			if err == nil && g.fold.silent {

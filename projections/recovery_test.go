@@ -416,17 +416,18 @@ func TestStartOnTheStateOfAnEarlierRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := st.db.NewBatch()
+	var b records
 	if err := st.scan([]byte{'s'}, []byte{'t'}, func(k, v []byte) error {
 		v = append([]byte{}, v...)
 		v[0] = 2
-		return b.Set(append([]byte{}, k...), v, nil)
+		b.set(k, v)
+		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
 	at := st.checkpoint()
 	at.Fold = 3
-	if err := st.commit(b, at); err != nil {
+	if err := st.commit([]*records{&b}, at); err != nil {
 		t.Fatal(err)
 	}
 	if err := st.begin(intent{To: r.Position, Clock: at.Clock + 1}); err != nil {

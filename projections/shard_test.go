@@ -130,6 +130,7 @@ func TestShardsAreOneView(t *testing.T) {
 			if err != nil {
 				t.Fatalf("open the state: %v", err)
 			}
+			s.large = rapid.SampledFrom(larges).Draw(t, "large")
 			shard := Shard{i + 1, n}
 			workers[i] = &generation{
 				number: 1, shard: shard, rules: rules, store: log, keyer: testKeyer, sink: part{sink, t, shard}, state: s,

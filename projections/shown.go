@@ -195,14 +195,15 @@ func (f *fold) flushLines(c *cust, version warehouse.Version, p *piece, sp *spee
 		f.speak(c, clock, sp)
 	}
 	c.due, c.base, c.steps, c.lines = 0, nil, nil, nil
-	return c.pack(p)
+	c.pack(p)
+	return nil
 }
 
 // maxPacked is how many bytes of what is shown are kept in the customer's record.
 const maxPacked = 512
 
 // pack encodes what is shown, into the customer's record where it is short.
-func (c *cust) pack(p *piece) error {
+func (c *cust) pack(p *piece) {
 	c.packed = c.packed[:0]
 	if !c.shown.empty() {
 		c.packed = c.shown.append(c.packed)
@@ -210,15 +211,14 @@ func (c *cust) pack(p *piece) error {
 	c.shown = nil // the record takes less room
 	if len(c.packed) > maxPacked {
 		c.apart = true
-		err := p.state.Set(shownKey(c.id), c.packed, nil)
+		p.state.set(shownKey(c.id), c.packed)
 		c.packed = nil
-		return err
+		return
 	}
-	if !c.apart {
-		return nil
+	if c.apart {
+		c.apart = false
+		p.state.delete(shownKey(c.id))
 	}
-	c.apart = false
-	return p.state.Delete(shownKey(c.id), nil)
 }
 
 // speak puts what is to be said of a customer's lines into a speech, where that is

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -55,10 +56,13 @@ var (
 // state is the local cache of a generation: what is kept of each subject and
 // customer, and the checkpoint. It can always be rebuilt from the log.
 type state struct {
-	dir  string
-	db   *pebble.DB
-	sync *pebble.WriteOptions // of what must outlast a crash
-	buf  []byte               // of load, which only the fold calls
+	dir     string
+	fs      vfs.FS
+	options *pebble.Options
+	db      *pebble.DB
+	sync    *pebble.WriteOptions // of what must outlast a crash
+	large   int                  // bytes of a flush from which on it is written as tables
+	buf     []byte               // of load, which only the fold calls
 
 	// mu is held while a flush becomes visible, so that a reader that holds it
 	// sees one checkpoint.
@@ -97,11 +101,17 @@ func openStateWith(o *pebble.Options, dir string, cacheBytes int64, logger *slog
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	o.Cache, o.MemTableSize, o.Logger, o.FormatMajorVersion = cache, 32<<20, pebbleLogger{logger}, pebble.FormatNewest
+	o.EnsureDefaults() // tables are written with them, too
 	db, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the state of the views in %s: %w", dir, err)
 	}
-	s := &state{dir: dir, db: db, sync: &pebble.WriteOptions{Sync: !o.DisableWAL}}
+	s := &state{dir: dir, fs: o.FS, options: o, large: ingestBytes, db: db, sync: &pebble.WriteOptions{Sync: !o.DisableWAL}}
+	if !o.ReadOnly {
+		if err := s.removeTables(); err != nil {
+			return nil, errors.Join(fmt.Errorf("open the state of the views in %s: %w", dir, err), db.Close())
+		}
+	}
 	if err := s.get(checkpointKey, &s.at); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -157,14 +167,36 @@ func (s *state) intent() (in intent, ok bool, err error) {
 	return in, in.To > at.Position || in.Clock > at.Clock, nil
 }
 
-// commit makes a batch and its checkpoint visible, all at once, and durable.
-func (s *state) commit(batch *pebble.Batch, at checkpoint) error {
+// commit makes changes and their checkpoint visible, all at once, and durable. The intent
+// is over, whether it still stands there or not.
+func (s *state) commit(all []*records, at checkpoint) error {
+	err := s.change(all, at)
+	if err != nil {
+		return fmt.Errorf("write the state of the views: %w", err)
+	}
+	return nil
+}
+
+func (s *state) change(all []*records, at checkpoint) error {
 	b, err := json.Marshal(at)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(batch.Set(checkpointKey, b, nil), batch.Delete(intentKey, nil)); err != nil {
-		return err
+	last := new(records)
+	last.set(checkpointKey, b)
+	all = append(slices.Clip(all), last)
+	size := 0
+	for _, c := range all {
+		size += c.bytes
+	}
+	if size >= s.large && s.sync.Sync {
+		return s.ingest(all, at)
+	}
+	batch := s.db.NewBatchWithSize(size + size/4 + 64)
+	for _, c := range all {
+		if err := c.apply(batch); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	err = s.db.Apply(batch, pebble.NoSync)
@@ -172,13 +204,10 @@ func (s *state) commit(batch *pebble.Batch, at checkpoint) error {
 		s.at = at
 	}
 	s.mu.Unlock()
-	if err == nil {
-		err = s.db.LogData(nil, s.sync)
-	}
 	if err != nil {
-		return fmt.Errorf("write the state of the views: %w", err)
+		return err
 	}
-	return nil
+	return s.db.LogData(nil, s.sync)
 }
 
 // pass moves the checkpoint over events that changed nothing. It stays where it
