@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"sojourn/eventstore"
@@ -126,8 +127,8 @@ func (s *Store) AppendMany(ctx context.Context, parts []eventstore.Append) ([]ev
 // candidate marks the hash of an id that a frozen segment or a run may hold.
 const candidate = 1 << 63
 
-// prepare hashes a call's streams and ids and asks the filters for the ids, which
-// callers do side by side and the committer would do alone.
+// prepare hashes a call's streams and ids, asks the filters for the ids and waits for
+// memory, which callers do side by side and the committer would do alone.
 func (s *Store) prepare(c *call) {
 	n := 0
 	for i := range c.parts {
@@ -143,6 +144,7 @@ func (s *Store) prepare(c *call) {
 	}
 	c.seen = s.index.Load()
 	c.seen.mark(c.hashes)
+	runtime.KeepAlive(s.committer.revisions.warm(c.names))
 }
 
 // mark marks the candidates among some hashes.

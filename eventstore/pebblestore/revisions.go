@@ -112,6 +112,19 @@ func (r *revisions) touch(hash uint64) uint64 {
 	return uint64(g.slots[g.home(uint32(hash>>8))].next)
 }
 
+// warm brings the slots of some streams into the processors' caches, unless somebody
+// else is at work here.
+func (r *revisions) warm(names []nameHash) (touched uint64) {
+	if !r.mu.TryLock() {
+		return 0
+	}
+	defer r.mu.Unlock()
+	for i := range names {
+		touched ^= r.touch(names[i].hash)
+	}
+	return touched
+}
+
 // set remembers the revision of a stream's next event, which is not 0, unless it knows
 // of a later one. The caller holds mu.
 func (r *revisions) set(h nameHash, next uint64) {
