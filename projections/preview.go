@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
 	"sojourn/domain/policy"
@@ -300,11 +299,11 @@ func (v *Views) copyActive(t *PreviewTask) error {
 	v.mu.RLock()
 	g := v.active
 	v.mu.RUnlock()
-	at := g.state.checkpoint()
-	t.Position, t.Clock, t.Applied = at.Position, at.Clock, historyOf(v.applied()[:g.rules.Version])
-	if err := g.state.db.Checkpoint(t.state(), pebble.WithFlushedWAL()); err != nil {
-		return fmt.Errorf("copy the state of the views: %w", err)
+	at, err := g.state.copyTo(t.state())
+	if err != nil {
+		return err
 	}
+	t.Position, t.Clock, t.Applied = at.Position, at.Clock, historyOf(v.applied()[:g.rules.Version])
 	return nil
 }
 

@@ -49,7 +49,7 @@ func (r *records) add(key, value []byte, length uint32) {
 	last := len(r.blocks) - 1
 	if last < 0 || cap(r.blocks[last])-len(r.blocks[last]) < n {
 		// The first ones double: most flushes are small.
-		r.blocks = append(r.blocks, make([]byte, 0, max(n, min(recordBlock, 4096<<len(r.blocks)))))
+		r.blocks = append(r.blocks, make([]byte, 0, max(n, recordBlock>>max(0, 8-len(r.blocks)))))
 		last++
 	}
 	var head [16]byte
@@ -204,19 +204,29 @@ func (s *state) ingest(all []*records, at checkpoint) error {
 			return nil
 		})
 	}
-	if err := errors.Join(order.Wait(), writing.Wait()); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	err := s.db.Ingest(context.Background(), paths)
+	err := errors.Join(order.Wait(), writing.Wait())
 	if err == nil {
-		s.at = at
+		s.awaitMerges()
+		s.mu.Lock()
+		if err = s.db.Ingest(context.Background(), paths); err == nil {
+			s.at = at
+		}
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
-	if err != nil {
-		return err
+	return errors.Join(err, s.removeTables())
+}
+
+// spareLevels is how many more tables may lie one upon the other in the state's level 0,
+// behind what a flush left there, before Pebble keeps writers waiting.
+const spareLevels = 4
+
+// awaitMerges waits until Pebble has merged what earlier flushes left. It does not
+// itself keep those waiting who bring tables, and would let the next one who writes wait
+// for all of them, while nobody can read.
+func (s *state) awaitMerges() {
+	for int(s.db.Metrics().Levels[0].Sublevels) > s.options.L0StopWritesThreshold-spareLevels {
+		<-s.merged
 	}
-	return s.removeTables()
 }
 
 // writeTable writes records, which are in the order of their keys, as a table. It is

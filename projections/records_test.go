@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,10 +9,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"pgregory.net/rapid"
+
+	"sojourn/eventstore"
 )
 
 // larges are the sizes from which on tests have a flush written as tables: all of them,
@@ -147,5 +151,140 @@ func TestRecordsOnAFailingDisk(t *testing.T) {
 		if err := s.close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// hooked calls its hooks before a file is made or linked.
+type hooked struct {
+	vfs.FS
+	create, link func(path string)
+}
+
+func (h *hooked) Create(path string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	h.create(path)
+	return h.FS.Create(path, c)
+}
+
+func (h *hooked) Link(from, to string) error {
+	h.link(to)
+	return h.FS.Link(from, to)
+}
+
+func mustCommit(t *testing.T, s *state, to eventstore.Position, all ...*records) {
+	t.Helper()
+	if err := errors.Join(s.begin(intent{To: to}), s.commit(all, checkpoint{Position: to})); err != nil {
+		t.Error(err)
+	}
+}
+
+// oneOfAll is a record with each of some keys and a flush's position.
+func oneOfAll(kind byte, keys int, at eventstore.Position) *records {
+	r := new(records)
+	for i := range keys {
+		r.set(fmt.Appendf(nil, "%c%04d", kind, i), fmt.Append(nil, at))
+	}
+	return r
+}
+
+// TestFlushesWaitForMerges: while Pebble merges no tables, flushes that come as tables
+// wait, before the level they lie in is so deep that Pebble keeps all writers waiting;
+// who reads does not wait.
+func TestFlushesWaitForMerges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		merge := make(chan struct{})
+		s, err := openState(&hooked{vfs.NewMem(), func(path string) {
+			if strings.HasSuffix(path, ".sst") {
+				<-merge
+			}
+		}, func(string) {}}, "state", 1<<20, discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.large = 1
+		depth := func() int { return int(s.db.Metrics().Levels[0].Sublevels) }
+		const flushes = 30
+		var done atomic.Int64
+		go func() {
+			for n := range eventstore.Position(flushes) {
+				mustCommit(t, s, n+1, oneOfAll('k', 10, n+1))
+				done.Add(1)
+			}
+		}()
+		synctest.Wait()
+		t.Logf("%d flushes, %d levels", done.Load(), depth())
+		if n := done.Load(); n == flushes || n < 2 || depth() >= s.options.L0StopWritesThreshold {
+			t.Errorf("%d flushes are through, and %d tables lie one upon the other", n, depth())
+		}
+		if got := s.checkpoint().Position; int64(got) != done.Load() {
+			t.Errorf("the state is at %d after %d flushes", got, done.Load())
+		}
+		close(merge)
+		synctest.Wait()
+		if n := done.Load(); n != flushes || depth() >= s.options.L0StopWritesThreshold {
+			t.Errorf("%d flushes are through, and %d tables lie one upon the other", n, depth())
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCopyMissesNoFlush has flushes come, as tables and as a batch, in the middle of a
+// copy of the state, if it lets them: the copy has all flushes up to its checkpoint.
+func TestCopyMissesNoFlush(t *testing.T) {
+	t.Parallel()
+	var s *state
+	copying := false
+	s, err := openState(&hooked{vfs.NewMem(), func(string) {}, func(path string) {
+		if !copying || !strings.HasPrefix(path, "copy") || !s.mu.TryLock() {
+			return
+		}
+		s.mu.Unlock()
+		copying = false
+		s.large = 1
+		mustCommit(t, s, 3, oneOfAll('k', 10, 3))
+		s.large = ingestBytes
+		mustCommit(t, s, 4, oneOfAll('l', 1, 4))
+	}}, "state", 1<<20, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.large = 1
+	mustCommit(t, s, 1, oneOfAll('k', 10, 1))
+	mustCommit(t, s, 2, oneOfAll('k', 10, 2))
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	copying = true
+	at, err := s.copyTo("copy")
+	copying = false
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := openState(s.fs, "copy", 1<<20, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.at.Position < at.Position {
+		t.Errorf("the copy is at %d, said to be at %d", c.at.Position, at.Position)
+	}
+	got, err := c.load([]byte("k0007"))
+	if want := fmt.Append(nil, min(c.at.Position, 3)); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the copy at %d holds %q, %v, want %q", c.at.Position, got, err, want)
+	}
+	if err := errors.Join(c.close(), s.close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBlocksOfRecords: however many records there are, most share their memory.
+func TestBlocksOfRecords(t *testing.T) {
+	t.Parallel()
+	var r records
+	for i := range 200_000 {
+		r.set(fmt.Appendf(nil, "k%d", i), make([]byte, 500))
+	}
+	if len(r.blocks) > 8+r.bytes/(recordBlock-1000)+1 {
+		t.Errorf("%d blocks of %d bytes", len(r.blocks), r.bytes)
 	}
 }

@@ -62,6 +62,7 @@ type state struct {
 	db      *pebble.DB
 	sync    *pebble.WriteOptions // of what must outlast a crash
 	large   int                  // bytes of a flush from which on it is written as tables
+	merged  chan struct{}        // holds one when Pebble has merged tables
 	buf     []byte               // of load, which only the fold calls
 
 	// mu is held while a flush becomes visible, so that a reader that holds it
@@ -101,12 +102,19 @@ func openStateWith(o *pebble.Options, dir string, cacheBytes int64, logger *slog
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	o.Cache, o.MemTableSize, o.Logger, o.FormatMajorVersion = cache, 32<<20, pebbleLogger{logger}, pebble.FormatNewest
+	merged := make(chan struct{}, 1)
+	o.AddEventListener(pebble.EventListener{CompactionEnd: func(pebble.CompactionInfo) {
+		select {
+		case merged <- struct{}{}:
+		default:
+		}
+	}})
 	o.EnsureDefaults() // tables are written with them, too
 	db, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the state of the views in %s: %w", dir, err)
 	}
-	s := &state{dir: dir, fs: o.FS, options: o, large: ingestBytes, db: db, sync: &pebble.WriteOptions{Sync: !o.DisableWAL}}
+	s := &state{dir: dir, fs: o.FS, options: o, large: ingestBytes, merged: merged, db: db, sync: &pebble.WriteOptions{Sync: !o.DisableWAL}}
 	if !o.ReadOnly {
 		if err := s.removeTables(); err != nil {
 			return nil, errors.Join(fmt.Errorf("open the state of the views in %s: %w", dir, err), db.Close())
@@ -222,6 +230,19 @@ func (s *state) checkpoint() checkpoint {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.at
+}
+
+// copyTo copies the state, as of the checkpoint that it returns or a later one, into a
+// directory that does not exist. Files that never change are shared. No flush becomes
+// visible meanwhile: of two, Pebble's copy could miss the first, which came as tables,
+// and have the second.
+func (s *state) copyTo(dir string) (checkpoint, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if err := s.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return checkpoint{}, fmt.Errorf("copy the state of the views: %w", err)
+	}
+	return s.at, nil
 }
 
 // The letters of the two indexes of deadlines, one behind the other.
