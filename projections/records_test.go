@@ -284,7 +284,7 @@ func TestBlocksOfRecords(t *testing.T) {
 	for i := range 200_000 {
 		r.set(fmt.Appendf(nil, "k%d", i), make([]byte, 500))
 	}
-	if len(r.blocks) > 8+r.bytes/(recordBlock-1000)+1 {
+	if len(r.blocks) > 4+r.bytes/(recordBlock-1000) {
 		t.Errorf("%d blocks of %d bytes", len(r.blocks), r.bytes)
 	}
 }
