@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -371,6 +372,33 @@ func TestMergeable(t *testing.T) {
 		t.Logf("at most %d runs, an entry written anew %.1f times", most, float64(written)/float64(total))
 		if most > 12 || written > 6*total {
 			t.Errorf("at most %d runs, an entry written anew %.1f times", most, float64(written)/float64(total))
+		}
+	}
+}
+
+// TestSegmentKeepsNames checks that a segment finds its streams by names of every
+// length, whatever becomes of the memory in which they came.
+func TestSegmentKeepsNames(t *testing.T) {
+	t.Parallel()
+	g, seed := newSegment(1, 1, 1), newNameSeed()
+	name := func(n, i int) string {
+		return strings.Repeat("n", n) + fmt.Sprintf("%04d", i)
+	}
+	var lengths []int
+	for n := range nameRoom + 8 {
+		lengths = append(lengths, n)
+	}
+	lengths = append(lengths, 1000)
+	for i := range 3 * pageLen {
+		request := []byte(name(lengths[i%len(lengths)], i))
+		g.addStream(unsafe.String(&request[0], len(request)), seed.of(string(request)), uint64(i))
+		clear(request)
+	}
+	for i := range 3 * pageLen {
+		want := name(lengths[i%len(lengths)], i)
+		local, ok := g.stream(want, seed.of(want))
+		if !ok || int(local) != i || g.streams.at(i).name != want {
+			t.Fatalf("stream %d of a name of %d bytes is %q, found at %d: %v", i, len(want), g.streams.at(i).name, local, ok)
 		}
 	}
 }

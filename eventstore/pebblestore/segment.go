@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/google/uuid"
 
@@ -34,14 +35,20 @@ type segment struct {
 	names   nameTable // of places in streams
 }
 
-// segmentStream is what a segment holds of one stream.
+// segmentStream is what a segment holds of one stream. It does not move.
 type segmentStream struct {
-	name  string // not part of a request, which it would keep alive
+	name  string // in room where it fits, and never part of a request, which it would keep alive
 	id    nameHash
 	first uint64 // revision of its first event in the segment
 	count uint32 // events in the segment
 	last  uint32 // 1 + index of its last event
+	room  [nameRoom]byte
 }
+
+// nameRoom takes the name of a subject's stream, but for those of kinds with more than
+// seven letters. Where it stands beside the stream, one place in memory is waited for
+// instead of two.
+const nameRoom = 40
 
 const repeatBit = 1 << 31
 
@@ -152,7 +159,13 @@ func (st *segmentStream) next() uint64 { return st.first + uint64(st.count) }
 func (g *segment) addStream(name string, id nameHash, next uint64) uint32 {
 	local := g.streams.n
 	g.names.add(id.hash, local)
-	g.streams.add(segmentStream{name: strings.Clone(name), id: id, first: next})
+	st := g.streams.add(segmentStream{id: id, first: next})
+	if n := len(name); n > 0 && n <= nameRoom {
+		copy(st.room[:], name)
+		st.name = unsafe.String(&st.room[0], n)
+	} else {
+		st.name = strings.Clone(name)
+	}
 	return uint32(local)
 }
 
