@@ -137,7 +137,7 @@ func (s *Store) prepare(c *call) {
 	c.names, c.hashes = slices.Grow(c.names, len(c.parts)), slices.Grow(c.hashes, n)
 	for i := range c.parts {
 		p := &c.parts[i]
-		c.names = append(c.names, s.committer.names.of(p.Stream))
+		c.names = append(c.names, s.seed.nameHash(p.Stream))
 		for k := range p.Events {
 			c.hashes = append(c.hashes, s.seed.idHash(p.Events[k].ID))
 		}
@@ -156,7 +156,7 @@ func (state *indexState) mark(hashes []uint64) {
 			}
 		}
 	}
-	for _, r := range state.runs {
+	for _, r := range state.runs[idRuns] {
 		for i, h := range hashes {
 			if r.filter.mayContain(h &^ candidate) {
 				hashes[i] |= candidate

@@ -15,7 +15,6 @@ import (
 // but for the counters.
 type committer struct {
 	s         *Store
-	names     nameSeed
 	revisions *revisions
 	lastTime  int64 // recorded_at of the last event, Unix ms
 
@@ -48,7 +47,6 @@ func (c *committer) init(s *Store) {
 	c.acks = make(chan commit, 2)
 	c.finished = make(chan struct{})
 	c.disk.s = s
-	c.names = newNameSeed()
 	c.revisions = newRevisions(s.opts.MaxRevisions)
 }
 

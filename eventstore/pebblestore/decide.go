@@ -107,16 +107,18 @@ func (c *committer) findStreams(state *indexState) error {
 		}
 		c.touched ^= c.revisions.touch(hash)
 		for _, g := range state.frozen {
-			c.touched ^= g.names.touch(hash)
+			if g.mayHaveGrown(c.refs[i].name) {
+				c.touched ^= g.names.touch(hash)
+			}
 		}
 	}
 	for i := range c.refs {
 		r := &c.refs[i]
-		if _, ok := g.stream(r.part.Stream, r.name); ok {
+		if _, ok := g.stream(r.name); ok {
 			continue
 		}
 		var err error
-		if r.next, err = c.nextRevision(state, r.part.Stream, r.name); err != nil {
+		if r.next, err = c.nextRevision(state, r.name); err != nil {
 			return err
 		}
 	}
@@ -125,23 +127,29 @@ func (c *committer) findStreams(state *indexState) error {
 
 // nextRevision returns the revision of the next event of a stream that the active
 // segment does not hold. The caller holds the lock of revisions.
-func (c *committer) nextRevision(state *indexState, stream string, name nameHash) (uint64, error) {
+func (c *committer) nextRevision(state *indexState, name nameHash) (uint64, error) {
+	// Revisions knows the first event of a stream in each segment, or nothing of the stream.
+	next, known := c.revisions.get(name)
 	for _, g := range slices.Backward(state.frozen) {
-		if local, ok := g.stream(stream, name); ok {
-			return g.streams.at(int(local)).next(), nil
+		if known && !g.mayHaveGrown(name) {
+			continue
+		}
+		if local, ok := g.stream(name); ok {
+			return max(next, g.streams.at(int(local)).next()), nil
 		}
 	}
-	if next, ok := c.revisions.get(name); ok {
+	if known {
 		return next, nil
 	}
-	return c.disk.nextRevision(state, stream)
+	t := streamPlaces{s: c.s, name: name, runs: state.runs[streamRuns]}
+	return t.nextRevision()
 }
 
 // addStream adds a stream to a segment with the revision of the event that is to follow.
 // The caller holds the lock of revisions.
-func (c *committer) addStream(g *segment, stream string, name nameHash, next uint64) uint32 {
+func (c *committer) addStream(g *segment, name nameHash, next uint64) uint32 {
 	c.revisions.set(name, next+1)
-	return g.addStream(stream, name, next)
+	return g.addStream(name, next)
 }
 
 // lookUp gathers what the frozen segments and the runs know of the events.
@@ -177,7 +185,7 @@ func (c *committer) lookUp(state *indexState) error {
 			if !f.here {
 				continue
 			}
-			if err := c.disk.known(state, f, p.Events[k].ID, p.Stream); err != nil {
+			if err := c.disk.known(state, f, p.Events[k].ID, c.refs[i].name); err != nil {
 				return err
 			}
 		}
@@ -189,7 +197,7 @@ func (c *committer) lookUp(state *indexState) error {
 // what is pending, or refuses all of them.
 func (c *committer) decidePart(g *segment, r *partRef, facts []fact) {
 	p, res, next := r.part, r.result, r.next
-	local, held := g.stream(p.Stream, r.name)
+	local, held := g.stream(r.name)
 	if held {
 		next = g.streams.at(int(local)).next()
 	}
@@ -205,7 +213,7 @@ func (c *committer) decidePart(g *segment, r *partRef, facts []fact) {
 		return
 	}
 	if unknown > 0 && !held {
-		local, held = c.addStream(g, p.Stream, r.name, next), true
+		local, held = c.addStream(g, r.name, next), true
 	}
 	for i := range facts {
 		f := &facts[i]
@@ -221,12 +229,12 @@ func (c *committer) decidePart(g *segment, r *partRef, facts []fact) {
 		}
 		hash := f.hash
 		if f.elsewhere {
-			hash = c.s.seed.repeatHash(e.ID, p.Stream)
+			hash = c.s.seed.repeatHash(e.ID, r.name)
 			c.repeats.Add(1)
 		}
 		res.Revision, res.Position = next, g.end()
 		res.Appended++
-		c.pending = append(c.pending, pendingEvent{event: e, stream: g.streams.at(int(local)).name, revision: next, repeat: f.elsewhere})
+		c.pending = append(c.pending, pendingEvent{event: e, stream: p.Stream, revision: next, repeat: f.elsewhere})
 		g.add(hash, e.ID, local, f.elsewhere)
 		next++
 	}
@@ -249,7 +257,7 @@ func (c *committer) recent(g *segment, r *partRef, local uint32, held bool, id u
 		f.elsewhere = !f.here
 	}
 	if f.elsewhere && held {
-		at, f.here = g.findRepeat(c.s.seed.repeatHash(id, r.part.Stream), id, local)
+		at, f.here = g.findRepeat(c.s.seed.repeatHash(id, r.name), id, local)
 	}
 	if f.here {
 		f.revision, f.position = g.revision(at), g.position(at)

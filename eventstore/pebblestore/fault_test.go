@@ -196,7 +196,7 @@ func TestFaultWhileOpening(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if err := mem.RemoveAll([]string{"store/streams", "store/ids"}[rng.IntN(2)]); err != nil {
+			if err := mem.RemoveAll("store/index"); err != nil {
 				t.Fatal(err)
 			}
 			var count atomic.Int64
@@ -254,7 +254,7 @@ func TestDamagedIndexes(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Runs may just have been merged into one.
-			for steps := 120; len(indexFiles(t, mem)) < 2; steps = 10 {
+			for steps := 120; len(indexFiles(t, mem)) < 5; steps = 10 { // two runs and the manifest
 				if err := l.work(t.Context(), s, rng, steps); err != nil {
 					t.Fatal(err)
 				}
@@ -289,10 +289,9 @@ func TestDamagedIndexes(t *testing.T) {
 	}
 }
 
-// TestDamagedStreamIndex damages the tables of the stream index. That is found
-// when the store is opened, or when they are read: then the store stops, and
-// opened anew it has made the index anew.
-func TestDamagedStreamIndex(t *testing.T) {
+// TestDamageUnderneath damages the runs of an open store: what is read there fails and
+// says why, and opened anew the store has made them anew.
+func TestDamageUnderneath(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(8, 8))
 	mem := vfs.NewMem()
@@ -307,40 +306,53 @@ func TestDamagedStreamIndex(t *testing.T) {
 	if err := s.FlushIndexes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	names, err := mem.List("store/streams")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range names {
-		if strings.HasSuffix(n, ".sst") {
-			rewrite(t, mem, filepath.Join("store/streams", n), func(b []byte) []byte {
-				clear(b[:len(b)/4])
-				return b
-			})
+	for _, path := range indexFiles(t, mem) {
+		if strings.HasSuffix(path, manifestName) {
+			continue
 		}
-	}
-	s, err = Open("store", smallOptions(mem))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 12 {
-		for _, err := range s.ReadStream(t.Context(), fmt.Sprint("stream-", i), 0, eventstore.Forwards) {
-			if err != nil && !errors.Is(err, eventstore.ErrStreamNotFound) {
-				t.Log(err)
+		f, err := mem.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stat, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := int64(3); at < stat.Size(); at += runChunkLen / 8 { // in every chunk
+			if _, err := f.WriteAt([]byte("d"), at); err != nil {
+				t.Fatal(err)
 			}
 		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answered := l.snapshot()
+	for _, a := range answered {
+		var read, back error
+		for _, read = range s.ReadStream(t.Context(), a.stream, 0, eventstore.Forwards) { //nolint:revive // the last error
+		}
+		for _, back = range s.ReadStream(t.Context(), a.stream, eventstore.End, eventstore.Backwards) { //nolint:revive // the last error
+		}
+		if !errors.Is(read, errBadRun) || !errors.Is(back, errBadRun) {
+			t.Fatalf("%s: %v and %v", a.stream, read, back)
+		}
+	}
+	var ids []uuid.UUID
+	for _, a := range answered {
+		ids = append(ids, a.events[0].ID)
+	}
+	if err := s.Lookup(t.Context(), ids, make([]eventstore.Position, len(ids))); !errors.Is(err, errBadRun) {
+		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
-		t.Log(err)
+		t.Fatal(err)
 	}
 	if s, err = Open("store", smallOptions(mem)); err != nil {
 		t.Fatal(err)
 	}
-	l.check(t.Context(), t, s, l.snapshot())
-	repeatAll(t, s, l.snapshot())
+	l.check(t.Context(), t, s, answered)
+	repeatAll(t, s, answered)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -375,16 +387,16 @@ func TestDamagedLog(t *testing.T) {
 	}
 }
 
-// indexFiles are the runs of ids.
+// indexFiles are the manifest and the files of the runs.
 func indexFiles(t *testing.T, fs vfs.FS) []string {
 	t.Helper()
-	names, err := fs.List("store/ids")
+	names, err := fs.List("store/index")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []string
 	for _, n := range names {
-		out = append(out, filepath.Join("store/ids", n))
+		out = append(out, filepath.Join("store/index", n))
 	}
 	return out
 }

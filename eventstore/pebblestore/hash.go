@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"math/bits"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/google/uuid"
+	"github.com/zeebo/xxh3"
 )
 
 // Event ids are indexed by a seeded hash of 44 bits: the seed is drawn when the
@@ -33,9 +33,24 @@ func (s *hashSeed) idHash(id uuid.UUID) uint64 {
 // repeatHash is the hash under which the repeat of an id in another stream is
 // indexed. The first event of an id stands under idHash alone, so that an id
 // which is repeated in many streams never makes a long chain.
-func (s *hashSeed) repeatHash(id uuid.UUID, stream string) uint64 {
-	return toHashBits(mum(s.idHash(id)^s[1], xxhash.Sum64String(stream)^s[2]))
+func (s *hashSeed) repeatHash(id uuid.UUID, stream nameHash) uint64 {
+	return toHashBits(mum(s.idHash(id)^s[1], stream.hash^s[2]))
 }
+
+// nameHash stands for the name of a stream in the indexes: 80 bits that depend on the
+// seed. In a store of a hundred million streams there are two that are taken for one with
+// a probability of one in 10^8; the events that are read are compared with the name.
+type nameHash struct {
+	hash uint64
+	tag  uint16
+}
+
+func (s *hashSeed) nameHash(stream string) nameHash {
+	h := xxh3.HashString128Seed(stream, s[0]^s[1])
+	return nameHash{hash: h.Lo, tag: uint16(h.Hi)}
+}
+
+func (s *hashSeed) fingerprint() uint64 { return mum(s[0]^s[2], s[1]|1) }
 
 func toHashBits(h uint64) uint64 {
 	h >>= slotIndexBits

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -275,7 +274,7 @@ func TestReopen(t *testing.T) {
 				t.Fatalf("recorded at %v: %v", e.RecordedAt, err)
 			}
 		}
-		if n := s.Stats().IndexRuns; n > 12 {
+		if n := s.Stats().IndexRuns; n > 12+28 { // of ids and of streams
 			t.Errorf("%d runs: they are not merged", n)
 		}
 		closeStore(t, s)
@@ -292,7 +291,7 @@ func TestSegmentSorted(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 6))
 		g := newSegment(1, 100, 1+rng.IntN(200))
-		local := g.addStream("s", nameHash{}, 0)
+		local := g.addStream(nameHash{}, 0)
 		for !g.full() {
 			// Few home slots, many at the table's end: collisions that wrap round.
 			hash := toHashBits(rng.Uint64())
@@ -304,13 +303,8 @@ func TestSegmentSorted(t *testing.T) {
 			}
 			g.add(hash, uuid.UUID{byte(g.n)}, local, false)
 		}
-		sorted := g.sorted()
-		if len(sorted) != g.n || !slices.IsSortedFunc(sorted, func(a, b entry) int {
-			if less(a, b) {
-				return -1
-			}
-			return 1
-		}) {
+		table := g.table.Load()
+		if sorted := sortedSlots(table.slots, table.shift, g.n); len(sorted) != g.n || !slices.IsSorted(sorted) {
 			t.Fatalf("seed %d: not in order: %v", seed, sorted)
 		}
 	}
@@ -342,63 +336,115 @@ func TestBloomFilter(t *testing.T) {
 	}
 }
 
-// TestMergeable plays the life of a store of 30 million events: the runs stay few, and
+// TestMergeable plays the life of a store of 60 million events: the runs stay few, and
 // an entry is seldom written anew.
 func TestMergeable(t *testing.T) {
 	t.Parallel()
-	for _, segment := range []func(*rand.Rand) int{
-		func(*rand.Rand) int { return 1 << 20 },
-		func(*rand.Rand) int { return 200_000 },
-		func(r *rand.Rand) int { return 1 + r.IntN(1<<20) },
-		func(r *rand.Rand) int { return 1 << r.IntN(21) }, // now and then one is written out early
-	} {
-		rng := rand.New(rand.NewPCG(7, 8))
-		var runs []*run
-		total, written, most := 0, 0, 0
-		for total < 30_000_000 {
-			n := segment(rng)
-			total += n
-			runs = append(runs, &run{runInfo: runInfo{count: n}})
-			for k := mergeable(runs); k > 0; k = mergeable(runs) {
-				merged := 0
-				for _, r := range runs[len(runs)-k:] {
-					merged += r.count
-				}
-				written += merged
-				runs = append(runs[:len(runs)-k], &run{runInfo: runInfo{count: merged}})
+	for _, limit := range []struct {
+		kind   runKind
+		runs   int
+		writes float64
+	}{{idRuns, 12, 6}, {streamRuns, 40, 2.5}} {
+		for _, segment := range []func(*rand.Rand) int{
+			func(*rand.Rand) int { return 1 << 20 },
+			func(*rand.Rand) int { return 200_000 },
+			func(r *rand.Rand) int { return 1 + r.IntN(1<<20) },
+			func(r *rand.Rand) int { return 1 << r.IntN(21) }, // now and then one is written out early
+		} {
+			rng := rand.New(rand.NewPCG(7, 8))
+			var runs []*runFile
+			add := func(first, last eventstore.Position) {
+				runs = append(runs, &runFile{runInfo: runInfo{kind: limit.kind, first: first, last: last}})
 			}
-			most = max(most, len(runs))
-		}
-		t.Logf("at most %d runs, an entry written anew %.1f times", most, float64(written)/float64(total))
-		if most > 12 || written > 6*total {
-			t.Errorf("at most %d runs, an entry written anew %.1f times", most, float64(written)/float64(total))
+			head, written, most := eventstore.Position(0), 0, 0
+			for head < 60_000_000 {
+				n := eventstore.Position(segment(rng))
+				add(head+1, head+n)
+				head += n
+				for k := mergeable(runs); k > 0; k = mergeable(runs) {
+					first := runs[len(runs)-k].first
+					runs = runs[:len(runs)-k]
+					add(first, head)
+					written += int(head - first + 1)
+				}
+				most = max(most, len(runs))
+			}
+			anew := float64(written) / float64(head)
+			t.Logf("%v: at most %d runs, an entry written anew %.1f times", limit.kind, most, anew)
+			if most > limit.runs || anew > limit.writes {
+				t.Errorf("%v: at most %d runs, an entry written anew %.1f times", limit.kind, most, anew)
+			}
 		}
 	}
 }
 
-// TestSegmentKeepsNames checks that a segment finds its streams by names of every
-// length, whatever becomes of the memory in which they came.
-func TestSegmentKeepsNames(t *testing.T) {
+// TestSegmentStreams checks that a segment finds its streams, and has them in the order
+// of a run, where many share the upper half of a hash, the hash, or the tag.
+func TestSegmentStreams(t *testing.T) {
 	t.Parallel()
-	g, seed := newSegment(1, 1, 1), newNameSeed()
-	name := func(n, i int) string {
-		return strings.Repeat("n", n) + fmt.Sprintf("%04d", i)
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		g := newSegment(1, 1, 1)
+		var names []nameHash
+		places := map[nameHash]uint32{}
+		for range 3 * pageLen {
+			name := nameHash{hash: rng.Uint64(), tag: uint16(rng.IntN(3))}
+			if n := len(names); n > 0 && rng.IntN(2) == 0 {
+				name.hash = names[rng.IntN(n)].hash
+				if rng.IntN(2) == 0 {
+					name.hash ^= uint64(rng.IntN(4))
+				}
+			}
+			if rng.IntN(4) == 0 {
+				name.hash |= 0xfff << 52 // they wrap round the end of the table
+			}
+			local, known := g.stream(name)
+			want, ok := places[name]
+			if known != ok || local != want {
+				t.Fatalf("seed %d: %v stands at %d (%v), not %d (%v)", seed, name, local, known, want, ok)
+			}
+			if !known {
+				places[name] = g.addStream(name, 1)
+				names = append(names, name)
+			}
+		}
+		order := g.byHash()
+		slices.SortFunc(names, func(a, b nameHash) int { return a.key(0).compare(b.key(0)) })
+		if len(order) != len(names) {
+			t.Fatalf("seed %d: %d streams instead of %d", seed, len(order), len(names))
+		}
+		for i, local := range order {
+			if g.streams.at(int(local)).id() != names[i] {
+				t.Fatalf("seed %d: the %d-th is %v, not %v", seed, i, g.streams.at(int(local)).id(), names[i])
+			}
+		}
 	}
-	var lengths []int
-	for n := range nameRoom + 8 {
-		lengths = append(lengths, n)
+}
+
+// TestReadAcrossClose closes the store under somebody who reads its runs: that ends.
+func TestReadAcrossClose(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, "store", smallOptions(vfs.NewMem()))
+	e := newEvent()
+	if _, err := s.Append(t.Context(), "s", nil, e); err != nil {
+		t.Fatal(err)
 	}
-	lengths = append(lengths, 1000)
-	for i := range 3 * pageLen {
-		request := []byte(name(lengths[i%len(lengths)], i))
-		g.addStream(unsafe.String(&request[0], len(request)), seed.of(string(request)), uint64(i))
-		clear(request)
+	if err := s.FlushIndexes(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	for i := range 3 * pageLen {
-		want := name(lengths[i%len(lengths)], i)
-		local, ok := g.stream(want, seed.of(want))
-		if !ok || int(local) != i || g.streams.at(i).name != want {
-			t.Fatalf("stream %d of a name of %d bytes is %q, found at %d: %v", i, len(want), g.streams.at(i).name, local, ok)
+	places, look := newStreamPlaces(s, "s"), diskLookup{s: s}
+	state := s.index.Load()
+	closeStore(t, s)
+	visit := func(uint64, eventstore.Position) (bool, error) { return true, nil }
+	known := fact{hash: s.seed.idHash(e.ID)}
+	for name, err := range map[string]error{
+		"forwards":  places.forwards(0, visit),
+		"backwards": places.backwards(eventstore.End, visit),
+		"known":     look.known(state, &known, e.ID, s.seed.nameHash("s")),
+		"revisions": s.readRevisions(),
+	} {
+		if !errors.Is(err, eventstore.ErrClosed) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

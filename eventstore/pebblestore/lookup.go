@@ -1,34 +1,24 @@
 package pebblestore
 
 import (
-	"errors"
-
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
 
 	"sojourn/eventstore"
 )
 
-// diskLookup finds what the frozen segments, the runs and the stream index
-// hold. It opens iterators when it first needs them; release closes them.
+// diskLookup finds what the frozen segments and the runs hold. It opens an iterator of
+// the log when it first needs it; release closes it.
 type diskLookup struct {
-	s       *Store
-	log     *logReader
-	streams *logReader
-	since   *indexState // what stood in memory when streams was opened
-	e       eventstore.Recorded
-	found   []eventstore.Position
-	key     []byte
+	s     *Store
+	log   *logReader
+	e     eventstore.Recorded
+	found []eventstore.Position
 }
 
 func (d *diskLookup) release() {
 	if d.log != nil {
 		d.log.close()
 		d.log = nil
-	}
-	if d.streams != nil {
-		d.streams.close()
-		d.streams, d.since = nil, nil
 	}
 	d.e = eventstore.Recorded{}
 }
@@ -45,30 +35,30 @@ func (d *diskLookup) at(p eventstore.Position) error {
 }
 
 // known completes a fact by what frozen segments and runs hold of an id.
-func (d *diskLookup) known(state *indexState, f *fact, id uuid.UUID, stream string) error {
+func (d *diskLookup) known(state *indexState, f *fact, id uuid.UUID, stream nameHash) error {
 	for {
-		err := d.knownIn(state, f, id, stream)
-		if !errors.Is(err, errRunRetired) {
+		again, err := d.s.retired(d.knownIn(state, f, id, stream))
+		if !again {
 			return err
 		}
-		state = d.s.index.Load() // the runs were merged meanwhile
+		state = d.s.index.Load()
 	}
 }
 
-func (d *diskLookup) knownIn(state *indexState, f *fact, id uuid.UUID, stream string) error {
+func (d *diskLookup) knownIn(state *indexState, f *fact, id uuid.UUID, stream nameHash) error {
 	f.here, f.elsewhere = false, false
-	p, err := d.first(state, f, id)
-	if err != nil || p == 0 {
+	first, err := d.first(state, f.hash, id)
+	if err != nil || first.position == 0 {
 		return err
 	}
-	if d.e.Stream == stream {
-		f.here, f.position, f.revision = true, p, d.e.Revision
+	if first.stream == stream {
+		f.here, f.position, f.revision = true, first.position, first.revision
 		return nil
 	}
 	f.elsewhere = true
-	hash, name := d.s.seed.repeatHash(id, stream), d.s.committer.names.of(stream)
+	hash := d.s.seed.repeatHash(id, stream)
 	for _, g := range state.frozen {
-		local, ok := g.stream(stream, name)
+		local, ok := g.stream(stream)
 		if !ok {
 			continue
 		}
@@ -78,7 +68,7 @@ func (d *diskLookup) knownIn(state *indexState, f *fact, id uuid.UUID, stream st
 		}
 	}
 	return d.candidates(state, hash, func(p eventstore.Position) bool {
-		if d.e.ID != id || !d.e.Repeat || d.e.Stream != stream {
+		if d.e.ID != id || !d.e.Repeat || d.s.seed.nameHash(d.e.Stream) != stream {
 			return false
 		}
 		f.here, f.position, f.revision = true, p, d.e.Revision
@@ -86,21 +76,25 @@ func (d *diskLookup) knownIn(state *indexState, f *fact, id uuid.UUID, stream st
 	})
 }
 
-// first returns the position of an id's first event in the frozen segments and
-// runs, or 0, and its stream and revision in d.e.
-func (d *diskLookup) first(state *indexState, f *fact, id uuid.UUID) (eventstore.Position, error) {
+// place is where an event stands; position is 0 where there is none.
+type place struct {
+	position eventstore.Position
+	revision uint64
+	stream   nameHash
+}
+
+// first returns where the frozen segments and runs hold an id's first event.
+func (d *diskLookup) first(state *indexState, hash uint64, id uuid.UUID) (first place, err error) {
 	for _, g := range state.frozen {
-		if at, ok := g.findFirst(f.hash, id); ok {
-			d.e.Stream, d.e.Revision = g.streams.at(int(g.local[at])).name, g.revision(at)
-			return g.position(at), nil
+		if at, ok := g.findFirst(hash, id); ok {
+			return place{g.position(at), g.revision(at), g.streams.at(int(g.local[at])).id()}, nil
 		}
 	}
-	var first eventstore.Position
-	err := d.candidates(state, f.hash, func(p eventstore.Position) bool {
+	err = d.candidates(state, hash, func(p eventstore.Position) bool {
 		if d.e.ID != id || d.e.Repeat {
 			return false
 		}
-		first = p
+		first = place{p, d.e.Revision, d.s.seed.nameHash(d.e.Stream)}
 		return true
 	})
 	return first, err
@@ -109,7 +103,7 @@ func (d *diskLookup) first(state *indexState, f *fact, id uuid.UUID) (eventstore
 // candidates reads the events that stand in the runs under a hash, until one is
 // the one that was meant.
 func (d *diskLookup) candidates(state *indexState, hash uint64, meant func(eventstore.Position) bool) error {
-	for _, r := range state.runs {
+	for _, r := range state.runs[idRuns] {
 		var err error
 		if d.found, err = r.find(d.found[:0], hash); err != nil {
 			return err
@@ -124,38 +118,4 @@ func (d *diskLookup) candidates(state *indexState, hash uint64, meant func(event
 		}
 	}
 	return nil
-}
-
-// nextRevision returns the revision of the next event of a stream that no
-// segment of a state holds: 0 where there is no stream.
-func (d *diskLookup) nextRevision(state *indexState, stream string) (uint64, error) {
-	if d.streams != nil && d.since != state {
-		// A segment may have gone to the disk since, and be in neither.
-		d.streams.close()
-		d.streams = nil
-	}
-	if d.streams == nil {
-		d.since = state
-		var err error
-		d.streams, err = d.s.newReader(d.s.streams, &pebble.IterOptions{
-			LowerBound: streamLower, UpperBound: streamUpper, UseL6Filters: true,
-		})
-		if err != nil {
-			return 0, err
-		}
-	}
-	d.key = appendStreamPrefix(d.key[:0], stream)
-	var first uint64
-	ok, err := d.streams.move(func(it *pebble.Iterator) bool {
-		if !it.SeekPrefixGE(d.key) {
-			return false
-		}
-		first, _ = streamKeyRevision(it.Key())
-		return true
-	})
-	if err != nil || !ok {
-		return 0, err
-	}
-	n, err := placesCount(d.streams.buf)
-	return first + uint64(n), err
 }

@@ -6,22 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 
-	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"sojourn/eventstore"
 )
 
 // manifest says how far the indexes on disk reach and which runs belong to
-// them. It stands in the same table as the last blocks of the stream index, so
-// that both change at one instant.
+// them. It is a file that is replaced as a whole.
 type manifest struct {
 	seed    hashSeed
-	indexed eventstore.Position // everything up to here is in runs and stream index
-	runs    []runInfo           // oldest first, without gaps
+	indexed eventstore.Position // everything up to here is in runs
+	runs    [runKinds][]runInfo // oldest first, without gaps
 }
 
-const manifestVersion = 1
+const (
+	manifestName    = "manifest"
+	manifestVersion = 2
+)
 
 var errBadManifest = errors.New("index manifest damaged")
 
@@ -31,11 +35,11 @@ func (m *manifest) encode() []byte {
 		b = binary.LittleEndian.AppendUint64(b, x)
 	}
 	b = binary.AppendUvarint(b, uint64(m.indexed))
-	b = binary.AppendUvarint(b, uint64(len(m.runs)))
-	for _, r := range m.runs {
-		b = binary.AppendUvarint(b, uint64(r.first))
-		b = binary.AppendUvarint(b, uint64(r.last))
-		b = binary.AppendUvarint(b, uint64(r.count))
+	for _, runs := range m.runs {
+		b = binary.AppendUvarint(b, uint64(len(runs)))
+		for _, r := range runs {
+			b = binary.AppendUvarint(b, uint64(r.last))
+		}
 	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
@@ -66,47 +70,82 @@ func (m *manifest) decode(b []byte) error {
 		return x
 	}
 	m.indexed = eventstore.Position(next())
-	n := next()
-	end := eventstore.Position(0)
-	for range n {
-		r := runInfo{first: eventstore.Position(next()), last: eventstore.Position(next()), count: int(next())}
-		if r.first != end+1 || r.last < r.first || uint64(r.count) != uint64(r.last-r.first+1) {
-			return fmt.Errorf("%w: its runs do not follow one another", errBadManifest)
+	for kind := range runKinds {
+		end := eventstore.Position(0)
+		for range next() {
+			r := runInfo{kind: kind, first: end + 1, last: eventstore.Position(next())}
+			if r.last < r.first {
+				return fmt.Errorf("%w: its runs do not follow one another", errBadManifest)
+			}
+			end = r.last
+			m.runs[kind] = append(m.runs[kind], r)
 		}
-		end = r.last
-		m.runs = append(m.runs, r)
-	}
-	if end != m.indexed {
-		return fmt.Errorf("%w: its runs end at %d instead of %d", errBadManifest, end, m.indexed)
+		if end != m.indexed {
+			return fmt.Errorf("%w: its runs end at %d instead of %d", errBadManifest, end, m.indexed)
+		}
 	}
 	return nil
 }
 
 // loadManifest reads the manifest. Where there is none, or a damaged one, it
-// returns an empty one with a new seed and says that the indexes are to be made
-// anew.
-func (s *Store) loadManifest() (m manifest, anew bool, err error) {
-	value, closer, err := s.streams.Get(manifestKey)
+// returns an empty one with a new seed: the indexes are made anew.
+func (s *Store) loadManifest() (m manifest, err error) {
+	b, err := readFile(s.fs, s.fs.PathJoin(s.indexDir, manifestName))
 	switch {
 	case err == nil:
-		err = m.decode(value)
-		if closeErr := closer.Close(); closeErr != nil {
-			return m, false, closeErr
-		}
-		if err == nil {
-			return m, false, nil
+		if err = m.decode(b); err == nil {
+			return m, nil
 		}
 		s.log.Warn("indexes are made anew from the log", "error", err)
-	case !errors.Is(err, pebble.ErrNotFound):
-		return m, false, fmt.Errorf("read index manifest: %w", err)
+	case !oserror.IsNotExist(err):
+		return m, fmt.Errorf("read index manifest: %w", err)
 	}
 	m = manifest{}
 	var random [24]byte
 	if _, err := rand.Read(random[:]); err != nil {
-		return m, false, fmt.Errorf("draw a seed: %w", err)
+		return m, fmt.Errorf("draw a seed: %w", err)
 	}
 	for i := range m.seed {
 		m.seed[i] = binary.LittleEndian.Uint64(random[i*8:])
 	}
-	return m, true, nil
+	return m, nil
+}
+
+func readFile(fs vfs.FS, path string) (b []byte, err error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(f)
+}
+
+// writeManifest makes the manifest, durably, one of some runs.
+func (s *Store) writeManifest(runs [runKinds][]*runFile) error {
+	m := manifest{seed: s.seed}
+	for kind := range runs {
+		for _, r := range runs[kind] {
+			m.runs[kind] = append(m.runs[kind], r.runInfo)
+			m.indexed = r.last
+		}
+	}
+	path := s.fs.PathJoin(s.indexDir, manifestName)
+	f, err := s.fs.Create(path+tmpSuffix, vfs.WriteCategoryUnspecified)
+	if err == nil {
+		_, err = f.Write(m.encode())
+		if err == nil {
+			err = f.Sync()
+		}
+		err = errors.Join(err, f.Close())
+	}
+	if err == nil {
+		err = s.fs.Rename(path+tmpSuffix, path)
+	}
+	if err == nil {
+		err = syncDir(s.fs, s.indexDir)
+	}
+	if err != nil {
+		return fmt.Errorf("write index manifest: %w", err)
+	}
+	return nil
 }

@@ -1,31 +1,11 @@
 package pebblestore
 
-import (
-	"hash/maphash"
-	"math/bits"
-)
-
-// nameHash is what a stream's name is looked up by: its hash, and a tag by which
-// revisions, which does not keep names, tells it from others.
-type nameHash struct {
-	hash uint64
-	tag  uint32
-}
-
-// nameSeed is drawn anew at each start.
-type nameSeed struct{ hash, tag maphash.Seed }
-
-func newNameSeed() nameSeed { return nameSeed{hash: maphash.MakeSeed(), tag: maphash.MakeSeed()} }
-
-// of may be called by anybody.
-func (s nameSeed) of(name string) nameHash {
-	return nameHash{hash: maphash.String(s.hash, name), tag: uint32(maphash.String(s.tag, name))}
-}
+import "math/bits"
 
 // nameTable finds the places of streams in a list by the hashes of their names: an
 // open-addressing table rather than a map, because hundreds of names are looked up in a
 // row and the loads of the slots, which do not depend on one another, overlap. Names may
-// share a hash; whoever asks compares them.
+// share what a slot has of a hash; whoever asks compares them.
 type nameTable struct {
 	// A slot is the upper half of a hash and 1 + a place; 0 is empty. Where the search
 	// begins is made of its top bits, so that the table grows without the hashes, by a

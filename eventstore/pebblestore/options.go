@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -53,7 +51,7 @@ type Options struct {
 	// refused (default 100 ms; negative means not at all).
 	QueueWait time.Duration
 	// CacheBytes is the size of the log's cache, of which its memtables take a
-	// share (default 64 MiB). The stream index has half as much to itself.
+	// share (default 64 MiB).
 	CacheBytes int64
 	// MemTableBytes is the size of one memtable; at most four are kept (default
 	// 16 MiB).
@@ -127,30 +125,6 @@ func PebbleOptions(o Options) *pebble.Options {
 			po.TargetFileSizes[i] = 64 << 20
 		}
 	}
-	return po
-}
-
-// indexOptions are those of the database behind the stream index. It is fed by
-// tables that are taken in whole; nothing goes through its log.
-func indexOptions(o Options, cache *pebble.Cache) *pebble.Options {
-	po := &pebble.Options{
-		FS:                         o.FS,
-		Comparer:                   comparer,
-		Cache:                      cache,
-		FormatMajorVersion:         pebble.FormatValueSeparation,
-		MemTableSize:               256 << 10,
-		MaxOpenFiles:               256,
-		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
-	}
-	po.TargetFileSizes[0] = 8 << 20
-	for i := range po.Levels {
-		l := &po.Levels[i]
-		l.BlockSize = 16 << 10
-		l.FilterPolicy = bloom.FilterPolicy(10)
-		l.FilterType = pebble.TableFilter
-	}
-	// Tables that are taken in are soon written anew.
-	po.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	return po
 }
 

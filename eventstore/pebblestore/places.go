@@ -1,79 +1,48 @@
 package pebblestore
 
 import (
-	"encoding/binary"
 	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"sojourn/eventstore"
 )
 
-// The stream index on disk: for each stream blocks of up to placesPerBlock
-// positions, the first as it is, the others as differences.
+// placesPerBlock is how many of a stream's events one block of a run holds at most.
 const placesPerBlock = 1024
 
-// appendPlaces encodes a block of ascending positions.
-func appendPlaces(dst []byte, positions []eventstore.Position) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(positions)))
-	last := eventstore.Position(0)
-	for _, p := range positions {
-		dst = binary.AppendUvarint(dst, uint64(p-last))
-		last = p
-	}
-	return dst
-}
-
-// placesCount is the number of positions in a block.
-func placesCount(b []byte) (int, error) {
-	n, w := binary.Uvarint(b)
-	if w <= 0 || n == 0 || n > placesPerBlock {
-		return 0, fmt.Errorf("%w: a block of the stream index cannot be read", ErrCorrupt)
-	}
-	return int(n), nil
-}
-
-func decodePlaces(dst []eventstore.Position, b []byte) ([]eventstore.Position, error) {
-	n, err := placesCount(b)
-	if err != nil {
-		return nil, err
-	}
-	_, w := binary.Uvarint(b)
-	b = b[w:]
-	last := uint64(0)
-	for range n {
-		d, w := binary.Uvarint(b)
-		if w <= 0 {
-			return nil, fmt.Errorf("%w: a block of the stream index cannot be read", ErrCorrupt)
-		}
-		last += d
-		dst = append(dst, eventstore.Position(last))
-		b = b[w:]
-	}
-	return dst, nil
-}
-
-// streamPlaces finds where the events of one stream stand: first those on disk,
+// streamPlaces finds where the events of one stream stand: first those in runs,
 // then those in the segments.
 type streamPlaces struct {
-	s      *Store
-	stream string
-	views  []view // oldest first
-	disk   *logReader
-	block  []eventstore.Position
+	s     *Store
+	name  nameHash
+	runs  []*runFile // of streams, oldest first
+	views []view     // oldest first
+
+	buf    []byte
+	heads  []blockHead
+	bodies [][]byte
+	places []eventstore.Position
 }
 
 // visitor is told a revision and its position; it says whether to go on.
 type visitor func(revision uint64, p eventstore.Position) (bool, error)
 
-func newStreamPlaces(s *Store, stream string, views []view) *streamPlaces {
-	return &streamPlaces{s: s, stream: stream, views: views}
-}
-
-func (t *streamPlaces) close() {
-	if t.disk != nil {
-		t.disk.close()
+// newStreamPlaces takes what the segments hold of a stream at an instant, and the runs of
+// that instant.
+func newStreamPlaces(s *Store, stream string) *streamPlaces {
+	t := &streamPlaces{s: s, name: s.seed.nameHash(stream)}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	state := s.index.Load()
+	t.runs = state.runs[streamRuns]
+	for _, g := range state.frozen {
+		if v, ok := g.view(t.name); ok {
+			t.views = append(t.views, v)
+		}
 	}
+	if v, ok := state.active.view(t.name); ok {
+		t.views = append(t.views, v)
+	}
+	return t
 }
 
 // inMemory is the revision from which on the segments hold the stream.
@@ -84,58 +53,97 @@ func (t *streamPlaces) inMemory() uint64 {
 	return t.views[0].first
 }
 
-// load moves to a block of the stream on disk.
-func (t *streamPlaces) load(step func(*pebble.Iterator) bool) (first uint64, ok bool, err error) {
-	if t.disk == nil {
-		t.disk, err = t.s.newReader(t.s.streams, &pebble.IterOptions{
-			LowerBound: appendStreamKey(nil, t.stream, noRevision),
-			UpperBound: append(appendStreamKey(nil, t.stream, 0), 0),
-		})
-		if err != nil {
-			return 0, false, err
+// onDisk does something with the runs, again if they were merged meanwhile.
+func (t *streamPlaces) onDisk(do func() error) error {
+	for {
+		again, err := t.s.retired(do())
+		if !again {
+			return err
 		}
+		t.runs = t.s.index.Load().runs[streamRuns]
 	}
-	ok, err = t.disk.move(func(it *pebble.Iterator) bool {
-		ok := step(it)
-		if ok {
-			first, _ = streamKeyRevision(it.Key())
-		}
-		return ok
-	})
-	if err != nil || !ok {
-		return 0, false, err
-	}
-	t.block, err = decodePlaces(t.block[:0], t.disk.buf)
-	return first, err == nil, err
 }
 
-// seek moves to the block that holds a revision, if one does, or else to the
-// last one before it.
-func (t *streamPlaces) seek(revision uint64) (uint64, bool, error) {
-	key := appendStreamKey(nil, t.stream, revision)
-	return t.load(func(it *pebble.Iterator) bool { return it.SeekGE(key) })
+// chunk reads the stream's blocks in a chunk of a run.
+func (t *streamPlaces) chunk(f *runFile, i int) error {
+	t.heads, t.bodies = t.heads[:0], t.bodies[:0]
+	if t.buf == nil {
+		t.buf = make([]byte, 2*runChunkLen)
+	}
+	b, _, err := f.read(i, t.buf[:min(len(t.buf), int(f.chunks[i].size))])
+	if err != nil {
+		return err
+	}
+	for len(b) > 0 {
+		h, n := readBlockHead(b)
+		if n == 0 {
+			return f.unreadable()
+		}
+		if h.key.is(t.name) {
+			t.heads, t.bodies = append(t.heads, h), append(t.bodies, b[n:])
+		}
+		b = b[n+h.places:]
+	}
+	return nil
+}
+
+// block decodes the i-th of the blocks that were read.
+func (t *streamPlaces) block(f *runFile, i int) error {
+	var ok bool
+	if t.places, ok = appendPlaces(t.places[:0], t.heads[i], t.bodies[i]); !ok {
+		return f.unreadable()
+	}
+	return nil
+}
+
+// holds says whether a run may hold the stream.
+func (t *streamPlaces) holds(f *runFile) bool {
+	return f.filter.mayContain(t.name.hash >> slotIndexBits)
 }
 
 func (t *streamPlaces) forwards(from uint64, visit visitor) error {
-	if memory := t.inMemory(); from < memory {
-		first, ok, err := t.seek(from)
-		for ; ok && err == nil; first, ok, err = t.load((*pebble.Iterator).Prev) {
-			for i, p := range t.block {
-				revision := first + uint64(i)
-				if revision < from {
-					continue
-				}
-				if revision >= memory {
-					break
-				}
-				if goOn, err := visit(revision, p); err != nil || !goOn {
+	next, goOn := from, true
+	err := t.onDisk(func() error {
+		last := t.name.key(noRevision)
+		for _, f := range t.runs {
+			if next >= t.inMemory() {
+				break
+			}
+			if !t.holds(f) {
+				continue
+			}
+			for i := f.search(t.name.key(next)); i < len(f.chunks) && f.chunks[i].first.compare(last) <= 0; i++ {
+				if err := t.chunk(f, i); err != nil {
 					return err
+				}
+				for k, h := range t.heads {
+					if h.end() <= next {
+						continue
+					}
+					if err := t.block(f, k); err != nil {
+						return err
+					}
+					for i, p := range t.places {
+						revision := h.key.n + uint64(i)
+						if revision < next {
+							continue
+						}
+						if revision >= t.inMemory() {
+							return nil
+						}
+						var err error
+						if goOn, err = visit(revision, p); err != nil || !goOn {
+							return err
+						}
+						next = revision + 1
+					}
 				}
 			}
 		}
-		if err != nil {
-			return err
-		}
+		return nil
+	})
+	if err != nil || !goOn {
+		return err
 	}
 	for _, v := range t.views {
 		revision := max(from, v.first)
@@ -164,28 +172,51 @@ func (t *streamPlaces) backwards(from uint64, visit visitor) error {
 	if memory == 0 {
 		return nil
 	}
-	from = min(from, memory-1)
-	first, ok, err := t.seek(from)
-	for ; ok && err == nil; first, ok, err = t.load((*pebble.Iterator).Next) {
-		for i := len(t.block) - 1; i >= 0; i-- {
-			revision := first + uint64(i)
-			if revision > from {
+	end := min(from, memory-1) + 1 // what stands before it is still to be visited
+	return t.onDisk(func() error {
+		for ri := len(t.runs) - 1; ri >= 0 && end > 0; ri-- {
+			f, first := t.runs[ri], t.name.key(0)
+			if !t.holds(f) {
 				continue
 			}
-			if goOn, err := visit(revision, t.block[i]); err != nil || !goOn {
-				return err
+			for i := f.search(t.name.key(end - 1)); i >= 0; i-- {
+				if err := t.chunk(f, i); err != nil {
+					return err
+				}
+				for k := len(t.heads) - 1; k >= 0; k-- {
+					h := &t.heads[k]
+					if h.key.n >= end {
+						continue
+					}
+					if err := t.block(f, k); err != nil {
+						return err
+					}
+					for i := len(t.places) - 1; i >= 0; i-- {
+						revision := h.key.n + uint64(i)
+						if revision >= end {
+							continue
+						}
+						if goOn, err := visit(revision, t.places[i]); err != nil || !goOn {
+							return err
+						}
+						end = revision
+					}
+				}
+				if f.chunks[i].first.compare(first) < 0 {
+					break
+				}
 			}
 		}
-	}
-	return err
+		return nil
+	})
 }
 
 // exists says whether the stream has an event up to a position.
 func (t *streamPlaces) exists(head eventstore.Position) (bool, error) {
 	if t.inMemory() > 0 {
-		_, ok, err := t.seek(noRevision)
-		if err != nil || ok {
-			return ok, err
+		next, err := t.nextRevision()
+		if err != nil || next > 0 {
+			return next > 0, err
 		}
 	}
 	for _, v := range t.views {
@@ -196,4 +227,29 @@ func (t *streamPlaces) exists(head eventstore.Position) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// nextRevision returns the revision that follows the last one in runs, 0 where they do not
+// hold the stream.
+func (t *streamPlaces) nextRevision() (next uint64, err error) {
+	err = t.onDisk(func() error {
+		for i := len(t.runs) - 1; i >= 0; i-- {
+			f := t.runs[i]
+			if !t.holds(f) {
+				continue
+			}
+			if err := t.chunk(f, f.search(t.name.key(noRevision))); err != nil {
+				return err
+			}
+			if n := len(t.heads); n > 0 {
+				next = t.heads[n-1].end()
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read stream index: %w", err)
+	}
+	return next, nil
 }

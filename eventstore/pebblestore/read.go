@@ -2,7 +2,6 @@ package pebblestore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -79,11 +78,7 @@ func (s *Store) readStream(ctx context.Context, stream string, from uint64, dir 
 		return eventstore.ErrClosed
 	}
 	head := s.head()
-	// The memory is looked at before the disk: what moves from one to the other
-	// in between is then seen on both, and never on none.
-	views := s.views(stream)
-	places := newStreamPlaces(s, stream, views)
-	defer places.close()
+	places := newStreamPlaces(s, stream)
 	log, err := s.newLogReader()
 	if err != nil {
 		return err
@@ -124,24 +119,6 @@ func (s *Store) readStream(ctx context.Context, stream string, from uint64, dir 
 	return err
 }
 
-// views returns what the segments hold of a stream, oldest first.
-func (s *Store) views(stream string) []view {
-	id := s.committer.names.of(stream)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	state := s.index.Load()
-	var out []view
-	for _, g := range state.frozen {
-		if v, ok := g.view(stream, id); ok {
-			out = append(out, v)
-		}
-	}
-	if v, ok := state.active.view(stream, id); ok {
-		out = append(out, v)
-	}
-	return out
-}
-
 // Lookup sets dst[i] to the lowest position at which the event ids[i] is
 // durable, or to 0. An id the log does not hold costs no disk access in more
 // than 99 of 100 cases.
@@ -159,18 +136,22 @@ func (s *Store) Lookup(ctx context.Context, ids []uuid.UUID, dst []eventstore.Po
 	defer d.release()
 	head := s.head()
 	for i, id := range ids {
-		f := fact{hash: s.seed.idHash(id)}
-		state := s.index.Load()
-		p, err := d.first(state, &f, id)
-		for errors.Is(err, errRunRetired) {
+		hash := s.seed.idHash(id)
+		var (
+			state *indexState
+			first place
+		)
+		for again := true; again; {
+			var err error
 			state = s.index.Load()
-			p, err = d.first(state, &f, id)
+			first, err = d.first(state, hash, id)
+			if again, err = s.retired(err); err != nil {
+				return fmt.Errorf("look up event id: %w", err)
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("look up event id: %w", err)
-		}
+		p := first.position
 		if p == 0 {
-			if at, ok := state.active.findFirst(f.hash, id); ok {
+			if at, ok := state.active.findFirst(hash, id); ok {
 				p = state.active.position(at)
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/errors/oserror"
-	"github.com/cockroachdb/pebble/v2"
 
 	"sojourn/eventstore"
 )
@@ -18,7 +17,7 @@ import (
 // after Open is durable: it writes what it replays to tables before it returns.
 func (s *Store) recover() error {
 	begun := time.Now()
-	m, anew, err := s.loadManifest()
+	m, err := s.loadManifest()
 	if err != nil {
 		return err
 	}
@@ -41,11 +40,6 @@ func (s *Store) recover() error {
 		return fmt.Errorf("%w: it ends at position %d, the indexes at %d", ErrCorrupt, head, m.indexed)
 	}
 	s.durable.Store(uint64(head))
-	if anew && head > 0 {
-		if err := s.streams.DeleteRange(streamLower, streamUpper, pebble.Sync); err != nil {
-			return fmt.Errorf("remove the old stream index: %w", err)
-		}
-	}
 	s.index.Store(&indexState{active: newSegment(1, m.indexed+1, s.opts.SegmentEvents)})
 	if err := s.openRuns(m); err != nil {
 		return err
@@ -64,31 +58,32 @@ func (s *Store) recover() error {
 // openRuns opens the runs of the manifest; those that are damaged are written
 // anew from the log.
 func (s *Store) openRuns(m manifest) error {
-	var runs []*run
-	publish := func() {
+	var runs [runKinds][]*runFile
+	add := func(r *runFile) {
+		runs[r.kind] = append(runs[r.kind], r)
 		s.index.Store(&indexState{active: s.index.Load().active, runs: runs})
 	}
 	changed := false
-	for _, info := range m.runs {
-		r, err := openRun(s.fs, s.runDir, info, s.seed)
-		if err == nil {
-			runs = append(runs, r)
-			publish()
-			continue
-		}
-		if !errors.Is(err, errBadRun) && !oserror.IsNotExist(err) {
-			return err
-		}
-		s.log.Warn("index run is made anew from the log", "error", err)
-		changed = true
-		for first := info.first; first <= info.last; first += eventstore.Position(s.opts.SegmentEvents) {
-			last := min(first+eventstore.Position(s.opts.SegmentEvents)-1, info.last)
-			r, err := s.rebuildRun(first, last)
-			if err != nil {
+	for kind := range runKinds {
+		for _, info := range m.runs[kind] {
+			r, err := openRunFile(s.fs, s.indexDir, info, s.seed)
+			if err == nil {
+				add(r)
+				continue
+			}
+			if !errors.Is(err, errBadRun) && !oserror.IsNotExist(err) {
 				return err
 			}
-			runs = append(runs, r)
-			publish()
+			s.log.Warn("index run is made anew from the log", "error", err)
+			changed = true
+			for first := info.first; first <= info.last; first += eventstore.Position(s.opts.SegmentEvents) {
+				last := min(first+eventstore.Position(s.opts.SegmentEvents)-1, info.last)
+				r, err := s.rebuildRun(kind, first, last)
+				if err != nil {
+					return err
+				}
+				add(r)
+			}
 		}
 	}
 	if !changed {
@@ -98,49 +93,44 @@ func (s *Store) openRuns(m manifest) error {
 }
 
 // rebuildRun writes the run of some positions from the log.
-func (s *Store) rebuildRun(first, last eventstore.Position) (*run, error) {
-	info := runInfo{first: first, last: last, count: int(last - first + 1)}
-	entries := make([]entry, 0, info.count)
+func (s *Store) rebuildRun(kind runKind, first, last eventstore.Position) (*runFile, error) {
+	g := newSegment(0, first, int(last-first+1))
 	err := s.scan(first, last, func(events []eventstore.Recorded) error {
 		for i := range events {
-			entries = append(entries, entry{hash: s.indexHash(&events[i]), position: events[i].Position})
+			e := &events[i]
+			name := s.seed.nameHash(e.Stream)
+			local, ok := g.stream(name)
+			if !ok {
+				local = g.addStream(name, e.Revision)
+			}
+			g.add(s.indexHash(e, name), e.ID, local, e.Repeat)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(entries, func(a, b entry) int {
-		if less(a, b) {
-			return -1
-		}
-		return 1
-	})
-	return writeRun(s.fs, s.runDir, s.seed, info, func(add func(entry) error) error {
-		for _, e := range entries {
-			if err := add(e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.writeRun(g, kind)
 }
 
 // removeStrays removes what a crash left behind while indexes were written.
 func (s *Store) removeStrays() error {
-	names, err := s.fs.List(s.runDir)
+	names, err := s.fs.List(s.indexDir)
 	if err != nil {
 		return fmt.Errorf("list index runs: %w", err)
 	}
 	kept := make(map[string]bool)
-	for _, r := range s.index.Load().runs {
-		kept[r.fileName()] = true
+	for _, runs := range s.index.Load().runs {
+		for _, r := range runs {
+			kept[r.fileName()] = true
+		}
 	}
+	ours := []string{runFormats[idRuns].ext, runFormats[streamRuns].ext, tmpSuffix}
 	for _, name := range names {
-		if kept[name] || !strings.HasSuffix(name, ".ids") && !strings.HasSuffix(name, tmpSuffix) {
+		if kept[name] || !slices.ContainsFunc(ours, func(ext string) bool { return strings.HasSuffix(name, ext) }) {
 			continue
 		}
-		if err := s.fs.Remove(s.fs.PathJoin(s.runDir, name)); err != nil {
+		if err := s.fs.Remove(s.fs.PathJoin(s.indexDir, name)); err != nil {
 			return fmt.Errorf("remove stray index run: %w", err)
 		}
 	}
@@ -148,12 +138,15 @@ func (s *Store) removeStrays() error {
 }
 
 // indexHash is the hash under which an event of the log is indexed.
-func (s *Store) indexHash(e *eventstore.Recorded) uint64 {
+func (s *Store) indexHash(e *eventstore.Recorded, stream nameHash) uint64 {
 	if e.Repeat {
-		return s.seed.repeatHash(e.ID, e.Stream)
+		return s.seed.repeatHash(e.ID, stream)
 	}
 	return s.seed.idHash(e.ID)
 }
+
+// replayTold is how often a long replay says how far it is.
+const replayTold = 10 * time.Second
 
 // replay adds the events behind the indexes on disk to segments again. Where
 // there are many, full segments are written out on the way.
@@ -163,14 +156,19 @@ func (s *Store) replay(first, last eventstore.Position) error {
 	}
 	c := &s.committer
 	var names []nameHash
+	told := time.Now()
 	return s.scan(first, last, func(events []eventstore.Recorded) error {
+		if time.Since(told) > replayTold {
+			told = time.Now()
+			s.log.Info("indexes are made from the log", "position", uint64(events[0].Position), "of", uint64(last))
+		}
 		if err := s.makeRoom(len(events)); err != nil {
 			return err
 		}
 		g := s.index.Load().active
 		names = names[:0]
 		for i := range events {
-			names = append(names, c.names.of(events[i].Stream))
+			names = append(names, s.seed.nameHash(events[i].Stream))
 			c.touched ^= g.names.touch(names[i].hash)
 		}
 		c.revisions.mu.Lock()
@@ -201,14 +199,14 @@ func (s *Store) makeRoom(events int) error {
 
 // readd adds an event of the log to a segment. The caller holds the lock of revisions.
 func (s *Store) readd(g *segment, name nameHash, e *eventstore.Recorded) error {
-	local, ok := g.stream(e.Stream, name)
+	local, ok := g.stream(name)
 	if !ok {
-		local = s.committer.addStream(g, e.Stream, name, e.Revision)
+		local = s.committer.addStream(g, name, e.Revision)
 	} else if due := g.streams.at(int(local)).next(); e.Revision != due {
 		return fmt.Errorf("%w: revision %d at position %d stands where %d is due",
 			ErrCorrupt, e.Revision, e.Position, due)
 	}
-	g.add(s.indexHash(e), e.ID, local, e.Repeat)
+	g.add(s.indexHash(e, name), e.ID, local, e.Repeat)
 	return nil
 }
 

@@ -1,13 +1,10 @@
 package pebblestore
 
 import (
-	"bytes"
 	"errors"
 	"math"
 	"math/bits"
 	"sync"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"sojourn/eventstore"
 )
@@ -58,7 +55,9 @@ func newRevisions(limit int) *revisions {
 
 // key is the shard and the key of a name.
 func (r *revisions) key(h nameHash) (*revisionShard, revisionKey) {
-	return &r.shards[h.hash>>(64-revisionShardBits)], revisionKey{place: uint32(h.hash >> 8), tag: h.tag}
+	return &r.shards[h.hash>>(64-revisionShardBits)], revisionKey{
+		place: uint32(h.hash >> 8), tag: uint32(h.tag)<<16 | uint32(h.hash>>40)&0xfff<<4 | uint32(h.hash)&0xf,
+	}
 }
 
 func (g *revisionShard) home(place uint32) int {
@@ -152,10 +151,10 @@ func (r *revisions) learn(g *segment) (touched uint64) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, st := range more {
-			touched ^= r.touch(st.id.hash)
+			touched ^= r.touch(st.hash)
 		}
 		for _, st := range more {
-			r.set(st.id, st.next())
+			r.set(st.id(), st.next())
 		}
 		more = more[:0]
 	}
@@ -181,34 +180,8 @@ func (s *Store) loadRevisions() {
 
 func (s *Store) readRevisions() error {
 	r := s.committer.revisions
-	disk, err := s.newReader(s.streams, &pebble.IterOptions{LowerBound: streamLower, UpperBound: streamUpper})
-	if err != nil {
-		return err
-	}
-	defer disk.close()
-	type head struct {
-		name nameHash
-		next uint64
-	}
-	// The latest block of a stream comes first; the others are passed over.
-	var prefix []byte
-	var first uint64
-	next := (*pebble.Iterator).First
-	step := func(it *pebble.Iterator) bool {
-		for next(it) {
-			next = (*pebble.Iterator).Next
-			key := it.Key()
-			n := split(key)
-			if !bytes.Equal(key[:n], prefix) {
-				prefix = append(prefix[:0], key[:n]...)
-				first, _ = streamKeyRevision(key)
-				return true
-			}
-		}
-		return false
-	}
 	const batch = 512
-	heads := make([]head, 0, batch)
+	heads := make([]blockHead, 0, batch)
 	add := func() (goOn bool) {
 		if s.isClosing() || s.failureErr() != nil {
 			return false
@@ -217,27 +190,46 @@ func (s *Store) readRevisions() error {
 		defer r.mu.Unlock()
 		for i := range heads {
 			h := &heads[i]
-			r.set(h.name, h.next)
+			r.set(nameHash{hash: h.key.hash, tag: h.key.tag}, h.end())
 		}
 		heads = heads[:0]
 		return !r.full
 	}
-	for {
-		ok, err := disk.move(step)
-		if err != nil {
+	// A stream's last revision is learned first, or else an earlier one would be taken for
+	// it: the newest runs come first, and of a stream's blocks in a run the last alone.
+	read := func(f *runFile) (goOn bool, err error) {
+		var h blockHead
+		for c := newRunCursor(f); ; {
+			ok, err := c.next()
+			if err != nil {
+				return false, err
+			}
+			before := h
+			if ok {
+				h, _ = readBlockHead(c.record)
+			}
+			if before.count > 0 && (!ok || !h.key.is(nameHash{hash: before.key.hash, tag: before.key.tag})) {
+				heads = append(heads, before)
+			}
+			if !ok || len(heads) == batch {
+				if goOn := add(); !goOn || !ok {
+					return goOn, nil
+				}
+			}
+		}
+	}
+	for runs := s.index.Load().runs[streamRuns]; len(runs) > 0; {
+		goOn, err := read(runs[len(runs)-1])
+		again, err := s.retired(err)
+		if again {
+			// What was read stands already, and is read again.
+			runs, heads = s.index.Load().runs[streamRuns], heads[:0]
+			continue
+		}
+		if err != nil || !goOn {
 			return err
 		}
-		if !ok {
-			break
-		}
-		n, err := placesCount(disk.buf)
-		if err != nil {
-			return err
-		}
-		heads = append(heads, head{s.committer.names.of(string(prefix[streamKeyPrefix:])), first + uint64(n)})
-		if len(heads) == batch && !add() {
-			return nil
-		}
+		runs = runs[:len(runs)-1]
 	}
 	if add() {
 		r.mu.Lock()

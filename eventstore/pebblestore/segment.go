@@ -3,9 +3,7 @@ package pebblestore
 import (
 	"math/bits"
 	"slices"
-	"strings"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/google/uuid"
 
@@ -33,22 +31,25 @@ type segment struct {
 
 	streams pages[segmentStream]
 	names   nameTable // of places in streams
+
+	// grown has a bit for the top of the hash of each stream with more than one event here.
+	// Of the others revisions know all.
+	grown [1 << (grownBits - 6)]uint64
 }
 
-// segmentStream is what a segment holds of one stream. It does not move.
+const grownBits = 20
+
+// segmentStream is what a segment holds of one stream: 32 bytes, so that one place in
+// memory is waited for. It does not move.
 type segmentStream struct {
-	name  string // in room where it fits, and never part of a request, which it would keep alive
-	id    nameHash
+	hash  uint64 // of its name
 	first uint64 // revision of its first event in the segment
 	count uint32 // events in the segment
 	last  uint32 // 1 + index of its last event
-	room  [nameRoom]byte
+	tag   uint16 // of its name
 }
 
-// nameRoom takes the name of a subject's stream, but for those of kinds with more than
-// seven letters. Where it stands beside the stream, one place in memory is waited for
-// instead of two.
-const nameRoom = 40
+func (st *segmentStream) id() nameHash { return nameHash{hash: st.hash, tag: st.tag} }
 
 const repeatBit = 1 << 31
 
@@ -156,23 +157,17 @@ func (st *segmentStream) next() uint64 { return st.first + uint64(st.count) }
 
 // addStream adds a stream that the segment does not hold, with the revision that
 // its next event gets, and returns its place.
-func (g *segment) addStream(name string, id nameHash, next uint64) uint32 {
+func (g *segment) addStream(id nameHash, next uint64) uint32 {
 	local := g.streams.n
 	g.names.add(id.hash, local)
-	st := g.streams.add(segmentStream{id: id, first: next})
-	if n := len(name); n > 0 && n <= nameRoom {
-		copy(st.room[:], name)
-		st.name = unsafe.String(&st.room[0], n)
-	} else {
-		st.name = strings.Clone(name)
-	}
+	g.streams.add(segmentStream{hash: id.hash, tag: id.tag, first: next})
 	return uint32(local)
 }
 
 // stream returns a stream's place.
-func (g *segment) stream(name string, id nameHash) (uint32, bool) {
+func (g *segment) stream(id nameHash) (uint32, bool) {
 	for local := range g.names.find(id.hash) {
-		if st := g.streams.at(local); st.id == id && st.name == name {
+		if st := g.streams.at(local); st.hash == id.hash && st.tag == id.tag {
 			return uint32(local), true
 		}
 	}
@@ -192,7 +187,9 @@ func (g *segment) add(hash uint64, id uuid.UUID, local uint32, repeat bool) {
 	}
 	g.prev[at] = st.last
 	st.last = at + 1
-	st.count++
+	if st.count++; st.count == 2 {
+		g.grown[st.hash>>(64-grownBits+6)] |= 1 << (st.hash >> (64 - grownBits) % 64)
+	}
 	g.n++
 
 	t := g.table.Load()
@@ -217,8 +214,8 @@ type view struct {
 	last  uint32
 }
 
-func (g *segment) view(stream string, id nameHash) (view, bool) {
-	local, ok := g.stream(stream, id)
+func (g *segment) view(id nameHash) (view, bool) {
+	local, ok := g.stream(id)
 	if !ok || g.streams.at(int(local)).count == 0 {
 		return view{}, false
 	}
@@ -250,49 +247,85 @@ func (v view) positions(from uint64) []eventstore.Position {
 	return out
 }
 
-// entry is an id in an index run: its hash and its position.
-type entry struct {
-	hash     uint64
-	position eventstore.Position
-}
-
-// sorted returns the segment's ids by hash. The table is in that order but for
-// collisions, so one pass with short moves sorts it.
-func (g *segment) sorted() []entry {
-	out := make([]entry, 0, g.n)
+// sortedSlots returns the slots of an open-addressing table in ascending order. Where the
+// search for a slot begins is made of its top bits, so the table is in that order but for
+// collisions, and one pass with short moves sorts it.
+func sortedSlots(slots []uint64, shift uint, n int) []uint64 {
+	out := make([]uint64, 0, n)
 	insert := func(slot uint64) {
-		e := entry{hash: slot >> slotIndexBits, position: g.position(uint32(slot & (1<<slotIndexBits - 1)))}
 		i := len(out)
-		out = append(out, e)
-		for i > 0 && less(e, out[i-1]) {
+		out = append(out, slot)
+		for i > 0 && slot < out[i-1] {
 			out[i] = out[i-1]
 			i--
 		}
-		out[i] = e
+		out[i] = slot
 	}
-	// Entries that wrapped round the end of the table stand at its beginning and
-	// belong behind all others.
-	t := g.table.Load()
+	// Slots that wrapped round the end of the table stand at its beginning and belong
+	// behind all others.
 	wrapped := 0
-	for wrapped < len(t.slots) && t.slots[wrapped] != 0 {
+	for wrapped < len(slots) && slots[wrapped] != 0 {
 		wrapped++
 	}
-	wraps := func(i int) bool { return i < wrapped && t.home(t.slots[i]>>slotIndexBits) > uint64(i) }
-	for i, slot := range t.slots {
+	wraps := func(i int) bool { return i < wrapped && slots[i]>>shift > uint64(i) }
+	for i, slot := range slots {
 		if slot != 0 && !wraps(i) {
 			insert(slot)
 		}
 	}
 	for i := range wrapped {
 		if wraps(i) {
-			insert(t.slots[i])
+			insert(slots[i])
 		}
 	}
 	return out
 }
 
-func less(a, b entry) bool {
-	return a.hash < b.hash || a.hash == b.hash && a.position < b.position
+// byHash returns the places of the streams in the order of their hashes and tags.
+func (g *segment) byHash() []uint32 {
+	slots := sortedSlots(g.names.slots, g.names.shift, g.streams.n)
+	order := make([]uint32, len(slots))
+	for i, slot := range slots {
+		order[i] = uint32(slot) - 1
+	}
+	// A slot has the upper half of a hash: where two are alike, the rest decides.
+	for from := 0; from < len(slots); {
+		to := from + 1
+		for to < len(slots) && slots[to]>>32 == slots[from]>>32 {
+			to++
+		}
+		if to > from+1 {
+			slices.SortFunc(order[from:to], func(a, b uint32) int {
+				return g.streams.at(int(a)).id().key(0).compare(g.streams.at(int(b)).id().key(0))
+			})
+		}
+		from = to
+	}
+	return order
+}
+
+// mayHaveGrown says whether the segment may hold more than one event of a stream.
+func (g *segment) mayHaveGrown(id nameHash) bool {
+	return g.grown[id.hash>>(64-grownBits+6)]>>(id.hash>>(64-grownBits)%64)&1 != 0
+}
+
+// byStream returns the segment's events, grouped by stream and in order, and
+// where each stream's begin.
+func (g *segment) byStream() (events, begin []uint32) {
+	begin = make([]uint32, g.streams.n)
+	next := make([]uint32, g.streams.n)
+	sum := uint32(0)
+	for i := range g.streams.n {
+		begin[i], next[i] = sum, sum
+		sum += g.streams.at(i).count
+	}
+	events = make([]uint32, g.n)
+	for i := range g.n {
+		local := g.local[i]
+		events[next[local]] = uint32(i)
+		next[local]++
+	}
+	return events, begin
 }
 
 // mayContain says whether the segment may hold a hash; it does not if it says

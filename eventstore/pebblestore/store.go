@@ -22,7 +22,6 @@ import (
 
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"sojourn/eventstore"
 )
@@ -39,9 +38,7 @@ type Store struct {
 	fs       *failStop
 	log      *slog.Logger
 	db       *pebble.DB // the log
-	streams  *pebble.DB // the stream index and the manifest
 	indexDir string
-	runDir   string
 	seed     hashSeed
 
 	// durable is the position of the last durable event: the end of what readers
@@ -62,9 +59,8 @@ type Store struct {
 
 	checkpoints sync.Mutex // held while one is made
 
-	condemned atomic.Bool   // the stream index was found damaged
-	failed    chan struct{} // closed when the store has failed
-	failure   atomic.Pointer[error]
+	failed  chan struct{} // closed when the store has failed
+	failure atomic.Pointer[error]
 
 	closing   chan struct{} // closed when Close begins
 	stopIndex chan struct{} // closed when the indexer is to end
@@ -77,8 +73,8 @@ type Store struct {
 // whole, so that a look-up never misses what moves from one part to another.
 type indexState struct {
 	active *segment
-	frozen []*segment // oldest first
-	runs   []*run     // oldest first
+	frozen []*segment           // oldest first
+	runs   [runKinds][]*runFile // oldest first
 }
 
 // Open opens the store in a directory and makes it where there is none. What the
@@ -89,13 +85,7 @@ type indexState struct {
 // directory stays locked until the process ends.
 func Open(dir string, opts Options) (*Store, error) {
 	s := newStore(dir, opts)
-	err := s.open(dir)
-	if err != nil && s.condemned.Load() && !s.fs.stopped.Load() {
-		// The stream index turned out to be damaged: it is made anew now.
-		s = newStore(dir, opts)
-		err = s.open(dir)
-	}
-	if err != nil {
+	if err := s.open(dir); err != nil {
 		return nil, err
 	}
 	s.done.Add(4)
@@ -111,8 +101,7 @@ func newStore(dir string, opts Options) *Store {
 	s := &Store{
 		opts:      opts,
 		log:       opts.Logger,
-		indexDir:  opts.FS.PathJoin(dir, "streams"),
-		runDir:    opts.FS.PathJoin(dir, "ids"),
+		indexDir:  opts.FS.PathJoin(dir, "index"),
 		readers:   make(map[*logReader]struct{}),
 		failed:    make(chan struct{}),
 		closing:   make(chan struct{}),
@@ -141,7 +130,7 @@ func (s *Store) open(dir string) error {
 
 func (s *Store) openAll(dir string) (err error) {
 	logDir := s.fs.PathJoin(dir, "log")
-	for _, d := range []string{logDir, s.indexDir, s.runDir} {
+	for _, d := range []string{logDir, s.indexDir} {
 		if err := makeDir(s.fs, d); err != nil {
 			return fmt.Errorf("open event store: %w", err)
 		}
@@ -157,18 +146,13 @@ func (s *Store) openAll(dir string) (err error) {
 	defer po.Cache.Unref()
 	po.Lock = lock
 	po.Logger = pebbleLogger{log: s.log, fail: s.fail}
-	po.EventListener = s.listener(func() {})
+	po.EventListener = s.listener()
 	if s.db, err = pebble.Open(logDir, po); err != nil {
 		return fmt.Errorf("open event store %s: %w", dir, err)
 	}
-	// A cache of its own: a log that is written to takes its cache up with
-	// memtables.
-	indexCache := pebble.NewCache(s.opts.CacheBytes / 2)
-	defer indexCache.Unref()
-	if s.streams, err = s.openStreams(indexCache); err != nil {
-		return errors.Join(fmt.Errorf("open event store %s: %w", dir, err), s.db.Close())
+	if err = s.removeOldIndexes(dir); err == nil {
+		err = s.recover()
 	}
-	err = s.recover()
 	s.fs.opening.Store(false)
 	if err = cmp.Or(err, s.failureErr()); err == nil {
 		return nil
@@ -178,61 +162,27 @@ func (s *Store) openAll(dir string) (err error) {
 		return err
 	}
 	s.closeRuns()
-	return errors.Join(err, s.streams.Close(), s.db.Close())
+	return errors.Join(err, s.db.Close())
 }
 
-// openStreams opens the database of the stream index. One that is damaged is
-// removed, and made anew from the log.
-func (s *Store) openStreams(cache *pebble.Cache) (*pebble.DB, error) {
-	po := indexOptions(s.opts, cache)
-	po.Logger = pebbleLogger{log: s.log, fail: s.fail}
-	po.EventListener = s.listener(s.condemnStreams)
-	condemned := s.fs.PathJoin(s.indexDir, condemnedName)
-	_, err := s.fs.Stat(condemned)
-	if err == nil {
-		err = errors.New("it was found damaged when it was read")
-	} else if oserror.IsNotExist(err) {
-		var db *pebble.DB
-		if db, err = pebble.Open(s.indexDir, po); err == nil {
-			return db, nil
+// removeOldIndexes removes the two folders in which earlier builds kept the indexes. They
+// are made anew.
+func (s *Store) removeOldIndexes(dir string) error {
+	for _, name := range []string{"streams", "ids"} {
+		old := s.fs.PathJoin(dir, name)
+		if _, err := s.fs.Stat(old); oserror.IsNotExist(err) {
+			continue
 		}
-		if !pebble.IsCorruptionError(err) && !oserror.IsNotExist(err) {
-			return nil, fmt.Errorf("open stream index: %w", err)
+		s.log.Info("indexes of an earlier build are made anew from the log", "removed", old)
+		if err := s.fs.RemoveAll(old); err != nil {
+			return fmt.Errorf("remove indexes of an earlier build: %w", err)
 		}
-	} else {
-		return nil, fmt.Errorf("open stream index: %w", err)
 	}
-	s.log.Warn("stream index is made anew from the log", "error", err)
-	if err := s.fs.RemoveAll(s.indexDir); err != nil {
-		return nil, fmt.Errorf("remove damaged stream index: %w", err)
-	}
-	if err := makeDir(s.fs, s.indexDir); err != nil {
-		return nil, fmt.Errorf("make stream index anew: %w", err)
-	}
-	db, err := pebble.Open(s.indexDir, po)
-	if err != nil {
-		return nil, fmt.Errorf("make stream index anew: %w", err)
-	}
-	return db, nil
-}
-
-// condemnedName marks a stream index that is to be made anew.
-const condemnedName = "DAMAGED"
-
-// condemnStreams leaves a mark for the next Open.
-func (s *Store) condemnStreams() {
-	s.condemned.Store(true)
-	f, err := s.fs.Create(s.fs.PathJoin(s.indexDir, condemnedName), vfs.WriteCategoryUnspecified)
-	if err == nil {
-		err = errors.Join(f.Sync(), f.Close(), syncDir(s.fs, s.indexDir))
-	}
-	if err != nil {
-		s.log.Error("damaged stream index not marked", "error", err)
-	}
+	return nil
 }
 
 // listener makes a failed flush known, which Pebble would retry for ever.
-func (s *Store) listener(corrupt func()) *pebble.EventListener {
+func (s *Store) listener() *pebble.EventListener {
 	l := &pebble.EventListener{
 		FlushEnd: func(info pebble.FlushInfo) {
 			// A flush that found nothing to write is told as an error, too, which
@@ -248,7 +198,6 @@ func (s *Store) listener(corrupt func()) *pebble.EventListener {
 			s.log.Warn("event log writes stall", "reason", info.Reason)
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			corrupt()
 			s.fail(fmt.Errorf("%w: %s: %w", ErrCorrupt, info.Path, info.Details))
 		},
 	}
@@ -362,7 +311,7 @@ func (s *Store) close() error {
 	defer s.checkpoints.Unlock()
 	s.closeReaders()
 	s.closeRuns()
-	if err := errors.Join(s.streams.Close(), s.db.Close()); err != nil {
+	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close event store: %w", err)
 	}
 	return nil
@@ -373,9 +322,11 @@ func (s *Store) closeRuns() {
 	if state == nil {
 		return
 	}
-	for _, r := range state.runs {
-		if err := r.close(); err != nil {
-			s.log.Warn("index run not closed", "path", r.path, "error", err)
+	for _, runs := range state.runs {
+		for _, r := range runs {
+			if err := r.close(); err != nil {
+				s.log.Warn("index run not closed", "path", r.path, "error", err)
+			}
 		}
 	}
 }
@@ -403,12 +354,14 @@ func (s *Store) Stats() Stats {
 		Appended:    c.appended.Load(),
 		Repeats:     c.repeats.Load(),
 		Known:       c.known.Load(),
-		IndexRuns:   len(state.runs),
+		IndexRuns:   len(state.runs[idRuns]) + len(state.runs[streamRuns]),
 	}
 	if !s.isClosing() {
-		st.DiskBytes = s.db.Metrics().DiskSpaceUsage() + s.streams.Metrics().DiskSpaceUsage()
-		for _, r := range state.runs {
-			st.DiskBytes += uint64(r.count) * runEntryLen
+		st.DiskBytes = s.db.Metrics().DiskSpaceUsage()
+		for _, runs := range state.runs {
+			for _, r := range runs {
+				st.DiskBytes += uint64(r.size)
+			}
 		}
 	}
 	return st
