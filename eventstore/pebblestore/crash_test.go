@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -266,13 +267,18 @@ func TestCrashAtAnyWrite(t *testing.T) {
 // the disk as it is then and what had been answered by then.
 func crashOnce(t *testing.T, l *ledger, mem *vfs.MemFS, rng *rand.Rand) (*vfs.MemFS, []acked) {
 	t.Helper()
+	return crashWith(t, l, mem, rng, smallOptions(nil), int64(1+rng.IntN(900)))
+}
+
+// crashWith does so at a given write, in a store with some options.
+func crashWith(t *testing.T, l *ledger, mem *vfs.MemFS, rng *rand.Rand, o Options, crashAt int64) (*vfs.MemFS, []acked) {
+	t.Helper()
 	var (
 		once    sync.Once
 		crashed atomic.Pointer[vfs.MemFS]
 		before  []acked
 		count   atomic.Int64
 	)
-	crashAt := int64(1 + rng.IntN(900))
 	percent := []int{0, 30, 70, 100}[rng.IntN(4)]
 	cloneRNG := rand.New(rand.NewPCG(rng.Uint64(), 2))
 	disk := cloned{MemFS: mem, links: new(sync.RWMutex)}
@@ -282,13 +288,13 @@ func crashOnce(t *testing.T, l *ledger, mem *vfs.MemFS, rng *rand.Rand) (*vfs.Me
 			crashed.Store(disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: cloneRNG}))
 		})
 	}
-	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	o.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && count.Add(1) == crashAt {
 			crash()
 		}
 		return nil
 	}))
-	s, err := Open("store", smallOptions(fs))
+	s, err := Open("store", o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,6 +315,78 @@ func crashOnce(t *testing.T, l *ledger, mem *vfs.MemFS, rng *rand.Rand) (*vfs.Me
 		t.Fatal(err)
 	}
 	return crashed.Load(), before
+}
+
+// TestCrashWhileOpening takes the power away at a write chosen at random, which may be one
+// of the opening's, and damages some of the indexes that are left.
+func TestCrashWhileOpening(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, 991))
+			l := newLedger()
+			mem := vfs.NewCrashableMem()
+			for range 6 {
+				o := smallOptions(nil)
+				o.SegmentEvents = []int{5, 13, 32, 100}[rng.IntN(4)]
+				o.MaxRevisions = []int{2, 8, 1000}[rng.IntN(3)]
+				crashed, answered := crashWith(t, l, mem, rng, o, int64(1+rng.IntN([]int{60, 900}[rng.IntN(2)])))
+				mem = crashed
+				l.mu.Lock()
+				l.list = answered
+				l.mu.Unlock()
+				damageSome(t, mem, rng)
+				if rng.IntN(2) == 0 {
+					continue
+				}
+				o.FS = mem
+				s, err := Open("store", o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.check(t.Context(), t, s, answered)
+				l.checkWhole(t.Context(), t, s)
+				repeatAll(t, s, answered)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				want := map[string]bool{manifestName: true}
+				for _, runs := range s.index.Load().runs {
+					for _, r := range runs {
+						want[r.fileName()] = true
+					}
+				}
+				for _, path := range indexFiles(t, mem) {
+					if !want[filepath.Base(path)] {
+						t.Errorf("%s was left behind", path)
+					}
+				}
+			}
+		})
+	}
+}
+
+// damageSome changes or cuts some of the index files.
+func damageSome(t *testing.T, mem *vfs.MemFS, rng *rand.Rand) {
+	t.Helper()
+	if _, err := mem.Stat("store/index"); err != nil {
+		return // not that far
+	}
+	for _, path := range indexFiles(t, mem) {
+		if rng.IntN(4) > 0 || strings.HasSuffix(path, manifestName) && rng.IntN(4) > 0 {
+			continue
+		}
+		rewrite(t, mem, path, func(b []byte) []byte {
+			if len(b) > 0 {
+				b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
+				if rng.IntN(3) == 0 {
+					b = b[:rng.IntN(len(b))]
+				}
+			}
+			return b
+		})
+	}
 }
 
 // repeatAll appends everything that was acknowledged again: all of it must be

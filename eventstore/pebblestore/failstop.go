@@ -98,8 +98,17 @@ func (s *failStop) open(name string, open func() (vfs.File, error)) (f vfs.File,
 	return &failStopFile{File: f, fs: s, name: name}, nil
 }
 
+// Create makes what a marker of Pebble's names durable before the marker, which a crash
+// may leave behind alone otherwise.
 func (s *failStop) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return s.open(name, func() (vfs.File, error) { return s.FS.Create(name, c) })
+	return s.open(name, func() (vfs.File, error) {
+		if strings.HasPrefix(s.PathBase(name), "marker.") {
+			if err := syncDir(s.FS, s.PathDir(name)); err != nil {
+				return nil, err
+			}
+		}
+		return s.FS.Create(name, c)
+	})
 }
 
 func (s *failStop) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {

@@ -110,7 +110,7 @@ func (s *Store) writeSegment(g *segment) error {
 	if err != nil {
 		for _, r := range written {
 			if r != nil {
-				err = errors.Join(err, r.close())
+				err = errors.Join(err, r.retire())
 			}
 		}
 		return err
@@ -168,7 +168,7 @@ func (s *Store) merge(kind runKind) error {
 	}
 	runs[kind] = append(slices.Clip(runs[kind][:n]), r)
 	if err := s.writeManifest(runs); err != nil {
-		return errors.Join(err, r.close())
+		return errors.Join(err, r.retire())
 	}
 	s.mu.Lock()
 	now := s.index.Load()
@@ -176,7 +176,7 @@ func (s *Store) merge(kind runKind) error {
 	s.mu.Unlock()
 	s.indexed.notify()
 	for _, r := range old {
-		if err := r.close(); err != nil {
+		if err := r.retire(); err != nil {
 			s.log.Warn("index run not closed", "path", r.path, "error", err)
 		}
 		if err := s.fs.Remove(r.path); err != nil {

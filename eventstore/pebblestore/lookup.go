@@ -1,6 +1,8 @@
 package pebblestore
 
 import (
+	"errors"
+
 	"github.com/google/uuid"
 
 	"sojourn/eventstore"
@@ -37,8 +39,8 @@ func (d *diskLookup) at(p eventstore.Position) error {
 // known completes a fact by what frozen segments and runs hold of an id.
 func (d *diskLookup) known(state *indexState, f *fact, id uuid.UUID, stream nameHash) error {
 	for {
-		again, err := d.s.retired(d.knownIn(state, f, id, stream))
-		if !again {
+		err := d.knownIn(state, f, id, stream)
+		if !errors.Is(err, errRunRetired) {
 			return err
 		}
 		state = d.s.index.Load()

@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"errors"
 	"fmt"
 
 	"sojourn/eventstore"
@@ -56,8 +57,8 @@ func (t *streamPlaces) inMemory() uint64 {
 // onDisk does something with the runs, again if they were merged meanwhile.
 func (t *streamPlaces) onDisk(do func() error) error {
 	for {
-		again, err := t.s.retired(do())
-		if !again {
+		err := do()
+		if !errors.Is(err, errRunRetired) {
 			return err
 		}
 		t.runs = t.s.index.Load().runs[streamRuns]

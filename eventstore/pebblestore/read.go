@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -137,17 +138,14 @@ func (s *Store) Lookup(ctx context.Context, ids []uuid.UUID, dst []eventstore.Po
 	head := s.head()
 	for i, id := range ids {
 		hash := s.seed.idHash(id)
-		var (
-			state *indexState
-			first place
-		)
-		for again := true; again; {
-			var err error
+		state := s.index.Load()
+		first, err := d.first(state, hash, id)
+		for errors.Is(err, errRunRetired) {
 			state = s.index.Load()
 			first, err = d.first(state, hash, id)
-			if again, err = s.retired(err); err != nil {
-				return fmt.Errorf("look up event id: %w", err)
-			}
+		}
+		if err != nil {
+			return fmt.Errorf("look up event id: %w", err)
 		}
 		p := first.position
 		if p == 0 {

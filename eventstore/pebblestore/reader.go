@@ -1,7 +1,6 @@
 package pebblestore
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -76,20 +75,6 @@ func (s *Store) closeReaders() {
 	for _, r := range open {
 		r.closeIterator()
 	}
-}
-
-// retired says whether what ended with an error is to be done again, because runs were
-// merged while they were read. When the store closes there are no others.
-func (s *Store) retired(err error) (again bool, _ error) {
-	if !errors.Is(err, errRunRetired) {
-		return false, err
-	}
-	s.readersMu.Lock()
-	defer s.readersMu.Unlock()
-	if s.closed {
-		return false, eventstore.ErrClosed
-	}
-	return true, nil
 }
 
 // move steps the iterator and copies the value it stops at. The key is to be

@@ -15,8 +15,8 @@ import (
 // bits of seeded hashes, so that in a store of ten million streams there are two
 // that it takes for one with a probability of one in 10^9.
 //
-// While a segment holds events of a stream, what stands here may be older than
-// what the segment says, which is asked first. Before a segment goes away, all it
+// While a segment holds more than one event of a stream, what stands here may be older
+// than what the segment says, which is asked, too. Before a segment goes away, all it
 // says stands here, if the stream does at all.
 type revisions struct {
 	limit int // streams
@@ -220,8 +220,7 @@ func (s *Store) readRevisions() error {
 	}
 	for runs := s.index.Load().runs[streamRuns]; len(runs) > 0; {
 		goOn, err := read(runs[len(runs)-1])
-		again, err := s.retired(err)
-		if again {
+		if errors.Is(err, errRunRetired) {
 			// What was read stands already, and is read again.
 			runs, heads = s.index.Load().runs[streamRuns], heads[:0]
 			continue

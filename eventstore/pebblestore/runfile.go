@@ -48,7 +48,8 @@ var runFormats = [runKinds]struct {
 	// fanIn is how many files are merged at once, and growth how much larger all the others
 	// together are than the oldest of them: the larger, the more seldom a record is written
 	// anew, and the more files there are. Every event to be appended is looked up in all
-	// files of ids, a stream in all of streams only when it is read.
+	// files of ids, a stream in all of streams when it is read, and when its revision is not
+	// in memory.
 	fanIn, growth int
 }{
 	idRuns:     {ext: ".ids", magic: 0x736f6a6964780003, next: nextID, fanIn: 4, growth: 1},
@@ -100,9 +101,9 @@ type runFile struct {
 	filter  bloomFilter
 	chunks  []runChunk
 
-	mu      sync.RWMutex // held while the file is read
-	file    vfs.File
-	retired bool
+	mu    sync.RWMutex // held while the file is read
+	file  vfs.File
+	ended error // what reads get: errRunRetired, or ErrClosed
 }
 
 type runChunk struct {
@@ -209,8 +210,8 @@ const runReadBuffer = 128 << 10
 func (r *runFile) read(i int, buf []byte) (b []byte, next int, err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.retired {
-		return nil, i, errRunRetired
+	if r.ended != nil {
+		return nil, i, r.ended
 	}
 	n := int(r.chunks[i].size)
 	for next = i + 1; next < len(r.chunks) && n+int(r.chunks[next].size) <= len(buf); next++ {
@@ -244,14 +245,18 @@ func (r *runFile) unreadable() error {
 	return fmt.Errorf("%w: %s has a record that cannot be read", errBadRun, r.path)
 }
 
-// close ends the use of the file; reads under way are waited for.
-func (r *runFile) close() error {
+// retire closes the file of a run that has been merged, or is not needed: who reads it asks
+// the index again, which has another.
+func (r *runFile) retire() error { return r.end(errRunRetired) }
+
+// end closes the file; reads under way are waited for, and later ones get an error.
+func (r *runFile) end(why error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.retired {
+	if r.ended != nil {
 		return nil
 	}
-	r.retired = true
+	r.ended = why
 	return r.file.Close()
 }
 

@@ -33,7 +33,7 @@ type segment struct {
 	names   nameTable // of places in streams
 
 	// grown has a bit for the top of the hash of each stream with more than one event here.
-	// Of the others revisions know all.
+	// Of another stream revisions know its event here, or nothing of the stream.
 	grown [1 << (grownBits - 6)]uint64
 }
 

@@ -324,7 +324,7 @@ func (s *Store) closeRuns() {
 	}
 	for _, runs := range state.runs {
 		for _, r := range runs {
-			if err := r.close(); err != nil {
+			if err := r.end(eventstore.ErrClosed); err != nil {
 				s.log.Warn("index run not closed", "path", r.path, "error", err)
 			}
 		}
