@@ -24,24 +24,20 @@ type logReader struct {
 	slot int
 }
 
-// newReader opens an iterator that Close can take away.
-func (s *Store) newReader(db *pebble.DB, o *pebble.IterOptions) (*logReader, error) {
+// newLogReader opens an iterator that Close can take away.
+func (s *Store) newLogReader() (*logReader, error) {
 	s.readersMu.Lock()
 	defer s.readersMu.Unlock()
 	if s.closed {
 		return nil, eventstore.ErrClosed
 	}
-	it, err := db.NewIter(o)
+	it, err := s.db.NewIter(nil)
 	if err != nil {
 		return nil, fmt.Errorf("read event log: %w", err)
 	}
 	r := &logReader{s: s, it: it}
 	s.readers[r] = struct{}{}
 	return r, nil
-}
-
-func (s *Store) newLogReader() (*logReader, error) {
-	return s.newReader(s.db, nil)
 }
 
 func (r *logReader) close() {

@@ -172,7 +172,7 @@ func readBlockHead(b []byte) (h blockHead, n int) {
 	return h, n
 }
 
-// appendPlaces appends the positions of a block; what is left of dst before them is kept.
+// appendPlaces appends the positions of a block to dst; it says whether they can be read.
 func appendPlaces(dst []eventstore.Position, h blockHead, b []byte) ([]eventstore.Position, bool) {
 	p := getPosition(b)
 	dst = append(dst, p)

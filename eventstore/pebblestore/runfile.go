@@ -116,7 +116,7 @@ type runChunk struct {
 // openRunFile opens a file and verifies every byte of it.
 func openRunFile(fs vfs.FS, dir string, info runInfo, seed hashSeed) (_ *runFile, err error) {
 	path := fs.PathJoin(dir, info.fileName())
-	f, err := fs.Open(path, vfs.SequentialReadsOption)
+	f, err := fs.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open index run: %w", err)
 	}
